@@ -1,0 +1,3 @@
+"""Event-driven, audited job observability for Slurm clusters."""
+
+__version__ = "0.1.0"

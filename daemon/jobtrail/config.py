@@ -1,0 +1,172 @@
+"""Settings: one YAML file, every key also in the environment, unknown keys refused.
+
+A key `section.name` is read from `JOBTRAIL_SECTION__NAME` too, and the environment wins. The names DATABASE_URL, HOST,
+PORT, SCHEDULER_BACKEND, METRICS_RETENTION_DAYS and SEED_DEMO are honoured as well.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from jobtrail.domain.errors import ConfigError
+
+DEFAULT_PATHS = (Path("/etc/jobtrail/jobtrail.yaml"), Path(".jobtrail/jobtrail.yaml"))
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Role = Literal["node", "server"]
+
+
+class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon's sockets."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    socket: str = "/run/jobtrail/hooks.sock"
+    socket_group: str = ""  # group that may connect, beside root; empty keeps the daemon's own group
+    slurm_user: str = "slurm"  # besides root, this user may post hook events
+    max_body_bytes: Count = 1_048_576
+    header_timeout_seconds: Seconds = 5.0
+    body_timeout_seconds: Seconds = 5.0
+    max_connections: Count = 256
+
+
+class Spool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The durable event queue on this node."""
+
+    directory: str = "/var/lib/jobtrail/spool"
+    max_bytes: Annotated[int, msgspec.Meta(ge=1_048_576)] = 536_870_912
+    keep_forwarded_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PostgreSQL. Without a URL events wait in the spool."""
+
+    url: str = ""
+    pool_size: Count = 4
+    timeout_seconds: Seconds = 10.0
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How running jobs are measured."""
+
+    interval_seconds: Annotated[float, msgspec.Meta(ge=0.2, le=3600)] = 15.0
+    first_seconds: Annotated[float, msgspec.Meta(ge=0.05)] = 0.1
+    checkpoint_seconds: Seconds = 600.0
+    retention_days: Count = 7
+    cgroup_root: str = "/sys/fs/cgroup"
+    proc_root: str = "/proc"
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What /metrics shows."""
+
+    max_jobs: Count = 1000
+
+
+class Logging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Log lines on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"  # auto: console on a terminal, else JSON
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings."""
+
+    scheduler: Literal["slurm", "local", "demo"] = "slurm"
+    cluster: str = ""  # overrides SLURM_CLUSTER_NAME; names the cluster of local jobs
+    node: str = ""  # this node's name for local jobs and node metrics; default: the host name
+    roles: tuple[Role, ...] = ("node", "server")
+    seed_demo: bool = False
+    http: Http = Http()
+    spool: Spool = Spool()
+    database: Database = Database()
+    sampling: Sampling = Sampling()
+    metrics: Metrics = Metrics()
+    logging: Logging = Logging()
+
+    @property
+    def node_name(self) -> str:
+        """The name this daemon goes by."""
+        return self.node or platform.node().split(".")[0]
+
+    @property
+    def local_cluster(self) -> str:
+        """The cluster local jobs belong to."""
+        return self.cluster or "local"
+
+
+ALIASES: Mapping[str, str] = {
+    "DATABASE_URL": "database.url",
+    "HOST": "http.host",
+    "PORT": "http.port",
+    "SCHEDULER_BACKEND": "scheduler",
+    "METRICS_RETENTION_DAYS": "sampling.retention_days",
+    "SEED_DEMO": "seed_demo",
+}
+PREFIX = "JOBTRAIL_"
+# Read by other programs of the project under the same prefix; not settings of the daemon.
+NOT_SETTINGS = frozenset(
+    {"JOBTRAIL_CONFIG", "JOBTRAIL_SOCKET", "JOBTRAIL_SPOOL", "JOBTRAIL_TIMEOUT", "JOBTRAIL_HOOK_CONF"}
+)
+
+
+def find_file(environment: Mapping[str, str]) -> Path | None:
+    """The settings file: JOBTRAIL_CONFIG, else the first of the default places that exists."""
+    if named := environment.get("JOBTRAIL_CONFIG"):
+        return Path(named)
+    return next((path for path in DEFAULT_PATHS if path.is_file()), None)
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Config:
+    """Settings from `path` and `environment`. Raises ConfigError naming the key and what it may be."""
+    tree = _read_yaml(path) if path is not None else {}
+    for name, dotted in ALIASES.items():
+        if environment.get(name):
+            _put(tree, dotted.split("."), environment[name], name)
+    for name, value in environment.items():
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+            _put(tree, name.removeprefix(PREFIX).lower().split("__"), value, name)
+    try:
+        return msgspec.convert(tree, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(path or "environment"), _explain(str(error))) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"is not YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(str(path), "must hold sections such as `database:`, not a single value")
+    return tree
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: str, name: str) -> None:
+    """Set a dotted key; a list is written with commas."""
+    *sections, last = keys
+    for section in sections:
+        inner = tree.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(name, f"`{section}` is not a section")
+        tree = inner
+    tree[last] = [part.strip() for part in value.split(",")] if last == "roles" else value
+
+
+def _explain(message: str) -> str:
+    """msgspec's message with the place in front, as `section.key: what is wrong`."""
+    problem, _, place = message.partition(" - at `$")
+    return f"`{place.rstrip('`').lstrip('.')}`: {problem}" if place else problem

@@ -1,0 +1,76 @@
+"""The board: what /metrics shows, held in memory. The sampler writes it, the exposition only reads it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobtrail.core.ports import OpenRun
+from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.samples import NodeReading, Reading
+
+GRACE_SCRAPES = 2
+GRACE_SECONDS = 120.0
+
+
+class JobEntry(msgspec.Struct, kw_only=True):
+    """A live job, or one that ended less than two scrapes ago."""
+
+    run: OpenRun
+    reading: Reading | None = None
+    cpu_percent: float | None = None
+    usage: NodeUsage | None = None
+    ended_us: int | None = None
+    scrapes_left: int = GRACE_SCRAPES
+    remove_at: float | None = None  # monotonic seconds
+
+
+class Board:
+    """Live jobs and the node's state. All calls come from the event loop's thread."""
+
+    def __init__(self, *, max_jobs: int) -> None:
+        self.max_jobs = max_jobs
+        self.jobs: dict[str, JobEntry] = {}
+        self.node: NodeReading | None = None
+        self.node_cpu_percent: float | None = None
+        self.job_states: dict[str, int] | None = None  # cluster-wide counts, None while the store has not said
+        self.shed_jobs_total = 0  # jobs that never got series because of the cap
+
+    def open(self, run: OpenRun) -> None:
+        """Show a job, unless the cap is reached: then it is counted as shed instead."""
+        if run.target.ref in self.jobs:
+            return
+        if len(self.jobs) >= self.max_jobs:
+            self.shed_jobs_total += 1
+            return
+        self.jobs[run.target.ref] = JobEntry(run=run)
+
+    def update(self, ref: str, reading: Reading, cpu_percent: float | None, usage: NodeUsage) -> None:
+        """Put a new reading on show."""
+        entry = self.jobs.get(ref)
+        if entry is not None and entry.ended_us is None:
+            entry.reading, entry.cpu_percent, entry.usage = reading, cpu_percent, usage
+
+    def end(self, ref: str, ended_us: int, now: float) -> None:
+        """The job is over: its last values stay for two scrapes, or for two minutes if nobody scrapes."""
+        entry = self.jobs.get(ref)
+        if entry is not None and entry.ended_us is None:
+            entry.ended_us, entry.remove_at = ended_us, now + GRACE_SECONDS
+
+    def scraped(self, now: float) -> None:
+        """A scrape was answered: count down the grace of ended jobs."""
+        for ref, entry in list(self.jobs.items()):
+            if entry.ended_us is None:
+                continue
+            entry.scrapes_left -= 1
+            if entry.scrapes_left <= 0 or (entry.remove_at is not None and now >= entry.remove_at):
+                del self.jobs[ref]
+
+    def expire(self, now: float) -> None:
+        """Drop ended jobs whose grace ran out without a scrape."""
+        for ref, entry in list(self.jobs.items()):
+            if entry.remove_at is not None and now >= entry.remove_at:
+                del self.jobs[ref]
+
+    def live_jobs(self) -> int:
+        """Jobs running on this node and on show."""
+        return sum(entry.ended_us is None for entry in self.jobs.values())

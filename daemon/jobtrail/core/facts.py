@@ -1,0 +1,128 @@
+"""What the daemon tells about itself, as typed facts. One observer turns each into one log line and one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all facts."""
+
+
+class EventAccepted(Fact, frozen=True, kw_only=True):
+    """An event is durably held."""
+
+    kind: str
+    event_id: str
+    job_id: str | None
+    seq: int
+    duplicate: bool = False
+
+
+class EventRejected(Fact, frozen=True, kw_only=True):
+    """What was sent was refused. `reason` is one of a fixed set, `detail` is for the log only."""
+
+    reason: str  # invalid | conflict | too_large | forbidden | spool_full | timeout | unknown_hook
+    detail: str = ""
+
+
+class IncomingTaken(Fact, frozen=True, kw_only=True):
+    """A file that a hook had left in the spool directory was taken in."""
+
+    event_id: str
+    name: str
+
+
+class IncomingQuarantined(Fact, frozen=True, kw_only=True):
+    """A file in the spool directory is no event; it was moved aside, never deleted."""
+
+    name: str
+    reason: str
+
+
+class EventsForwarded(Fact, frozen=True, kw_only=True):
+    """A batch reached the store."""
+
+    stored: int
+    replayed: int
+    seconds: float
+
+
+class ForwardFailed(Fact, frozen=True, kw_only=True):
+    """A batch did not reach the store; it is tried again after `retry_in_seconds`."""
+
+    reason: str
+    retry_in_seconds: float
+
+
+class ForwardConflict(Fact, frozen=True, kw_only=True):
+    """The store holds another event under this chain and sequence number: tampering or a forked chain."""
+
+    seq: int
+
+
+class ProjectionRefused(Fact, frozen=True, kw_only=True):
+    """The trail has the event and the projection could not take it."""
+
+    seq: int
+    reason: str
+
+
+class JobSampled(Fact, frozen=True, kw_only=True):
+    """Readings of a tick."""
+
+    readings: int
+    seconds: float
+
+
+class ReadingMissed(Fact, frozen=True, kw_only=True):
+    """A job gave no reading."""
+
+    job_id: str
+    reason: str
+    detail: str = ""
+
+
+class SampleSourceFailed(Fact, frozen=True, kw_only=True):
+    """A whole source failed in a tick."""
+
+    source: str
+    reason: str
+
+
+class SamplesWritten(Fact, frozen=True, kw_only=True):
+    """Readings reached the store."""
+
+    rows: int
+    seconds: float
+
+
+class SamplesDropped(Fact, frozen=True, kw_only=True):
+    """Readings were shed because the store was away too long."""
+
+    rows: int
+
+
+class JobAdopted(Fact, frozen=True, kw_only=True):
+    """A running job was found at start: in the spool, or as a cgroup no prolog had announced."""
+
+    job_id: str
+    found_by: str  # spool | cgroup_scan
+
+
+class SeriesShed(Fact, frozen=True, kw_only=True):
+    """Jobs are left off /metrics because the cap on jobs was reached."""
+
+    jobs: int
+
+
+class PartitionsKept(Fact, frozen=True, kw_only=True):
+    """Sample partitions were made ahead and old ones dropped."""
+
+    created: int
+    dropped: int
+
+
+Observer = Callable[[Fact], None]

@@ -1,0 +1,183 @@
+"""Ports: what core needs of the world. Adapters implement them; `tests/fakes.py` holds in-memory ones.
+
+Names say what the thing is for, not what it is made of. Each port's promises are held by a contract test that runs on
+the fake and on the real adapter alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from jobtrail.domain.audit import ChainedEvent, ChainHead
+from jobtrail.domain.events import Event
+from jobtrail.domain.samples import CpuTotals, FoundJob, Missed, NodeReading, Reading, Target
+
+
+class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that began on this node and has not ended there, kept with the events in one transaction."""
+
+    target: Target
+    started_us: int
+    user_name: str | None = None
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    found: bool = False
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof that an event is held. `durability` is `disk` when flushed to a disk, `volatile` on tmpfs and the like."""
+
+    event_id: str
+    seq: int
+    durability: str
+    duplicate: bool = False
+    opened: OpenRun | None = None
+    closed: OpenRun | None = None
+
+
+class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The spool's figures, held in memory so that reading them costs nothing."""
+
+    chain_id: str
+    durability: str
+    head_seq: int
+    forwarded_seq: int
+    bytes_used: int
+    bytes_limit: int
+    oldest_unforwarded_us: int | None
+    refused: int = 0
+
+    @property
+    def depth(self) -> int:
+        """Events not yet forwarded."""
+        return self.head_seq - self.forwarded_seq
+
+
+class EventSpool(Protocol):
+    """The durable queue on this node: appends survive a power cut before `append` returns."""
+
+    async def append(self, event: Event, digest: bytes) -> Receipt:
+        """Hold `event`; `digest` is of what was sent, so that a retry is told from a conflict.
+
+        Raises EventConflict, SpoolFull, SpoolBroken.
+        """
+        ...
+
+    async def read_after(self, seq: int, *, limit: int, max_bytes: int) -> Sequence[ChainedEvent]:
+        """Up to `limit` events after `seq` in order, at least one if there is one, about `max_bytes` of payload."""
+        ...
+
+    async def mark_forwarded(self, seq: int) -> None:
+        """The store holds everything up to `seq`. May go back when a restored store holds less than before."""
+        ...
+
+    async def record_refusal(self, seq: int, reason: str) -> None:
+        """Keep on record that the store refused the projection of event `seq`."""
+        ...
+
+    async def open_runs(self) -> Sequence[OpenRun]:
+        """The runs that began on this node and have not ended."""
+        ...
+
+    async def wait_beyond(self, seq: int) -> None:
+        """Return when the head is beyond `seq`."""
+        ...
+
+    def status(self) -> SpoolStatus:
+        """Figures as of the last commit; never blocks."""
+        ...
+
+
+class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store did with a batch."""
+
+    head: ChainHead
+    stored: int = 0
+    replayed: int = 0
+    conflicts: tuple[int, ...] = ()  # sequence numbers held with another hash; on record in the store
+    unapplied: Mapping[int, str] = {}  # sequence number -> why the trail has it and the projection does not
+
+
+class EventSink(Protocol):
+    """The central store of the trail and its projection."""
+
+    async def head(self, chain_id: str) -> ChainHead:
+        """The last row of this chain the store holds. Raises StoreUnavailable."""
+        ...
+
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+        """Store a batch of one chain, in order, in one transaction: trail rows and projection.
+
+        `trail_only` stores the rows and leaves the projection alone, for an event whose projection was refused.
+        Raises StoreUnavailable (retry), ChainGap (resume elsewhere), StoreRefused (never retry this batch as it is).
+        """
+        ...
+
+
+class SampleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading with what identifies its job."""
+
+    cluster: str
+    job_id: str
+    node: str
+    ref: str
+    reading: Reading
+    cpu_percent: float | None = None
+
+
+class SampleSink(Protocol):
+    """Where readings are kept for a while."""
+
+    async def write(self, rows: Sequence[SampleRow]) -> None:
+        """Store `rows`. Raises StoreUnavailable."""
+        ...
+
+
+class UsageSource(Protocol):
+    """Reads resource counters of jobs. Blocking: the sampler calls it in a worker thread, one call a tick."""
+
+    def attach(self, target: Target) -> None:
+        """Begin with a run; nothing is read yet and nothing need exist yet."""
+        ...
+
+    def detach(self, ref: str) -> None:
+        """Be done with a run and let its file descriptors go. Unknown refs are ignored."""
+        ...
+
+    def read(self, refs: Iterable[str]) -> dict[str, Reading | Missed]:
+        """One look at each of `refs`."""
+        ...
+
+    def cpu_totals(self, refs: Iterable[str]) -> CpuTotals:
+        """The CPU counters of `refs` and of their common parent, read back to back."""
+        ...
+
+    def scan(self) -> Sequence[FoundJob]:
+        """Jobs whose cgroups lie on this node."""
+        ...
+
+
+class NodeSource(Protocol):
+    """Reads the node's own counters. Blocking, as UsageSource."""
+
+    def read_node(self) -> NodeReading:
+        """One look at the node."""
+        ...
+
+
+class Clock(Protocol):
+    """Wall and steady time."""
+
+    def time_us(self) -> int:
+        """Wall clock, µs since the Unix epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...

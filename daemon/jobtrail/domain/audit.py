@@ -1,0 +1,116 @@
+"""The hash chain of the audit trail.
+
+Each writer (a node's spool) owns one chain. A row's hash covers the row before it, so a change, a deletion or an
+insertion anywhere is visible to whoever recomputes the chain. The payload enters through a salted commitment: erasing
+payload and salt leaves the chain intact and tells nothing about what was erased.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import uuid
+
+import msgspec
+
+ROW_TAG = b"jobtrail-audit-row-v1\x00"
+PAYLOAD_TAG = b"jobtrail-audit-payload-v1\x00"
+SALT_BYTES = 32
+ZERO_HASH = bytes(32)
+
+
+class ChainHead(msgspec.Struct, frozen=True):
+    """The last row of a chain: its sequence number (0 for an empty chain) and hash."""
+
+    seq: int
+    row_hash: bytes
+
+
+EMPTY_CHAIN = ChainHead(0, ZERO_HASH)
+
+
+class ChainedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it stands in its chain; `payload` is exactly what was hashed."""
+
+    chain_id: str
+    seq: int
+    event_id: str
+    kind: str
+    time_us: int
+    received_us: int
+    payload: bytes
+    salt: bytes
+    prev_hash: bytes
+    commitment: bytes
+    row_hash: bytes
+
+
+def commit(salt: bytes, payload: bytes) -> bytes:
+    """SHA-256 commitment to a payload, hidden by `salt` (32 random bytes)."""
+    return hashlib.sha256(PAYLOAD_TAG + salt + payload).digest()
+
+
+def hash_row(
+    chain_id: str, seq: int, prev_hash: bytes, time_us: int, kind: str, event_id: str, commitment: bytes
+) -> bytes:
+    """SHA-256 over the fixed binary layout of a row.
+
+    Layout: tag, chain id (16 bytes), sequence (u64), previous hash (32), time in µs (u64), kind (u16 length and UTF-8),
+    event id (16), commitment (32); all integers big-endian.
+    """
+    name = kind.encode()
+    layout = struct.pack(
+        f">16sQ32sQH{len(name)}s16s32s",
+        uuid.UUID(chain_id).bytes,
+        seq,
+        prev_hash,
+        time_us,
+        len(name),
+        name,
+        uuid.UUID(event_id).bytes,
+        commitment,
+    )
+    return hashlib.sha256(ROW_TAG + layout).digest()
+
+
+def link(
+    head: ChainHead,
+    *,
+    chain_id: str,
+    event_id: str,
+    kind: str,
+    time_us: int,
+    received_us: int,
+    payload: bytes,
+    salt: bytes,
+) -> ChainedEvent:
+    """The row that follows `head` in chain `chain_id`."""
+    commitment = commit(salt, payload)
+    seq = head.seq + 1
+    return ChainedEvent(
+        chain_id=chain_id,
+        seq=seq,
+        event_id=event_id,
+        kind=kind,
+        time_us=time_us,
+        received_us=received_us,
+        payload=payload,
+        salt=salt,
+        prev_hash=head.row_hash,
+        commitment=commitment,
+        row_hash=hash_row(chain_id, seq, head.row_hash, time_us, kind, event_id, commitment),
+    )
+
+
+def broken_link(row: ChainedEvent, head: ChainHead) -> str | None:
+    """Why `row` does not follow `head`, or None when it does."""
+    if row.seq != head.seq + 1:
+        return f"sequence {row.seq} does not follow {head.seq}"
+    if row.prev_hash != head.row_hash:
+        return f"sequence {row.seq}: previous hash differs from the row before"
+    if row.commitment != commit(row.salt, row.payload):
+        return f"sequence {row.seq}: payload differs from its commitment"
+    expected = hash_row(row.chain_id, row.seq, row.prev_hash, row.time_us, row.kind, row.event_id, row.commitment)
+    if row.row_hash != expected:
+        return f"sequence {row.seq}: row hash differs from its content"
+    return None

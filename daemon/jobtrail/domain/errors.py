@@ -1,0 +1,66 @@
+"""The one error tree. Each error carries what its handler must decide; adapters translate foreign errors into it."""
+
+from __future__ import annotations
+
+
+class JobtrailError(Exception):
+    """Base of every error Jobtrail raises on purpose."""
+
+
+class ConfigError(JobtrailError):
+    """A setting is wrong. `where` is the key or file, the message says what is allowed there."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.problem = problem
+
+
+class InvalidEvent(JobtrailError):
+    """What was sent is not an event. `field` names the offending part; nothing was stored."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class EventConflict(JobtrailError):
+    """The event id is already held with another body; the first one stands."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(f"event {event_id} is already held with another body")
+        self.event_id = event_id
+
+
+class SpoolFull(JobtrailError):
+    """The spool is at its cap; the sender keeps the event and tries again after `retry_after_seconds`."""
+
+    def __init__(self, limit_bytes: int, retry_after_seconds: int = 30) -> None:
+        super().__init__(f"the spool holds its maximum of {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SpoolBroken(JobtrailError):
+    """The spool can no longer promise durability (I/O error, lost lock). The daemon stops; systemd restarts it."""
+
+
+class StoreUnavailable(JobtrailError):
+    """The store cannot be reached or asked us to come back; nothing was written and trying again is right."""
+
+
+class ChainGap(JobtrailError):
+    """The store's head of this chain is not where the batch begins; resume after `head_seq`."""
+
+    def __init__(self, head_seq: int) -> None:
+        super().__init__(f"the store holds this chain up to sequence {head_seq}")
+        self.head_seq = head_seq
+
+
+class StoreRefused(JobtrailError):
+    """The store rejected the content of a batch; trying the same batch again cannot help."""
+
+
+class NotFound(JobtrailError):
+    """What was asked for does not exist."""

@@ -1,0 +1,155 @@
+"""Events: the only way anything about a job enters Jobtrail.
+
+An event is one fact somebody reports: a hook, the collector itself, a person through the API. Its encoded form is
+hashed, stored and never re-encoded, so it holds integers and text only: times in microseconds since the Unix epoch
+(`*_us`), sizes in bytes, CPU time in microseconds. Every integer stays below 2**53, the largest that JSON readers in
+all languages agree on.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from jobtrail.domain.errors import InvalidEvent
+
+EARLIEST_US = 946_684_800_000_000  # 2000-01-01T00:00:00Z
+LATEST_US = 4_102_444_800_000_000  # 2100-01-01T00:00:00Z
+MAX_EXACT_INT = 2**53 - 1
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    CHAIN_STARTED = "chain_started"  # a new spool began; first row of every chain
+    JOB_STARTED = "job_started"  # a node began the job's run
+    JOB_FOUND = "job_found"  # a running job no start event had announced
+    CHECKPOINT = "checkpoint"  # usage so far of a running job
+    JOB_FINISHED = "job_finished"  # a node ended the job's run
+    USAGE_RECORDED = "usage_recorded"  # the node's final usage of the run
+
+
+class Actor(StrEnum):
+    """Who made the change (`changed_by` in the audit trail)."""
+
+    SLURM_PROLOG = "slurm-prolog"
+    SLURM_EPILOG = "slurm-epilog"
+    SLURM_CONTROLLER = "slurm-controller"
+    COLLECTOR = "collector"
+    RECONCILER = "reconciler"
+    API = "api"
+    CLI = "cli"
+
+
+class JobFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a sender says the job is. Every field is absent (None) when the sender does not know it."""
+
+    user_name: str | None = None
+    uid: int | None = None
+    gid: int | None = None
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    job_name: str | None = None
+    nodes: tuple[str, ...] | None = None  # expanded, in Slurm's order: the first is the batch host
+    node_list: str | None = None  # as Slurm wrote it
+    cpus: int | None = None  # CPUs allocated on this event's node
+    memory_limit_bytes: int | None = None
+    gpu_vendor: str | None = None
+    gpu_devices: tuple[str, ...] | None = None
+    restart_count: int | None = None
+    work_dir: str | None = None
+    comment: str | None = None
+    reservation: str | None = None
+    command: tuple[str, ...] | None = None  # local jobs only; never collected from Slurm
+
+
+class Whereabouts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the job's resource counters are on this node, when the sender knows better than the layout of Slurm."""
+
+    cgroup_path: str | None = None
+    root_pid: int | None = None  # observe this process and its descendants through /proc
+    root_pid_start_ticks: int | None = None  # field 22 of /proc/PID/stat; a reused pid has another
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the job ended, as the sender saw it.
+
+    A Slurm epilog's exit code 0 is no proof of success: cancelled, timed-out and preempted jobs report the same.
+    `final_state` is set only by senders that know (a local run's parent, a person).
+    """
+
+    exit_code: int | None = None  # 0..255
+    exit_signal: int | None = None  # a signal number; never Slurm's out-of-memory mark 125
+    out_of_memory: bool = False  # Slurm's mark: wait status 253, printed as 0:125
+    raw_status: int | None = None  # wait(2) status as Slurm gave it
+    derived_raw_status: int | None = None  # highest wait status of the job's steps
+    final_state: str | None = None  # completed | failed | cancelled
+
+
+class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One node's cumulative usage of a run. Every value only grows, so two reports merge by taking the larger."""
+
+    cpu_usage_us: int | None = None
+    cpu_user_us: int | None = None
+    cpu_system_us: int | None = None
+    cpu_throttled_us: int | None = None
+    memory_peak_bytes: int | None = None
+    oom_kills: int | None = None
+    io_read_bytes: int | None = None
+    io_write_bytes: int | None = None
+    processes_peak: int | None = None
+    sample_count: int = 0
+    first_sample_us: int | None = None
+    last_sample_us: int | None = None
+    covered_us: int | None = None  # wall time from the run's start on this node to its last sample
+    sources: dict[str, str] = {}  # value name -> where it came from, e.g. {"cpu": "cgroup_v1+parent"}
+    absent: dict[str, str] = {}  # value name -> why there is none
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One reported fact. `encode` gives the bytes that are hashed, stored and forwarded."""
+
+    kind: EventKind
+    event_id: str
+    time_us: int
+    cluster: str
+    job_id: str | None  # public id: slurm-<n> or local-<n>; None for events about the chain itself
+    node: str
+    changed_by: Actor
+    source: str
+    slurm_start_time: int | None = None  # SLURM_JOB_START_TIME, Unix seconds: the same in one run's prolog and epilog
+    sluid: str | None = None  # Slurm 25.11+: unique per job record
+    opened_by: str | None = None  # event id that opened this node's run, added by the node's spool
+    facts: JobFacts | None = None
+    whereabouts: Whereabouts | None = None
+    outcome: Outcome | None = None
+    usage: NodeUsage | None = None
+    environment: dict[str, str] = {}  # the hook's environment as evidence
+    environment_escaped: tuple[str, ...] = ()  # names whose value is escaped: \\ for a backslash, \xNN for a byte
+    note: str | None = None
+
+
+_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """The canonical bytes of an event: JSON, keys sorted, absent fields left out."""
+    return _encoder.encode(event)
+
+
+def decode(payload: bytes) -> Event:
+    """The event in stored bytes. Raises InvalidEvent when they are not one."""
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise InvalidEvent("payload", str(error)) from error
+
+
+def check_time_us(field: str, time_us: int) -> int:
+    """`time_us` if it lies between the years 2000 and 2100, else InvalidEvent naming `field`."""
+    if not EARLIEST_US <= time_us < LATEST_US:
+        raise InvalidEvent(field, "must be a time between the years 2000 and 2100")
+    return time_us

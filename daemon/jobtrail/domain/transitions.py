@@ -1,0 +1,262 @@
+"""Which run an event belongs to, and what it changes there.
+
+`choose_run` and `apply` decide and touch nothing. A run's events may arrive in any order and more than once: every
+field is the minimum, the maximum or the sum of what its events say, or the word of the report with the smallest stamp,
+so the result is the same for every order of arrival.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+
+from jobtrail.domain.events import Event, EventKind, JobFacts, NodeUsage, Outcome
+from jobtrail.domain.job import FactsRegister, Job, NodeRun, OutcomeRegister, Run, Stamp, State, Verdict
+from jobtrail.domain.usage import larger, merge_reports, replace_in_total
+
+RUN_NAMESPACE = uuid.UUID("3f1c8a52-60f4-5d0e-9d0b-6a1b5e7c9d21")
+_FINAL_STATES: Mapping[str, tuple[State, Verdict]] = MappingProxyType(
+    {
+        "completed": (State.COMPLETED, Verdict.COMPLETED),
+        "failed": (State.FAILED, Verdict.FAILED),
+        "cancelled": (State.CANCELLED, Verdict.CANCELLED),
+    }
+)
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """The run after the event, and whether the event created it."""
+
+    run: Run
+    created: bool
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """The event says nothing the run does not know."""
+
+    run: Run
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The event cannot be applied; the trail keeps it all the same."""
+
+    reason: str
+
+
+def choose_run(runs: Sequence[Run], event: Event) -> Run | None:
+    """The run among `runs` (of one job id, oldest first) that `event` belongs to; None when it begins a new one.
+
+    Slurm's own keys decide where the event carries them: SLUID, then the job's start time, both the same in one run's
+    prolog and epilog. Then the event that opened the run on this node. Else the join rules on open and ended nodes.
+    """
+    newest_first = list(reversed(runs))
+    if event.sluid is not None:
+        for run in newest_first:
+            if run.job.sluid == event.sluid:
+                return run
+    if event.slurm_start_time is not None:
+        for run in newest_first:
+            if run.job.slurm_start_time == event.slurm_start_time:
+                return run
+    if event.opened_by is not None:
+        for run in newest_first:
+            if (part := run.nodes.get(event.node)) and part.opened_by == event.opened_by:
+                return run
+    joinable = [run for run in newest_first if not _keys_differ(run.job, event)]
+    match event.kind:
+        case EventKind.JOB_STARTED | EventKind.JOB_FOUND:
+            return _run_to_start(joinable, event)
+        case EventKind.JOB_FINISHED:
+            return _run_to_finish(joinable, event)
+        case _:
+            return next((run for run in joinable if event.node in run.nodes), None)
+
+
+def _keys_differ(job: Job, event: Event) -> bool:
+    """Whether both carry a key of Slurm's and the keys say these are two runs."""
+    if event.sluid is not None and job.sluid is not None:
+        return event.sluid != job.sluid
+    if event.slurm_start_time is not None and job.slurm_start_time is not None:
+        return event.slurm_start_time != job.slurm_start_time
+    return False
+
+
+def _lists(job: Job, node: str) -> bool:
+    nodes = job.facts.nodes
+    return nodes is None or node in nodes
+
+
+def _run_to_start(runs: Sequence[Run], event: Event) -> Run | None:
+    for run in runs:
+        part = run.nodes.get(event.node)
+        if part is None or part.started_us is None:
+            late = part is not None and part.ended_us is not None
+            if late and part is not None and event.time_us > (part.ended_us or 0):
+                continue
+            if (late or _is_open(run.job)) and _lists(run.job, event.node):
+                return run
+        elif (part.ended_us is None and (part.found or event.kind is EventKind.JOB_FOUND)) or (part.started_us == event.time_us and part.opened_by == event.event_id):
+            return run
+    return None
+
+
+def _run_to_finish(runs: Sequence[Run], event: Event) -> Run | None:
+    for run in runs:
+        part = run.nodes.get(event.node)
+        if part is not None and part.started_us is not None and part.ended_us is None:
+            return run
+    for run in runs:
+        begun = run.job.start_us is None or run.job.start_us <= event.time_us
+        if event.node not in run.nodes and begun and _is_open(run.job) and _lists(run.job, event.node):
+            return run
+    return next((run for run in runs if event.node in run.nodes), None)
+
+
+def _is_open(job: Job) -> bool:
+    return job.state in (State.PENDING, State.RUNNING)
+
+
+def open_run(cluster: str, job_id: str, number: int) -> Run:
+    """An empty run; its correlation id follows from its key, so every writer and every rebuild gives the same."""
+    correlation_id = str(uuid.uuid5(RUN_NAMESPACE, f"{cluster}/{job_id}/{number}"))
+    return Run(job=Job(cluster_name=cluster, job_id=job_id, run=number, correlation_id=correlation_id))
+
+
+def apply(run: Run, event: Event, *, created: bool = False) -> Changed | Duplicate | Rejected:
+    """What `event` makes of `run`. `run.nodes` must hold this event's node if that node is known."""
+    handler = _HANDLERS.get(event.kind)
+    if handler is None:
+        return Rejected(f"an event of kind {event.kind} is not about a run")
+    before = run.nodes.get(event.node) or NodeRun(node=event.node)
+    job, part = handler(_with_keys(run.job, event), before, event)
+    job = _with_state(msgspec.structs.replace(job, window_us=job.window_us + _window(part) - _window(before)))
+    nodes = {**run.nodes, event.node: part}
+    if not created and job == run.job and nodes == run.nodes:
+        return Duplicate(run)
+    return Changed(Run(job=job, nodes=nodes), created)
+
+
+def _with_keys(job: Job, event: Event) -> Job:
+    return msgspec.structs.replace(
+        job,
+        sluid=job.sluid if event.sluid is None else event.sluid,
+        slurm_start_time=job.slurm_start_time if event.slurm_start_time is None else event.slurm_start_time,
+    )
+
+
+def _started(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
+    found = event.kind is EventKind.JOB_FOUND
+    facts = event.facts or JobFacts()
+    first = part.started_us is None
+    opening = (found, event.time_us, event.event_id)
+    if first or opening < (part.found, part.started_us, part.opened_by or ""):
+        part = msgspec.structs.replace(part, started_us=event.time_us, found=found, opened_by=event.event_id)
+    job, part = _with_cpus(job, part, facts.cpus)
+    inferred, start_us = (found, event.time_us)
+    if job.start_us is not None and (job.start_inferred, job.start_us) < (inferred, start_us):
+        inferred, start_us = job.start_inferred, job.start_us
+    stamp = Stamp(_rank(event.node, facts, found=found), event.time_us, event.event_id)
+    job = msgspec.structs.replace(
+        job,
+        start_us=start_us,
+        start_inferred=inferred,
+        nodes_started=job.nodes_started + first,
+        first_facts=_first_register(job.first_facts, stamp, facts),
+    )
+    return job, part
+
+
+def _finished(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
+    facts = event.facts or JobFacts()
+    first = part.ended_us is None
+    part = msgspec.structs.replace(part, ended_us=larger(part.ended_us, event.time_us))
+    outcome = event.outcome or Outcome()
+    confirmed = outcome.final_state is not None
+    rank = _rank(event.node, facts, found=False)
+    stamp = Stamp(rank, event.time_us, event.event_id)
+    register = OutcomeRegister(stamp=stamp, outcome=outcome, confirmed=confirmed)
+    if job.outcome is not None and (not job.outcome.confirmed, job.outcome.stamp) < (not confirmed, stamp):
+        register = job.outcome
+    job = msgspec.structs.replace(
+        job,
+        end_us=larger(job.end_us, event.time_us),
+        nodes_ended=job.nodes_ended + first,
+        outcome=register,
+        last_facts=_first_register(job.last_facts, stamp, facts),
+    )
+    return job, part
+
+
+def _used(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
+    merged = merge_reports(part.usage, event.usage or NodeUsage())
+    job = msgspec.structs.replace(
+        job,
+        usage=replace_in_total(job.usage, part.usage, merged),
+        nodes_reporting=job.nodes_reporting + (part.usage is None),
+    )
+    return job, msgspec.structs.replace(part, usage=merged)
+
+
+def _window(part: NodeRun) -> int:
+    if part.started_us is None or part.ended_us is None:
+        return 0
+    return max(0, part.ended_us - part.started_us)
+
+
+def _rank(node: str, facts: JobFacts, *, found: bool) -> int:
+    """0 for the batch host, whose word on the job counts most; then other nodes; last a guess from a cgroup."""
+    if found:
+        return 2
+    return 0 if facts.nodes and facts.nodes[0] == node else 1
+
+
+def _first_register(held: FactsRegister | None, stamp: Stamp, facts: JobFacts) -> FactsRegister:
+    facts = msgspec.structs.replace(facts, cpus=None)  # a node's own share; summed over nodes instead
+    return held if held is not None and held.stamp <= stamp else FactsRegister(stamp=stamp, facts=facts)
+
+
+def _with_cpus(job: Job, part: NodeRun, cpus: int | None) -> tuple[Job, NodeRun]:
+    if cpus is None or cpus <= (part.cpus or 0):
+        return job, part
+    allocated = (job.cpus_allocated or 0) + cpus - (part.cpus or 0)
+    return msgspec.structs.replace(job, cpus_allocated=allocated), msgspec.structs.replace(part, cpus=cpus)
+
+
+def _with_state(job: Job) -> Job:
+    confirmed = job.outcome is not None and job.outcome.confirmed
+    expected = len(job.facts.nodes or ()) or max(job.nodes_started, 1)
+    if not confirmed and job.nodes_ended < expected:
+        state = State.RUNNING if job.nodes_started or job.nodes_ended else State.PENDING
+        return msgspec.structs.replace(job, state=state, verdict=None, state_confirmed=False)
+    outcome = job.outcome.outcome if job.outcome else Outcome()
+    state, verdict = judge(outcome)
+    return msgspec.structs.replace(job, state=state, verdict=verdict, state_confirmed=confirmed)
+
+
+def judge(outcome: Outcome) -> tuple[State, Verdict]:
+    """State and verdict of an ended run. Exit code 0 without a final state stays `ended`: it proves nothing."""
+    state, verdict = _FINAL_STATES.get(outcome.final_state or "", (State.ENDED, Verdict.UNKNOWN))
+    if state is State.CANCELLED or state is State.COMPLETED:
+        return state, verdict
+    if outcome.out_of_memory:
+        return State.FAILED, Verdict.OUT_OF_MEMORY
+    if outcome.exit_signal:
+        return State.FAILED, Verdict.KILLED_BY_SIGNAL
+    if outcome.exit_code:
+        return State.FAILED, Verdict.FAILED
+    return state, verdict
+
+
+_Handler = Callable[[Job, NodeRun, Event], tuple[Job, NodeRun]]
+_HANDLERS: Mapping[EventKind, _Handler] = MappingProxyType(
+    {
+        EventKind.JOB_STARTED: _started,
+        EventKind.JOB_FOUND: _started,
+        EventKind.JOB_FINISHED: _finished,
+        EventKind.CHECKPOINT: _used,
+        EventKind.USAGE_RECORDED: _used,
+    }
+)

@@ -1,0 +1,140 @@
+"""Arithmetic of usage: folding readings into a node's usage, and nodes into a run's.
+
+Counters only grow, so a node's reports merge by the larger value whatever their order. Over nodes, counters add up and
+peaks take the largest; a value no node reported stays absent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.samples import Reading
+
+ADDITIVE = (
+    "cpu_usage_us", "cpu_user_us", "cpu_system_us", "cpu_throttled_us", "oom_kills", "io_read_bytes", "io_write_bytes",
+    "covered_us",
+)  # fmt: skip
+PEAKS = ("memory_peak_bytes", "processes_peak")
+_MEASURED = tuple(name for name in ADDITIVE if name != "covered_us") + PEAKS
+
+
+def larger(one: int | None, other: int | None) -> int | None:
+    """The larger of two values of which either may be absent."""
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)
+
+
+def smaller(one: int | None, other: int | None) -> int | None:
+    """The smaller of two values of which either may be absent."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def _still_absent(values: dict[str, int | None], *reports: dict[str, str]) -> dict[str, str]:
+    """Reasons that still hold: those of values that remain unknown."""
+    merged: dict[str, str] = {}
+    for report in reports:
+        for name, reason in report.items():
+            if values.get(name) is None:
+                merged[name] = min(reason, merged.get(name, reason))
+    return merged
+
+
+def merge_reports(one: NodeUsage | None, other: NodeUsage) -> NodeUsage:
+    """Two reports of the same node's usage of the same run, in either order."""
+    if one is None:
+        return other
+    values = {name: larger(getattr(one, name), getattr(other, name)) for name in (*ADDITIVE, *PEAKS)}
+    later, earlier = (one, other) if (one.last_sample_us or 0, one.sample_count) > (
+        other.last_sample_us or 0, other.sample_count) else (other, one)  # fmt: skip
+    return NodeUsage(
+        **values,
+        sample_count=max(one.sample_count, other.sample_count),
+        first_sample_us=smaller(one.first_sample_us, other.first_sample_us),
+        last_sample_us=larger(one.last_sample_us, other.last_sample_us),
+        sources={**earlier.sources, **later.sources},
+        absent=_still_absent(values, one.absent, other.absent),
+    )
+
+
+def replace_in_total(total: NodeUsage | None, old: NodeUsage | None, new: NodeUsage) -> NodeUsage:
+    """A run's total after one node's usage went from `old` to `new`, which is nowhere smaller than `old`."""
+    total = total or NodeUsage()
+    before = old or NodeUsage()
+    values: dict[str, int | None] = {}
+    for name in ADDITIVE:
+        grown, was = getattr(new, name), getattr(before, name) or 0
+        so_far = getattr(total, name)
+        values[name] = so_far if grown is None else (so_far or 0) + grown - was
+    for name in PEAKS:
+        values[name] = larger(getattr(total, name), getattr(new, name))
+    return NodeUsage(
+        **values,
+        sample_count=total.sample_count + new.sample_count - before.sample_count,
+        first_sample_us=smaller(total.first_sample_us, new.first_sample_us),
+        last_sample_us=larger(total.last_sample_us, new.last_sample_us),
+        sources=_union_of_sources(total.sources, new.sources),
+        absent=_still_absent(values, total.absent, new.absent),
+    )
+
+
+def _union_of_sources(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
+    names = sorted({*one, *other})
+    return {name: ",".join(sorted({*_split(one.get(name)), *_split(other.get(name))})) for name in names}
+
+
+def _split(sources: str | None) -> list[str]:
+    return sources.split(",") if sources else []
+
+
+def observe(usage: NodeUsage, reading: Reading, started_us: int) -> NodeUsage:
+    """A node's usage after one more reading of a run that started at `started_us`."""
+    report = NodeUsage(
+        cpu_usage_us=reading.cpu_usage_us,
+        cpu_user_us=reading.cpu_user_us,
+        cpu_system_us=reading.cpu_system_us,
+        cpu_throttled_us=reading.cpu_throttled_us,
+        memory_peak_bytes=larger(reading.memory_peak_bytes, reading.memory_current_bytes),
+        oom_kills=reading.oom_kills,
+        io_read_bytes=reading.io_read_bytes,
+        io_write_bytes=reading.io_write_bytes,
+        processes_peak=reading.processes,
+        sample_count=usage.sample_count + 1,
+        first_sample_us=reading.time_us,
+        last_sample_us=reading.time_us,
+        covered_us=max(0, reading.time_us - started_us),
+        sources={"usage": reading.source},
+        absent={name: reason for name, reason in reading.absent.items() if name in _MEASURED},
+    )
+    return merge_reports(usage, report)
+
+
+def with_cpu_of_ended_job(usage: NodeUsage, cpu_usage_us: int, *, shared_by: int) -> NodeUsage:
+    """Usage with the CPU time the parent's counter shows after the job's own counter was gone.
+
+    `shared_by` is how many jobs ended between two looks at the parent: the time is exact for one and an estimate, told
+    as such in `sources`, for several.
+    """
+    source = "parent_counter" if shared_by == 1 else f"parent_counter_shared_by_{shared_by}"
+    return msgspec.structs.replace(
+        usage,
+        cpu_usage_us=larger(usage.cpu_usage_us, cpu_usage_us),
+        sources={**usage.sources, "cpu": source},
+        absent={name: reason for name, reason in usage.absent.items() if name != "cpu_usage_us"},
+    )
+
+
+def cpu_percent(earlier: Reading | None, later: Reading, cpus: int | None) -> float | None:
+    """Per cent of the allocated CPUs used between two readings; None when it cannot be told.
+
+    A counter that went backwards belongs to another life of the cgroup and gives None, never a negative rate.
+    """
+    if earlier is None or earlier.cpu_usage_us is None or later.cpu_usage_us is None or not cpus:
+        return None
+    used, passed = later.cpu_usage_us - earlier.cpu_usage_us, later.time_us - earlier.time_us
+    if used < 0 or passed <= 0:
+        return None
+    return 100.0 * used / (passed * cpus)
