@@ -181,3 +181,30 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never go back."""
         ...
+
+
+class EventIntake(Protocol):
+    """The one way in for events."""
+
+    async def accept(self, event: Event, digest: bytes) -> Receipt:
+        """Hold `event` durably and let it take effect; `digest` is SHA-256 of what was sent.
+
+        Raises EventConflict, SpoolFull, SpoolBroken.
+        """
+        ...
+
+
+class HookDecoder(Protocol):
+    """Turns what a hook sent into an event."""
+
+    def __call__(self, hook: str, body: bytes, *, event_id: str, time_us: int) -> Event:
+        """The event in a hook's environment. Raises InvalidEvent naming the variable."""
+        ...
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the daemon can do its work now. `problems` are sentences for people; `details` figures for machines."""
+
+    ready: bool
+    problems: tuple[str, ...] = ()
+    details: Mapping[str, int | float | str | bool | None] = {}

@@ -98,9 +98,16 @@ def _run_to_start(runs: Sequence[Run], event: Event) -> Run | None:
                 continue
             if (late or _is_open(run.job)) and _lists(run.job, event.node):
                 return run
-        elif (part.ended_us is None and (part.found or event.kind is EventKind.JOB_FOUND)) or (part.started_us == event.time_us and part.opened_by == event.event_id):
+        elif _same_start(part, event):
             return run
     return None
+
+
+def _same_start(part: NodeRun, event: Event) -> bool:
+    """Whether a node's part that already began is the one `event` reports: a guess confirmed, or the report again."""
+    if part.ended_us is None and (part.found or event.kind is EventKind.JOB_FOUND):
+        return True
+    return part.opened_by == event.event_id
 
 
 def _run_to_finish(runs: Sequence[Run], event: Event) -> Run | None:
