@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from jobtrail.domain.audit import ChainedEvent, ChainHead
-from jobtrail.domain.events import Event
+from jobtrail.domain.events import Event, NodeUsage
 from jobtrail.domain.samples import CpuTotals, FoundJob, Missed, NodeReading, Reading, Target
 
 
@@ -28,6 +28,7 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int | None = None
     gpus: int | None = None
     found: bool = False
+    usage: NodeUsage | None = None  # of the last checkpoint, so that a restarted daemon counts on
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

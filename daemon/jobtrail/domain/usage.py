@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from jobtrail.domain.events import NodeUsage
-from jobtrail.domain.samples import Reading
+from jobtrail.domain.samples import NodeReading, Reading
 
 ADDITIVE = (
     "cpu_usage_us", "cpu_user_us", "cpu_system_us", "cpu_throttled_us", "oom_kills", "io_read_bytes", "io_write_bytes",
@@ -138,3 +138,14 @@ def cpu_percent(earlier: Reading | None, later: Reading, cpus: int | None) -> fl
     if used < 0 or passed <= 0:
         return None
     return 100.0 * used / (passed * cpus)
+
+
+def node_cpu_percent(earlier: NodeReading | None, later: NodeReading) -> float | None:
+    """Per cent of all CPUs of the node busy between two readings; None when it cannot be told."""
+    if earlier is None or None in (earlier.cpu_busy_us, earlier.cpu_total_us, later.cpu_busy_us, later.cpu_total_us):
+        return None
+    busy = (later.cpu_busy_us or 0) - (earlier.cpu_busy_us or 0)
+    total = (later.cpu_total_us or 0) - (earlier.cpu_total_us or 0)
+    if busy < 0 or total <= 0:
+        return None
+    return 100.0 * busy / total

@@ -1,0 +1,123 @@
+"""Moves events from the spool to the store: in order, in batches, as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from jobtrail.core.facts import EventsForwarded, ForwardConflict, ForwardFailed, Observer, ProjectionRefused
+from jobtrail.core.ports import Clock, EventSink, EventSpool, StoreReport
+from jobtrail.core.waiting import Backoff, wait_for_any
+from jobtrail.domain.audit import ChainedEvent
+from jobtrail.domain.errors import ChainGap, StoreRefused, StoreUnavailable
+
+BATCH_EVENTS = 500
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+class Forwarder:
+    """Keeps the store's copy of this node's chain up to date.
+
+    The position is never remembered across a failure: the store says where its copy ends, so a store that was restored
+    from a backup gets again what it lost, as far as the spool still holds it.
+    """
+
+    def __init__(
+        self, spool: EventSpool, sink: EventSink, *, node: str, clock: Clock, tell: Observer, backoff: Backoff
+    ) -> None:
+        self._spool = spool
+        self._sink = sink
+        self._node = node
+        self._clock = clock
+        self._tell = tell
+        self._backoff = backoff
+        self._position: int | None = None
+        self._one_by_one_until = 0
+        self.last_problem: str | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Forward until `stop`."""
+        while not stop.is_set():
+            try:
+                sent = await self._forward_batch()
+            except ChainGap as gap:
+                await self._resume_after(gap.head_seq, stop)
+            except StoreUnavailable as error:
+                await self._wait_out(str(error), stop)
+            else:
+                self._backoff.reset()
+                self.last_problem = None
+                if not sent:
+                    await wait_for_any(self._spool.wait_beyond(self._position or 0), stop.wait())
+
+    async def drain(self) -> None:
+        """Forward what is there, once, without waiting for more. Raises StoreUnavailable, ChainGap."""
+        while await self._forward_batch():
+            pass
+
+    async def _forward_batch(self) -> bool:
+        """Forward one batch; False when there was nothing to forward."""
+        position = await self._find_position()
+        limit = 1 if position < self._one_by_one_until else BATCH_EVENTS
+        batch = await self._spool.read_after(position, limit=limit, max_bytes=BATCH_BYTES)
+        if not batch:
+            return False
+        if batch[0].seq != position + 1:
+            raise StoreUnavailable(
+                f"the store ends at sequence {position} and this node's oldest event is {batch[0].seq}: "
+                f"the events between were purged before the store was restored"
+            )
+        began = self._clock.monotonic()
+        report = await self._store(batch)
+        if report is not None:
+            self._account(report, self._clock.monotonic() - began)
+            self._position = report.head.seq
+            await self._spool.mark_forwarded(report.head.seq)
+        return True
+
+    async def _find_position(self) -> int:
+        if self._position is None:
+            head = await self._sink.head(self._spool.status().chain_id)
+            self._position = head.seq
+            await self._spool.mark_forwarded(min(head.seq, self._spool.status().head_seq))
+        return self._position
+
+    async def _store(self, batch: Sequence[ChainedEvent]) -> StoreReport | None:
+        """Store a batch; when its content is refused, go one by one and keep the refused event in the trail only."""
+        try:
+            return await self._sink.store(batch, node=self._node)
+        except StoreRefused as error:
+            if len(batch) > 1:
+                self._one_by_one_until = batch[-1].seq
+                return None
+            return await self._store_trail_only(batch, str(error))
+
+    async def _store_trail_only(self, batch: Sequence[ChainedEvent], reason: str) -> StoreReport:
+        event = batch[0]
+        try:
+            report = await self._sink.store(batch, node=self._node, trail_only=True)
+        except StoreRefused as error:
+            raise StoreUnavailable(f"the store refuses event {event.seq} even for the trail: {error}") from error
+        await self._spool.record_refusal(event.seq, reason)
+        self._tell(ProjectionRefused(seq=event.seq, reason=reason))
+        return report
+
+    def _account(self, report: StoreReport, seconds: float) -> None:
+        self._tell(EventsForwarded(stored=report.stored, replayed=report.replayed, seconds=seconds))
+        for seq in report.conflicts:
+            self._tell(ForwardConflict(seq=seq))
+        for seq, reason in report.unapplied.items():
+            self._tell(ProjectionRefused(seq=seq, reason=reason))
+
+    async def _resume_after(self, head_seq: int, stop: asyncio.Event) -> None:
+        if self._position == head_seq:
+            await self._wait_out(f"the store asks for what follows {head_seq} and refuses it", stop)
+        else:
+            self._position = head_seq
+
+    async def _wait_out(self, reason: str, stop: asyncio.Event) -> None:
+        self._position = None
+        self.last_problem = reason
+        delay = self._backoff.next_seconds()
+        self._tell(ForwardFailed(reason=reason, retry_in_seconds=delay))
+        await wait_for_any(stop.wait(), timeout_seconds=delay)

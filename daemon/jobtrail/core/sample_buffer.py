@@ -1,0 +1,77 @@
+"""Holds readings until the store takes them; sheds the oldest, counted, when the store is away too long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import islice
+
+from jobtrail.core.facts import ForwardFailed, Observer, SamplesDropped, SamplesWritten
+from jobtrail.core.ports import Clock, SampleRow, SampleSink
+from jobtrail.core.waiting import Backoff, wait_for_any
+from jobtrail.domain.errors import StoreRefused, StoreUnavailable
+
+BATCH_ROWS = 2_000
+FLUSH_SECONDS = 2.0
+
+
+class SampleBuffer:
+    """A bounded queue of readings in front of the store."""
+
+    def __init__(
+        self, sink: SampleSink | None, *, clock: Clock, tell: Observer, backoff: Backoff, max_rows: int = 20_000
+    ) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._tell = tell
+        self._backoff = backoff
+        self._rows: deque[SampleRow] = deque()
+        self._max_rows = max_rows
+        self._more = asyncio.Event()
+
+    def add(self, row: SampleRow) -> None:
+        """Queue one reading. Without a store readings live on the board only."""
+        if self._sink is None:
+            return
+        self._rows.append(row)
+        if len(self._rows) > self._max_rows:
+            self._rows.popleft()
+            self._tell(SamplesDropped(rows=1))
+        self._more.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Write until `stop`, then write what is left once."""
+        while not stop.is_set():
+            await wait_for_any(self._more.wait(), stop.wait())
+            # Collect for a moment: one COPY for many jobs instead of one each.
+            await wait_for_any(stop.wait(), timeout_seconds=FLUSH_SECONDS)
+            try:
+                await self.flush()
+            except StoreUnavailable as error:
+                delay = self._backoff.next_seconds()
+                self._tell(ForwardFailed(reason=f"samples: {error}", retry_in_seconds=delay))
+                await wait_for_any(stop.wait(), timeout_seconds=delay)
+
+    async def flush(self) -> None:
+        """Write all that is queued. Raises StoreUnavailable; what was not written stays queued."""
+        self._more.clear()
+        while self._rows and self._sink is not None:
+            batch = list(islice(self._rows, BATCH_ROWS))
+            began = self._clock.monotonic()
+            try:
+                await self._sink.write(batch)
+            except StoreRefused:
+                self._tell(SamplesDropped(rows=len(batch)))
+            except StoreUnavailable:
+                self._more.set()
+                raise
+            else:
+                self._tell(SamplesWritten(rows=len(batch), seconds=self._clock.monotonic() - began))
+                self._backoff.reset()
+            self._drop(batch)
+
+    def _drop(self, batch: list[SampleRow]) -> None:
+        """Take the written rows off; some may have been shed meanwhile."""
+        written = {id(row) for row in batch}
+        while self._rows and id(self._rows[0]) in written:
+            self._rows.popleft()

@@ -1,0 +1,261 @@
+"""Measures running jobs: early and often while they are young, then on a common tick, and once more when they end.
+
+A job's start event starts its sampling; nothing is discovered by looking for directories of jobs that do not exist.
+All counters of a source are read in one hop to a worker thread, so a slow cgroup file never holds up an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import msgspec
+
+from jobtrail.core.board import Board
+from jobtrail.core.facts import JobSampled, Observer, ReadingMissed, SampleSourceFailed
+from jobtrail.core.ports import Clock, NodeSource, OpenRun, SampleRow, UsageSource
+from jobtrail.core.waiting import wait_for_any
+from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.ledger import ParentLedger
+from jobtrail.domain.samples import CpuTotals, Miss, Missed, NodeReading, Reading, Target
+from jobtrail.domain.usage import cpu_percent, node_cpu_percent, observe, with_cpu_of_ended_job
+
+
+class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
+    """When to look: at ages `first_seconds`, doubling until `interval_seconds`, then on ticks of that interval."""
+
+    first_seconds: float = 0.1
+    interval_seconds: float = 15.0
+    checkpoint_seconds: float = 600.0
+
+    def next_look(self, age_seconds: float, now: float) -> float:
+        """Monotonic time of the next look at a job of this age."""
+        due = self.first_seconds
+        while due <= age_seconds + 1e-3:
+            due *= 2
+        if due < self.interval_seconds:
+            return now + due - age_seconds
+        return (math.floor(now / self.interval_seconds) + 1) * self.interval_seconds
+
+
+class Watched(msgspec.Struct, kw_only=True):
+    """A run being sampled. `born`, `due` and `next_checkpoint` are monotonic seconds."""
+
+    run: OpenRun
+    source: UsageSource
+    born: float
+    due: float
+    next_checkpoint: float
+    usage: NodeUsage
+    last: Reading | None = None
+    ended_us: int | None = None
+
+    @property
+    def ref(self) -> str:
+        """The id of the event that opened the run."""
+        return self.run.target.ref
+
+
+Report = Callable[[Watched, bool], Awaitable[bool]]
+UNREPORTED_RETRY_SECONDS = 5.0
+Result = TypeVar("Result")
+
+
+class Sampler:
+    """Looks at every open run of this node and keeps board, sample rows and usage up to date.
+
+    `report(watched, final)` sends a run's usage so far, or its final usage, as an event, and says whether it was taken.
+    `add_row` takes each reading.
+    """
+
+    def __init__(
+        self,
+        *,
+        source_for: Callable[[Target], UsageSource],
+        node_source: NodeSource,
+        board: Board,
+        add_row: Callable[[SampleRow], None],
+        report: Report,
+        clock: Clock,
+        tell: Observer,
+        rhythm: Rhythm,
+    ) -> None:
+        self._source_for = source_for
+        self._node_source = node_source
+        self._board = board
+        self._add_row = add_row
+        self._report = report
+        self._clock = clock
+        self._tell = tell
+        self._rhythm = rhythm
+        self._watched: dict[str, Watched] = {}
+        self._opening: list[Watched] = []
+        self._closing: list[Watched] = []
+        self._unreported: list[Watched] = []
+        self._ledgers: dict[tuple[int, str], ParentLedger] = {}
+        self._wake = asyncio.Event()
+        self._hop = asyncio.Lock()
+        self._node_due = 0.0
+        self._node_last: NodeReading | None = None
+
+    def opened(self, run: OpenRun) -> None:
+        """A run began on this node: look at it soon."""
+        now = self._clock.monotonic()
+        born = now - max(0.0, (self._clock.time_us() - run.started_us) / 1e6)
+        source = self._source_for(run.target)
+        source.attach(run.target)
+        watched = Watched(
+            run=run,
+            source=source,
+            born=born,
+            due=self._rhythm.next_look(now - born, now),
+            next_checkpoint=now + self._rhythm.checkpoint_seconds,
+            usage=run.usage or NodeUsage(),
+        )
+        self._watched[watched.ref] = watched
+        self._opening.append(watched)
+        self._board.open(run)
+        self._wake.set()
+
+    def closed(self, run: OpenRun, ended_us: int) -> None:
+        """A run ended on this node: settle its usage."""
+        watched = self._watched.pop(run.target.ref, None)
+        if watched is None:
+            return
+        watched.ended_us = ended_us
+        self._closing.append(watched)
+        self._wake.set()
+
+    async def last_look(self, cluster: str, job_id: str) -> None:
+        """Read a job's counters now, while whoever reports its end still holds them open."""
+        named = [w for w in self._watched.values() if (w.run.target.cluster, w.run.target.job_id) == (cluster, job_id)]
+        await self._look(named)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sample until `stop`; then settle what has ended and checkpoint what still runs."""
+        while not stop.is_set():
+            self._wake.clear()
+            await self._settle()
+            now = self._clock.monotonic()
+            if self._node_due <= now:
+                await self._look_at_node(now)
+            if due := [watched for watched in self._watched.values() if watched.due <= now]:
+                await self._look(due)
+                await self._checkpoint(due)
+            await wait_for_any(self._wake.wait(), stop.wait(), timeout_seconds=self._seconds_to_next())
+        await self._settle()
+        for watched in list(self._watched.values()):
+            if watched.usage.sample_count:
+                await self._report(watched, False)
+
+    def _seconds_to_next(self) -> float:
+        now = self._clock.monotonic()
+        soonest = min((watched.due for watched in self._watched.values()), default=math.inf)
+        retry = now + UNREPORTED_RETRY_SECONDS if self._unreported else math.inf
+        return max(0.0, min(soonest, self._node_due, retry) - now)
+
+    async def _settle(self) -> None:
+        """Take the books of the parent counters when jobs came or went, and finish those that went."""
+        opening, self._opening = self._opening, []
+        closing, self._closing = self._closing, []
+        unreported, self._unreported = self._unreported, []
+        await self._look(closing)
+        for watched in opening:
+            self._ledger(watched).track(watched.ref, watched.run.cpus)
+        one_per_ledger = {id(self._ledger(watched)): watched for watched in (*opening, *closing)}
+        for watched in one_per_ledger.values():
+            await self._look_at_parent(watched, ended=[other.ref for other in closing])
+        for watched in closing:
+            self._finish(watched)
+        for watched in (*unreported, *closing):
+            if not await self._report(watched, True):
+                self._unreported.append(watched)
+
+    def _ledger(self, watched: Watched) -> ParentLedger:
+        key = (id(watched.source), watched.run.target.node)
+        return self._ledgers.setdefault(key, ParentLedger())
+
+    async def _look_at_parent(self, watched: Watched, ended: Iterable[str]) -> None:
+        ledger = self._ledger(watched)
+        refs = {*ledger.refs(), watched.ref}
+        totals = await self._safely(functools.partial(watched.source.cpu_totals, refs))
+        ledger.look(totals or CpuTotals(parent_us=None, by_ref={}), list(ended))
+
+    def _finish(self, watched: Watched) -> None:
+        """Close the books of a job that ended."""
+        credit = self._ledger(watched).forget(watched.ref)
+        if credit is not None:
+            watched.usage = with_cpu_of_ended_job(watched.usage, credit.cpu_usage_us, shared_by=credit.shared_by)
+        watched.source.detach(watched.ref)
+        self._board.end(watched.ref, watched.ended_us or 0, self._clock.monotonic())
+
+    async def _look(self, watched: Iterable[Watched]) -> None:
+        """One reading of each, one hop to a thread per source."""
+        by_source: dict[int, list[Watched]] = {}
+        for one in watched:
+            by_source.setdefault(id(one.source), []).append(one)
+        for group in by_source.values():
+            began = self._clock.monotonic()
+            readings = await self._safely(functools.partial(group[0].source.read, [one.ref for one in group]))
+            for one in group:
+                self._take(one, (readings or {}).get(one.ref))
+            self._tell(JobSampled(readings=len(group), seconds=self._clock.monotonic() - began))
+
+    async def _safely(self, read: Callable[[], Result]) -> Result | None:
+        """Run a blocking read in a thread, one at a time; a failing source costs its values, not the daemon."""
+        async with self._hop:
+            try:
+                return await asyncio.to_thread(read)
+            except Exception as error:  # noqa: BLE001 - a boundary: whatever a reader's bug raises is counted here
+                self._tell(SampleSourceFailed(source=_name(read), reason=f"{type(error).__name__}: {error}"))
+                return None
+
+    def _take(self, watched: Watched, reading: Reading | Missed | None) -> None:
+        now = self._clock.monotonic()
+        watched.due = self._rhythm.next_look(now - watched.born, now)
+        target = watched.run.target
+        if not isinstance(reading, Reading):
+            if reading is not None and reading.miss is Miss.UNREADABLE:
+                self._tell(ReadingMissed(job_id=target.job_id, reason=reading.miss, detail=reading.detail))
+            return
+        percent = cpu_percent(watched.last, reading, watched.run.cpus)
+        watched.usage = observe(watched.usage, reading, watched.run.started_us)
+        watched.last = reading
+        if reading.cpu_usage_us is not None:
+            self._ledger(watched).note(watched.ref, reading.cpu_usage_us)
+        self._board.update(watched.ref, reading, percent, watched.usage)
+        self._add_row(
+            SampleRow(
+                cluster=target.cluster,
+                job_id=target.job_id,
+                node=target.node,
+                ref=target.ref,
+                reading=reading,
+                cpu_percent=percent,
+            )
+        )
+
+    async def _checkpoint(self, watched: Iterable[Watched]) -> None:
+        now = self._clock.monotonic()
+        for one in watched:
+            if one.next_checkpoint <= now and one.usage.sample_count:
+                one.next_checkpoint = now + self._rhythm.checkpoint_seconds
+                await self._report(one, False)
+
+    async def _look_at_node(self, now: float) -> None:
+        interval = self._rhythm.interval_seconds
+        self._node_due = (math.floor(now / interval) + 1) * interval
+        self._board.expire(now)
+        reading = await self._safely(self._node_source.read_node)
+        if reading is None:
+            return
+        self._board.node_cpu_percent = node_cpu_percent(self._node_last, reading)
+        self._board.node = self._node_last = reading
+
+
+def _name(read: Callable[[], object]) -> str:
+    method = read.func if isinstance(read, functools.partial) else read
+    return type(getattr(method, "__self__", method)).__name__
