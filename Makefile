@@ -1,0 +1,40 @@
+# Everything a developer or a curious user needs; `make help` lists it.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fix lock benchmarks clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+run: ## set everything up and watch three short jobs being measured; Ctrl-C ends it
+	@PYTHON=$(PYTHON) scripts/bootstrap run
+	@exec $(BIN)/jobtrail demo
+
+test: ## install what the tests need, then run every check there is
+	@scripts/install-test-packages
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@exec scripts/check
+
+lint: ## the checks that need no database and no Slurm
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@exec scripts/check lint
+
+fix: ## format and mend what ruff can mend
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@$(BIN)/ruff check --fix daemon tests benchmarks; $(BIN)/ruff format daemon tests benchmarks
+
+benchmarks: ## measure speed and size next to their references
+	@scripts/install-test-packages
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@exec $(BIN)/python -m benchmarks
+
+lock: ## resolve the dependencies anew (needs `uv`)
+	uv pip compile -q pyproject.toml --extra embedded --group build --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/run.txt
+	uv pip compile -q pyproject.toml --extra embedded --group build --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/dev.txt
+
+clean: ## remove the virtual environment and caches; data of `make run` in .jobtrail stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
