@@ -125,4 +125,10 @@ class PartitionsKept(Fact, frozen=True, kw_only=True):
     dropped: int
 
 
+class ChoreFailed(Fact, frozen=True, kw_only=True):
+    """A regular chore of the server role could not be done; it is tried again at its next turn."""
+
+    reason: str
+
+
 Observer = Callable[[Fact], None]

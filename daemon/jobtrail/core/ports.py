@@ -209,3 +209,15 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     problems: tuple[str, ...] = ()
     details: Mapping[str, int | float | str | bool | None] = {}
+
+
+class CentralStore(Protocol):
+    """What the server role asks of the store beside events and samples."""
+
+    async def keep_partitions(self, *, days_ahead: int, retention_days: int) -> tuple[int, int]:
+        """Make sample partitions ahead, drop those past retention; how many of each. Raises StoreUnavailable."""
+        ...
+
+    async def count_states(self) -> Mapping[str, int]:
+        """Jobs now in each state, all clusters together. Raises StoreUnavailable."""
+        ...

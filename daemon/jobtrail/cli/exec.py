@@ -1,0 +1,221 @@
+"""`jobtrail exec -- CMD…`: run a command as an observed local job."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import resource
+import signal
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from jobtrail.adapters.own_cgroup import NoCgroup, OwnCgroup, make
+from jobtrail.cli import daemon_client, exit_codes
+from jobtrail.cli.output import duration, error_console, size
+from jobtrail.cli.settings import settings
+from jobtrail.config import Config
+from jobtrail.domain.errors import JobtrailError
+
+FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command used, as printed at the end."""
+
+    job_id: str
+    exit_code: int | None
+    exit_signal: int | None
+    wall_seconds: float
+    cpu_seconds: float
+    memory_peak_bytes: int | None
+    observed_by: str
+    recorded: bool
+
+
+class LocalJob:
+    """One observed command: child process, its cgroup if it has one, and its two events."""
+
+    def __init__(self, command: list[str], config: Config, *, name: str | None, socket_path: str) -> None:
+        self.command = command
+        self.config = config
+        self.name = name or os.path.basename(command[0])  # noqa: PTH119 - a command word, not a path of ours
+        self.socket_path = socket_path
+        self.job_id = f"local-{time.time_ns() // 1_000_000}"
+        self.cgroup = make(Path(config.sampling.cgroup_root), self.job_id)
+        self.problem: str | None = None
+        self.pid = 0
+        self._began = 0.0
+
+    @property
+    def observed_by(self) -> str:
+        """How the command's usage is read."""
+        if isinstance(self.cgroup, NoCgroup):
+            return f"process tree from /proc (no own cgroup: {self.cgroup.reason})"
+        return f"own cgroup {self.cgroup.path}"
+
+    def run(self) -> Usage:
+        """Start, announce, wait, announce the end. Raises OSError when the process cannot be made."""
+        gate, release = os.pipe()
+        self._began = time.monotonic()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(self.command, self.cgroup, gate, release)
+        os.close(gate)
+        for number in FORWARDED_SIGNALS:
+            signal.signal(number, lambda received, _frame: os.kill(self.pid, received))
+        # The terminal sends ^C to the whole foreground group: the command decides, we only report.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._announce("job-started", self._started_body())
+        os.close(release)
+        # Leave the dead child unreaped until its end is announced: its counters are in /proc until then.
+        status = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        if status is None:
+            raise AssertionError("waitid without WNOHANG returns a status")
+        wall_seconds = time.monotonic() - self._began
+        self._announce("job-finished", self._finished_body(status))
+        return self._usage(status, wall_seconds)
+
+    def _started_body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "job_id": self.job_id,
+            "user": _user_name(),
+            "job_name": self.name,
+            "node": self.config.node_name,
+            "cluster": self.config.local_cluster,
+            "node_list": [self.config.node_name],
+            "cpu_allocation": len(os.sched_getaffinity(0)),
+            "timestamp": datetime.now(UTC).isoformat(),
+            "source": "exec",
+        }
+        if isinstance(self.cgroup, OwnCgroup):
+            return {**body, "cgroup_path": self.cgroup.path}
+        return {**body, "root_pid": self.pid, "root_pid_start_ticks": _start_ticks(self.pid)}
+
+    def _finished_body(self, status: os.waitid_result) -> dict[str, Any]:
+        ended_by_signal = status.si_code != os.CLD_EXITED
+        code = {"signal": status.si_status} if ended_by_signal else {"exit_code": status.si_status}
+        final_state = "completed" if code == {"exit_code": 0} else "failed"
+        return {
+            "job_id": self.job_id,
+            "node": self.config.node_name,
+            "cluster": self.config.local_cluster,
+            "timestamp": datetime.now(UTC).isoformat(),
+            "final_state": final_state,
+            "source": "exec",
+            **code,
+        }
+
+    def _announce(self, what: str, body: dict[str, Any]) -> None:
+        try:
+            asyncio.run(daemon_client.post(self.socket_path, f"/v1/events/{what}", body, event_id=str(uuid.uuid4())))
+        except JobtrailError as error:
+            self.problem = self.problem or str(error)
+
+    def _usage(self, status: os.waitid_result, wall_seconds: float) -> Usage:
+        os.waitpid(self.pid, 0)
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_seconds, peak = spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024
+        if isinstance(self.cgroup, OwnCgroup):
+            from jobtrail.cli.own_usage import read_cgroup
+
+            cpu_seconds, peak = read_cgroup(self.config, self.cgroup, cpu_seconds, peak)
+            if not self.cgroup.remove():
+                self.problem = self.problem or f"processes left behind keep {self.cgroup.path} busy"
+        exited = status.si_code == os.CLD_EXITED
+        return Usage(
+            job_id=self.job_id,
+            exit_code=status.si_status if exited else None,
+            exit_signal=None if exited else status.si_status,
+            wall_seconds=wall_seconds,
+            cpu_seconds=cpu_seconds,
+            memory_peak_bytes=peak,
+            observed_by=self.observed_by,
+            recorded=self.problem is None,
+        )
+
+
+def _become(command: list[str], cgroup: OwnCgroup | NoCgroup, gate: int, release: int) -> None:
+    """In the child: enter the cgroup, wait until the start is announced, become the command. Never returns."""
+    try:
+        os.close(release)
+        if isinstance(cgroup, OwnCgroup):
+            cgroup.enter()
+        os.read(gate, 1)
+        os.execvp(command[0], command)  # noqa: S606 - running the user's command without a shell is the purpose
+    except FileNotFoundError:
+        os.write(2, f"jobtrail exec: {command[0]}: command not found\n".encode())
+        os._exit(exit_codes.COMMAND_NOT_FOUND)
+    except OSError as error:
+        os.write(2, f"jobtrail exec: {command[0]}: {error.strerror}\n".encode())
+        os._exit(exit_codes.NOT_EXECUTABLE)
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _start_ticks(pid: int) -> int:
+    """Field 22 of /proc/PID/stat; the command name before it may hold spaces and parentheses (proc(5))."""
+    stat = Path(f"/proc/{pid}/stat").read_bytes()
+    return int(stat[stat.rindex(b")") + 2 :].split()[19])
+
+
+def _print(usage: Usage, problem: str | None, *, as_json: bool) -> None:
+    if as_json:
+        sys.stderr.write(msgspec.json.encode(usage).decode() + "\n")
+        return
+    console = error_console()
+    ended = f"exit code {usage.exit_code}" if usage.exit_signal is None else f"killed by signal {usage.exit_signal}"
+    console.print(
+        f"[bold]{usage.job_id}[/]: {ended} · {duration(usage.wall_seconds)} wall · {duration(usage.cpu_seconds)} CPU"
+        f" · {size(usage.memory_peak_bytes)} peak memory"
+    )
+    console.print(f"observed through {usage.observed_by}", style="dim", markup=False)
+    if problem is not None:
+        console.print(f"not recorded: {problem}", style="yellow", markup=False)
+
+
+def run_command(
+    context: typer.Context,
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD [ARG…]", help="the command and its arguments")],
+    name: Annotated[str | None, typer.Option(help="job name; default: the command's own")] = None,
+    require_daemon: Annotated[
+        bool, typer.Option("--require-daemon", help="refuse to run when no daemon would record it")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing at the end")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the usage as JSON, on standard error")] = False,
+) -> None:
+    """Run CMD as an observed local job; print what it used; exit with its exit code.
+
+    Without a daemon the command runs all the same and its usage is printed but not recorded.
+    """
+    config = settings(context)
+    socket_path = os.environ.get("JOBTRAIL_SOCKET") or config.http.socket
+    if require_daemon and not Path(socket_path).is_socket():
+        error_console().print(
+            f"no daemon listens on {socket_path}; start one with `jobtrail serve`, or leave --require-daemon out",
+            style="red",
+            markup=False,
+        )
+        raise typer.Exit(exit_codes.UNREACHABLE)
+    job = LocalJob(command, config, name=name, socket_path=socket_path)
+    try:
+        usage = job.run()
+    except OSError as error:
+        error_console().print(f"jobtrail exec: cannot start {command[0]}: {error}", style="red", markup=False)
+        raise typer.Exit(exit_codes.EXEC_FAILED) from error
+    if not quiet:
+        _print(usage, job.problem, as_json=as_json)
+    code = usage.exit_code if usage.exit_signal is None else exit_codes.SIGNALLED + usage.exit_signal
+    raise typer.Exit(code if code is not None else exit_codes.EXEC_FAILED)

@@ -1,0 +1,35 @@
+"""The settings of this call: `--config`, else JOBTRAIL_CONFIG, else the default places; then the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from jobtrail import config as configuration
+from jobtrail.cli import exit_codes
+from jobtrail.cli.output import error_console
+from jobtrail.domain.errors import ConfigError
+
+
+def settings(context: typer.Context) -> configuration.Config:
+    """Load the settings or exit with a message naming the wrong one."""
+    named: Path | None = context.obj
+    try:
+        return configuration.load(named or configuration.find_file(os.environ), os.environ)
+    except ConfigError as error:
+        error_console().print(f"jobtrail: {error}", style="red", markup=False)
+        raise typer.Exit(exit_codes.USAGE) from error
+
+
+def database_url(config: configuration.Config) -> str:
+    """The database URL, or exit saying where to set it."""
+    if config.database.url:
+        return config.database.url
+    error_console().print(
+        "jobtrail: no database is configured: set `database.url` in the settings file, or DATABASE_URL=postgresql://…",
+        style="red",
+        markup=False,
+    )
+    raise typer.Exit(exit_codes.USAGE)
