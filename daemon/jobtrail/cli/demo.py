@@ -1,0 +1,152 @@
+"""`jobtrail demo`: the whole of Jobtrail on one machine, with three short jobs to look at."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from jobtrail import config as configuration
+from jobtrail.cli import exit_codes
+from jobtrail.cli.output import console, duration, size, table
+from jobtrail.cli.settings import settings
+from jobtrail.domain.errors import ConfigError, JobtrailError, StoreUnavailable
+
+LONGEST_SOCKET_PATH = 100  # sockaddr_un holds 108 bytes (unix(7)); asyncio and PostgreSQL append to it
+SHOW_SECONDS = 20.0
+
+PYTHON = sys.executable
+WORKLOADS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "cpu-bound",
+        "4 seconds of arithmetic",
+        (PYTHON, "-c", "import time\nend = time.process_time() + 4\nwhile time.process_time() < end: sum(range(10**5))"),
+    ),
+    (
+        "memory-hungry",
+        "300 MiB for 3 seconds",
+        (PYTHON, "-c", "import time\nheld = bytearray(b'x') * (300 << 20)\ntime.sleep(3)"),
+    ),
+    ("failing", "exits with code 3", ("sh", "-c", "sleep 1; exit 3")),
+)
+
+
+def run_demo(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Option(help="where the database and the spool are kept")] = Path(".jobtrail"),
+    once: Annotated[bool, typer.Option("--once", help="leave after the jobs have been shown")] = False,
+) -> None:
+    """Start an embedded PostgreSQL and the daemon, measure three short jobs, show them, serve until Ctrl-C.
+
+    What is measured stays in DIRECTORY; a second start keeps it. SEED_DEMO=true adds 100 synthetic jobs in a cluster
+    named `demo`.
+    """
+    from jobtrail.adapters import embedded_postgres
+
+    out = console()
+    directory = directory.resolve()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with embedded_postgres.running(directory / "postgres") as url:
+            config = _write_settings(context, directory, url)
+            _migrate(url, out)
+            asyncio.run(_demo(config, directory, out, once=once))
+    except ConfigError as error:
+        typer.echo(f"jobtrail demo: {error}", err=True)
+        raise typer.Exit(exit_codes.USAGE) from error
+    except JobtrailError as error:
+        typer.echo(f"jobtrail demo: {error}", err=True)
+        raise typer.Exit(exit_codes.FAILED) from error
+    out.print("stopped; the data stays in", str(directory), markup=False)
+
+
+def _write_settings(context: typer.Context, directory: Path, url: str) -> configuration.Config:
+    """Write the demo's settings file, so that every other command finds this daemon, and load it."""
+    tree: dict[str, Any] = {
+        "scheduler": "local",
+        "spool": {"directory": str(directory / "spool")},
+        "http": {"socket": str(_socket_path(directory))},
+        "database": {"url": url},
+        "sampling": {"interval_seconds": 1.0},
+        "logging": {"level": "warning"},
+    }
+    path = directory / "jobtrail.yaml"
+    text = yaml.safe_dump(tree, sort_keys=False)
+    path.write_text(f"# Written by `jobtrail demo` at each start.\n{text}", encoding="utf-8")
+    path.chmod(0o600)  # it names the database
+    os.environ["JOBTRAIL_CONFIG"] = str(path)
+    os.environ.pop("DATABASE_URL", None)  # the demo never writes into somebody's real database
+    context.obj = path
+    return settings(context)
+
+
+def _socket_path(directory: Path) -> Path:
+    path = directory / "hooks.sock"
+    if len(str(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(str(directory).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"jobtrail-{os.getuid()}-{digest}" / "hooks.sock"
+
+
+def _migrate(url: str, out: Console) -> None:
+    from jobtrail.adapters.postgres import migrate
+
+    with out.status("preparing the database"):
+        migrate.upgrade(url)
+
+
+async def _demo(config: configuration.Config, directory: Path, out: Console, *, once: bool) -> None:
+    from jobtrail import app
+    from jobtrail.adapters.telemetry import configure_logging
+
+    configure_logging(config.logging.level, config.logging.format)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        daemon = tasks.create_task(app.serve(config, stop, ready=ready))
+        show = tasks.create_task(_show(config, directory, out, ready, stop))
+        await asyncio.wait({daemon, show}, return_when=asyncio.FIRST_COMPLETED)
+        if once:
+            stop.set()
+
+
+async def _show(
+    config: configuration.Config, directory: Path, out: Console, ready: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """Run the workloads, wait until the database has them, and say what to look at."""
+    from jobtrail.cli.demo_seed import seed
+
+    await ready.wait()
+    if config.seed_demo:
+        with out.status("adding 100 synthetic jobs in cluster `demo`"):
+            added = await seed(config, directory)
+        out.print(f"cluster `demo`: {added} synthetic jobs added" if added else "cluster `demo`: already there")
+    job_ids = await asyncio.gather(*(_run_workload(name, command) for name, _, command in WORKLOADS))
+    if stop.is_set():
+        return
+    rows = await _recorded(config, [job_id for job_id in job_ids if job_id], stop)
+    _print_jobs(out, rows)
+    _print_pointers(out, config, rows)
+
+
+async def _run_workload(name: str, command: tuple[str, ...]) -> str | None:
+    """One workload through `jobtrail exec`; its job id."""
+    import msgspec
+
+    process = await asyncio.create_subprocess_exec(
+        PYTHON, "-m", "jobtrail", "exec", "--json", "--name", name, "--", *command, stderr=asyncio.subprocess.PIPE
+    )
+    _, text = await process.communicate()
+    lines = [line for line in text.splitlines() if line.startswith(b"{")]
+    return str(msgspec.json.decode(lines[-1])["job_id"]) if lines else None
