@@ -144,8 +144,8 @@ limited() {
 
 # Writes the event into $spool/incoming. The name has a dot in front until its bytes are on disk: the daemon never sees
 # half an event, also not after a power cut. The body comes from the same grep of the same shell as the posted one, so
-# both are equal to the byte (the order of the variables is the shell's own choice). That grep lives a little longer than
-# its reader: its death can never look like the end of the body.
+# both are equal to the byte (the order of the variables is the shell's own choice). That grep lives a little longer
+# than its reader: its death can never look like the end of the body.
 # Returns 0: on disk. 1: kept, but not known to be on disk. 2: not kept.
 keep() {
     grep -qzaE "$names" /proc/self/environ || return 2
@@ -164,7 +164,7 @@ keep() {
     esac
     # Complete, but the disk is too slow to say so in time: an event that a power cut could take is better than none.
     # shellcheck disable=SC2016
-    limited 100 sh -c 'cd -- "$1" && { [ -e "$2" ] || mv -- ".$2" "$2"; }' sh "$spool/incoming" "$id" || return 2
+    limited 60 sh -c 'cd -- "$1" && { [ -e "$2" ] || mv -- ".$2" "$2"; }' sh "$spool/incoming" "$id" || return 2
     return 1
 }
 
@@ -173,7 +173,7 @@ log() {
         '' | *[!0-9]*) job=unknown ;;
         *) job=$SLURM_JOB_ID ;;
     esac
-    limited 100 logger -t jobtrail-hook -p "daemon.$1" -- \
+    limited 70 logger -t jobtrail-hook -p "daemon.$1" -- \
         "$hook of job $job: event $id not accepted (HTTP ${status:-none}, curl exit ${curl_status:-unknown}); $2"
 }
 

@@ -1,0 +1,82 @@
+"""A Unix-socket HTTP server that records what a hook sends and answers as it is told, or never."""
+
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it came over the socket; header names in lower case."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class SocketServer:
+    """Serves `path` in a thread; answers with `status`, or with None reads the request and never answers."""
+
+    path: Path
+    status: int | None = 201
+    requests: list[Request] = field(default_factory=list)
+    patience_seconds: list[float] = field(default_factory=list)
+    """How long each client that got no answer waited before it hung up."""
+
+    def __enter__(self) -> "SocketServer":
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(str(self.path))
+        self._socket.listen(64)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # shutdown, unlike close, wakes a thread that is blocked in accept (accept(2) then fails with EINVAL).
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            with client:
+                self._answer(client)
+
+    def _answer(self, client: socket.socket) -> None:
+        began = time.monotonic()
+        self.requests.append(_read_request(client))
+        if self.status is None:
+            while client.recv(4096):
+                continue
+            self.patience_seconds.append(time.monotonic() - began)
+            return
+        client.sendall(f"HTTP/1.1 {self.status} X\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+
+
+def _read_request(client: socket.socket) -> Request:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _more(client)
+    head, _, body = data.partition(b"\r\n\r\n")
+    line, *fields = head.decode("ascii").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (text.partition(":") for text in fields)}
+    while len(body) < int(headers["content-length"]):
+        body += _more(client)
+    return Request(line, headers, body)
+
+
+def _more(client: socket.socket) -> bytes:
+    received = client.recv(65536)
+    if not received:
+        raise ConnectionError("the client hung up in the middle of its request")
+    return received
