@@ -1,0 +1,1 @@
+"""Speed and size, each figure next to a reference measured in the same run."""

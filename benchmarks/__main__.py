@@ -1,0 +1,30 @@
+"""`python -m benchmarks [NAME…] [--json]`: every figure beside its reference."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from benchmarks.figures import Figure, show
+
+NAMES = ("sampling", "exposition", "acknowledgement", "hook", "copy", "size")
+
+
+def main() -> None:
+    """Measure what was named, or everything."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(NAMES)}; default all")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    chosen = parser.parse_args()
+    if unknown := sorted({*chosen.names} - {*NAMES}):
+        parser.error(f"unknown: {', '.join(unknown)}; allowed: {', '.join(NAMES)}")
+    figures: list[Figure] = []
+    for name in chosen.names or NAMES:
+        sys.stderr.write(f"measuring {name} …\n")
+        figures += importlib.import_module(f"benchmarks.{name}").measure()
+    show(figures, as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()
