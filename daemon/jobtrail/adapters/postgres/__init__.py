@@ -1,0 +1,31 @@
+"""PostgreSQL: where the trail, the jobs derived from it and the samples are kept.
+
+`migrate` is not imported here: it loads Alembic and SQLAlchemy, which only `jobtrail migrate` needs.
+"""
+
+from jobtrail.adapters.postgres.pool import close_pool, open_pool, session
+from jobtrail.adapters.postgres.reading import JobDetail, JobFilter, JobList, PostgresReader, public_job_id
+from jobtrail.adapters.postgres.rebuild import Difference, RebuildReport, rebuild, rebuild_check
+from jobtrail.adapters.postgres.retention import keep_partitions
+from jobtrail.adapters.postgres.samples import PostgresSamples
+from jobtrail.adapters.postgres.sink import PostgresSink
+from jobtrail.adapters.postgres.store import PostgresStore
+
+__all__ = [
+    "Difference",
+    "JobDetail",
+    "JobFilter",
+    "JobList",
+    "PostgresReader",
+    "PostgresSamples",
+    "PostgresSink",
+    "PostgresStore",
+    "RebuildReport",
+    "close_pool",
+    "keep_partitions",
+    "open_pool",
+    "public_job_id",
+    "rebuild",
+    "rebuild_check",
+    "session",
+]

@@ -1,0 +1,134 @@
+"""Brings a database to the schema this release needs. The only module that loads Alembic, SQLAlchemy and psycopg."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy
+from alembic import command, op
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+import jobtrail
+from jobtrail.domain.errors import ConfigError, StoreUnavailable
+
+Progress = Callable[[str, str], None]  # revision, what it does
+MIGRATION_LOCK = (19028, -2)  # an advisory lock: two migrations of one database run one after the other
+LOCK_TIMEOUT = "10s"
+CONNECT_TIMEOUT_SECONDS = 10
+
+
+def upgrade(url: str, revision: str = "head", progress: Progress | None = None) -> None:
+    """Apply all revisions up to `revision`, each in its own transaction; `progress` hears of each one applied.
+
+    Raises StoreUnavailable when the database cannot be reached or its locks not be had, ConfigError for an unknown
+    revision.
+    """
+    with _connection(url) as connection:
+        command.upgrade(_config(connection, progress), revision)
+
+
+def downgrade(url: str, revision: str, progress: Progress | None = None) -> None:
+    """Undo revisions down to `revision`; `base` removes every table, the audit trail with them. Raises as `upgrade`."""
+    with _connection(url) as connection:
+        command.downgrade(_config(connection, progress), revision)
+
+
+def current(url: str) -> str | None:
+    """The revision the database is at, None for one never migrated. Raises StoreUnavailable."""
+    with _connection(url) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """The newest revision this release knows."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def sql(revision: str = "head") -> str:
+    """What `upgrade` would run, for an administrator to run by hand; `revision` may be a range such as `0001:head`."""
+    config = _config()
+    output = io.StringIO()
+    config.output_buffer = output
+    output.write(f"SET lock_timeout = '{LOCK_TIMEOUT}';\n\n")
+    try:
+        command.upgrade(config, revision if ":" in revision else f"base:{revision}", sql=True)
+    except CommandError as error:
+        raise ConfigError("revision", str(error)) from error
+    return output.getvalue()
+
+
+def run_sql_file(name: str) -> None:
+    """Run, or print in offline mode, a file of `migrations/sql` as it is. For revisions only."""
+    text = (scripts_directory() / "sql" / name).read_text(encoding="utf-8")
+    context = op.get_context()
+    if context.as_sql:
+        assert context.output_buffer is not None
+        context.output_buffer.write(text + "\n")
+        return
+    connection = context.connection
+    assert connection is not None
+    # Straight to the driver: SQLAlchemy would take `:name` and `%` in function bodies for parameters.
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    driver.execute(text.encode())
+
+
+def scripts_directory() -> Path:
+    """Where the revisions are: beside the package in an installed wheel, else at the top of the source tree."""
+    package = Path(jobtrail.__file__).resolve().parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent.parent / "migrations"
+
+
+def _config(connection: sqlalchemy.Connection | None = None, progress: Progress | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(scripts_directory()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+
+    def on_version_apply(*, step: Any, **_: object) -> None:
+        if progress is not None:
+            verb = "" if step.is_upgrade else "undone: "
+            progress(step.up_revision_id, verb + step.up_revision.doc)
+
+    config.attributes["on_version_apply"] = on_version_apply
+    return config
+
+
+@contextmanager
+def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
+    """One connection, holding the migration lock. psycopg reads `url`, so every form libpq knows is allowed."""
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT_SECONDS),
+        poolclass=sqlalchemy.NullPool,
+    )
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+            connection.execute(
+                sqlalchemy.text("SELECT pg_advisory_lock(:one, :two)"),
+                dict(zip(("one", "two"), MIGRATION_LOCK, strict=True)),
+            )
+            connection.commit()
+            yield connection
+    except sqlalchemy.exc.DBAPIError as error:
+        raise StoreUnavailable(f"the database cannot be migrated: {_first_line(error.orig)}") from error
+    except psycopg.Error as error:
+        raise StoreUnavailable(f"the database cannot be migrated: {_first_line(error)}") from error
+    except CommandError as error:
+        raise ConfigError("revision", str(error)) from error
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

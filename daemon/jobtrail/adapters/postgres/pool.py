@@ -1,0 +1,111 @@
+"""Connections to PostgreSQL: each with deadlines, each foreign error told as one of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import asyncpg
+
+from jobtrail.domain.errors import ConfigError, StoreRefused, StoreUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+    Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+SCHEMES = ("postgresql://", "postgres://")
+# What no retry can mend, because the values themselves are refused (SQLSTATE classes 22, 23 and 54). Everything else
+# may be cured from outside (a restart, a migration, a grant, more disk), so the batch stays and is tried again.
+REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+
+
+async def open_pool(url: str, *, size: int, timeout_seconds: float) -> Pool:
+    """A pool of up to `size` connections, made when first needed, so that a database that is down stops nothing.
+
+    `timeout_seconds` is the deadline for connecting and for each statement. Raises ConfigError for another kind of URL.
+    """
+    if not url.startswith(SCHEMES):
+        raise ConfigError("database.url", "must look like postgresql://user@host:5432/database")
+    return await asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=size,
+        timeout=timeout_seconds,
+        command_timeout=timeout_seconds,
+        server_settings={"application_name": "jobtrail"},
+    )
+
+
+async def close_pool(pool: Pool, *, timeout_seconds: float) -> None:
+    """Close politely within `timeout_seconds`, else cut the connections: a frozen server never answers a goodbye."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            await pool.close()
+            return
+    pool.terminate()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Tell errors of asyncpg and of the network as StoreRefused or StoreUnavailable."""
+    try:
+        yield
+    except REFUSALS as error:
+        raise StoreRefused(_describe(error)) from error
+    except TimeoutError as error:
+        raise StoreUnavailable("the database did not answer in time") from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise StoreUnavailable(_describe(error)) from error
+
+
+def _describe(error: Exception) -> str:
+    """One line for the log: what PostgreSQL says, and its code."""
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    sqlstate = getattr(error, "sqlstate", None)
+    return f"{text[0]} (SQLSTATE {sqlstate})" if sqlstate else text[0]
+
+
+@asynccontextmanager
+async def session(pool: Pool, timeout_seconds: float) -> AsyncIterator[Connection]:
+    """A connection of the pool. Raises StoreUnavailable, StoreRefused.
+
+    After a missed deadline the connection is cut instead of being asked to roll back: the server rolls back by itself
+    when it notices, and a frozen one would keep us waiting again.
+    """
+    with translated():
+        connection = await pool.acquire(timeout=timeout_seconds)
+        try:
+            yield connection
+        except (TimeoutError, asyncio.CancelledError):
+            connection.terminate()
+            raise
+        finally:
+            await pool.release(connection, timeout=timeout_seconds)
+
+
+@asynccontextmanager
+async def transaction(
+    pool: Pool,
+    timeout_seconds: float,
+    *,
+    isolation: Literal["read_committed", "repeatable_read"] = "read_committed",
+    readonly: bool = False,
+) -> AsyncIterator[Connection]:
+    """A connection in a transaction that commits at the end of the block. Raises StoreUnavailable, StoreRefused."""
+    async with session(pool, timeout_seconds) as connection:
+        work = connection.transaction(isolation=isolation, readonly=readonly)
+        await work.start()
+        try:
+            yield connection
+        except (TimeoutError, asyncio.CancelledError):
+            raise  # the session cuts the connection
+        except BaseException:
+            if not connection.is_closed():
+                await work.rollback()
+            raise
+        else:
+            await work.commit()

@@ -1,0 +1,22 @@
+-- Runs, newest first. $1 state, $2 user, $3 account, $4 partition, $5 node, $6 since, $7 until, $8 cluster, $9 limit, $10 offset; NULL is any
+SELECT
+    cluster_name, job_id, run, user_name, uid, gid, account, partition, qos, job_name, comment, reservation,
+    work_dir, command, nodes, node_list, state, raw_state, reason, state_confirmed, exit_code, exit_signal,
+    verdict, verdict_evidence, submit_time, start_time, end_time, start_inferred, end_inferred,
+    slurm_start_time, sluid, restart_count, array_job_id, array_task_id, het_leader_job_id, nodes_started,
+    nodes_ended, nodes_reporting, cpus_allocated, gpus_allocated, gpu_vendor, memory_limit_bytes,
+    time_limit_seconds, cpu_seconds, cpu_user_seconds, cpu_system_seconds, throttled_seconds,
+    memory_peak_bytes, oom_kills, io_read_bytes, io_write_bytes, processes_peak, gpu_seconds,
+    gpu_utilization_mean_percent, gpu_memory_peak_bytes, energy_joules, emissions_grams, usage_sources,
+    usage_absent, coverage_ratio, sample_count, first_sample_at, last_sample_at, correlation_id, updated_at
+FROM jobs
+WHERE ($1::text IS NULL OR state = $1)
+  AND ($2::text IS NULL OR user_name = $2)
+  AND ($3::text IS NULL OR account = $3)
+  AND ($4::text IS NULL OR partition = $4)
+  AND ($5::text IS NULL OR nodes @> ARRAY[$5])
+  AND ($6::timestamptz IS NULL OR coalesce(end_time, 'infinity') >= $6)
+  AND ($7::timestamptz IS NULL OR start_time < $7)
+  AND ($8::text IS NULL OR cluster_name = $8)
+ORDER BY start_time DESC NULLS LAST, cluster_name, job_id, run DESC
+LIMIT $9::bigint OFFSET $10::bigint

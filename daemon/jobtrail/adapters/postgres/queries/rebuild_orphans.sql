@@ -1,0 +1,11 @@
+-- Rows of jobs, and runs in job_nodes, that no event of the trail speaks of.
+SELECT cluster_name, job_id, run FROM (
+    SELECT cluster_name, job_id, run FROM jobs
+    UNION
+    SELECT cluster_name, job_id, run FROM job_nodes
+) AS held
+WHERE NOT EXISTS (
+    SELECT FROM audit_log l
+    WHERE l.job_id = held.job_id AND l.cluster_name = held.cluster_name AND l.run = held.run
+)
+ORDER BY cluster_name, job_id, run

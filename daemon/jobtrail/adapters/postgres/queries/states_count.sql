@@ -1,0 +1,2 @@
+-- Runs in each state.
+SELECT state, count(*) AS jobs FROM jobs GROUP BY state

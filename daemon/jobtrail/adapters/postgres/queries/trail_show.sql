@@ -1,0 +1,11 @@
+-- What happened to a job, oldest first; of more than $4 events the newest. $1 job id, $2 run, $3 cluster, $4 limit; NULL is any
+SELECT * FROM (
+    SELECT
+        cluster_name, job_id, run, node, event_kind, change_type, changed_at, received_at, stored_at, changed_by,
+        source, correlation_id, event_id, chain_id, seq, unapplied, event, job_snapshot
+    FROM job_audit_events
+    WHERE job_id = $1 AND ($2::integer IS NULL OR run = $2) AND ($3::text IS NULL OR cluster_name = $3)
+    ORDER BY changed_at DESC, chain_id DESC, seq DESC
+    LIMIT $4::bigint
+) AS newest
+ORDER BY changed_at, chain_id, seq

@@ -1,0 +1,110 @@
+"""Questions that the CLI and the API ask of the stored jobs and their trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jobtrail.adapters.postgres.pool import session
+from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from jobtrail.adapters.postgres.pool import Pool
+
+JSON_COLUMNS = frozenset({"verdict_evidence", "usage_sources", "usage_absent", "event", "job_snapshot"})
+Row = dict[str, Any]
+
+
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs to list; None is any. A run is in [since, until) if it ran at any moment of it."""
+
+    state: str | None = None
+    user: str | None = None
+    account: str | None = None
+    partition: str | None = None
+    node: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    cluster: str | None = None
+
+
+class JobList(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of runs, newest first, and how many there are in all. A job is a row of `jobs` by column name."""
+
+    jobs: list[Row]
+    total: int
+
+
+class JobDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A run with its nodes. `other_runs` are (cluster, run) of the same job id, newest first."""
+
+    job: Row
+    nodes: list[Row]
+    other_runs: list[tuple[str, int]]
+
+
+def public_job_id(text: str) -> str:
+    """The job id as stored: a bare number is Slurm's, `123` means `slurm-123`."""
+    return f"slurm-{text}" if text.isascii() and text.isdigit() else text
+
+
+class PostgresReader:
+    """Reads jobs and trail. Every method raises StoreUnavailable."""
+
+    def __init__(self, pool: Pool, *, timeout_seconds: float) -> None:
+        self._pool = pool
+        self._timeout = timeout_seconds
+
+    async def list_jobs(self, wanted: JobFilter | None = None, *, limit: int = 50, offset: int = 0) -> JobList:
+        """Runs that match, newest first."""
+        conditions = msgspec.structs.astuple(wanted or JobFilter())
+        async with session(self._pool, self._timeout) as connection:
+            rows = await connection.fetch(SQL["jobs_list"], *conditions, limit, offset)
+            total = await connection.fetchval(SQL["jobs_count"], *conditions)
+        return JobList(jobs=[_row(row) for row in rows], total=total)
+
+    async def show_job(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> JobDetail:
+        """A run, the newest unless `run` names one. Raises NotFound."""
+        public_id = public_job_id(job_id)
+        async with session(self._pool, self._timeout) as connection:
+            runs = await connection.fetch(SQL["job_show"], public_id, run, cluster)
+            if not runs:
+                raise NotFound(_not_found(public_id, run, cluster))
+            job = _row(runs[0])
+            key = (job["cluster_name"], public_id, job["run"])
+            nodes = await connection.fetch(SQL["job_nodes_show"], *key)
+        others = [(other["cluster_name"], other["run"]) for other in runs[1:]]
+        return JobDetail(job=job, nodes=[_row(node) for node in nodes], other_runs=others)
+
+    async def audit_log(
+        self, job_id: str, *, run: int | None = None, cluster: str | None = None, limit: int = 100
+    ) -> list[Row]:
+        """What happened to a job, oldest first; of more than `limit` events the newest. Rows of job_audit_events."""
+        async with session(self._pool, self._timeout) as connection:
+            rows = await connection.fetch(SQL["trail_show"], public_job_id(job_id), run, cluster, limit)
+        return [_row(row) for row in rows]
+
+    async def count_states(self) -> Mapping[str, int]:
+        """Runs in each state, all clusters together."""
+        async with session(self._pool, self._timeout) as connection:
+            return {row["state"]: row["jobs"] for row in await connection.fetch(SQL["states_count"])}
+
+
+def _row(record: Any) -> Row:
+    return {name: _value(name, value) for name, value in record.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in JSON_COLUMNS and value is not None:
+        return msgspec.json.decode(value)
+    # asyncpg has a UUID class of its own, which JSON encoders do not know.
+    return str(value) if name.endswith("_id") and value is not None else value
+
+
+def _not_found(job_id: str, run: int | None, cluster: str | None) -> str:
+    which = f"run {run} of job {job_id}" if run is not None else f"job {job_id}"
+    return f"no {which} is stored" + (f" for cluster {cluster}" if cluster else "")

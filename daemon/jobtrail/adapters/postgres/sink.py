@@ -1,0 +1,178 @@
+"""The central store of the trail and of the jobs derived from it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobtrail.adapters.postgres.columns import encode, job_row, node_row, with_projection
+from jobtrail.adapters.postgres.folding import Folding, JobKey, Offered, RunKey, Taken
+from jobtrail.adapters.postgres.pool import session, transaction
+from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.adapters.postgres.trail import write_trail
+from jobtrail.core.ports import StoreReport
+from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
+from jobtrail.domain.errors import ChainGap, StoreRefused
+from jobtrail.domain.job import Job, NodeRun, Run
+
+if TYPE_CHECKING:
+    from jobtrail.adapters.postgres.pool import Connection, Pool
+
+JOB_LOCK_CLASS = 19029
+# Jobs share this many locks. One lock a job would overflow the server's lock table (64 × max_connections entries) when
+# many nodes catch up at once; this many always fit.
+JOB_LOCKS = 1024
+TRAIL_ONLY = "the projection refused it; kept in the trail only"
+
+_job_decoder = msgspec.json.Decoder(Job)
+_node_decoder = msgspec.json.Decoder(NodeRun)
+
+
+class PostgresSink:
+    """An EventSink on a PostgreSQL pool; each batch is one transaction.
+
+    The chain's row is locked first, so a chain has one writer at a time and cannot fork. Then the jobs, in one order
+    for all writers, so that two nodes of a job cannot block each other for ever.
+    """
+
+    def __init__(self, pool: Pool, *, timeout_seconds: float) -> None:
+        self._pool = pool
+        self._timeout = timeout_seconds
+
+    async def head(self, chain_id: str) -> ChainHead:
+        """The last row of this chain held here. Raises StoreUnavailable."""
+        async with session(self._pool, self._timeout) as connection:
+            found = await connection.fetchrow(SQL["chain_head"], chain_id)
+        return EMPTY_CHAIN if found is None else ChainHead(found["head_seq"], found["head_hash"])
+
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+        """Store a batch of one chain. Raises StoreUnavailable, ChainGap, StoreRefused.
+
+        Events up to the held head are compared with what is held; a different one is put on record in
+        `audit_conflict`. So is an event that does not link to the row before it: what precedes it is stored, and a
+        batch that begins with it is refused.
+        """
+        chain_id = _one_chain(events)
+        async with transaction(self._pool, self._timeout) as connection:
+            head = await _lock_chain(connection, chain_id, node)
+            if events[0].seq > head.seq + 1:
+                raise ChainGap(head.seq)
+            replays = [row for row in events if row.seq <= head.seq]
+            conflicts = await _compare(connection, chain_id, replays)
+            linked, problem = _linked(head, events[len(replays) :])
+            if problem is not None:
+                offender = events[len(replays) + len(linked)]
+                await _record(connection, offender, linked[-1].row_hash if linked else head.row_hash, problem)
+            unapplied: dict[int, str] = {}
+            if linked:
+                unapplied = await _append(connection, linked, trail_only=trail_only)
+                head = ChainHead(linked[-1].seq, linked[-1].row_hash)
+                await connection.execute(SQL["chain_advance"], chain_id, node, head.seq, head.row_hash)
+        if problem is not None and not linked and not replays:
+            raise StoreRefused(problem)
+        return StoreReport(
+            head=head,
+            stored=len(linked),
+            replayed=len(replays) - len(conflicts),
+            conflicts=conflicts,
+            unapplied=unapplied,
+        )
+
+
+def _one_chain(events: Sequence[ChainedEvent]) -> str:
+    chains = {row.chain_id for row in events}
+    if len(chains) != 1:
+        raise StoreRefused(f"a batch holds events of exactly one chain, this one of {len(chains)}")
+    return events[0].chain_id
+
+
+async def _lock_chain(connection: Connection, chain_id: str, node: str) -> ChainHead:
+    found = await connection.fetchrow(SQL["chain_lock"], chain_id)
+    if found is None:
+        await connection.execute(SQL["chain_begin"], chain_id, node, EMPTY_CHAIN.row_hash)
+        found = await connection.fetchrow(SQL["chain_lock"], chain_id)
+    assert found is not None
+    return ChainHead(found["head_seq"], found["head_hash"])
+
+
+async def _compare(connection: Connection, chain_id: str, replays: Sequence[ChainedEvent]) -> tuple[int, ...]:
+    """Sequence numbers under which something else is held, or nothing although the chain goes on; now on record."""
+    if not replays:
+        return ()
+    held = await connection.fetch(SQL["chain_hashes"], chain_id, [row.seq for row in replays])
+    hashes = {row["seq"]: row["row_hash"] for row in held}
+    different = [row for row in replays if hashes.get(row.seq) != row.row_hash]
+    for row in different:
+        is_held = row.seq in hashes
+        reason = "another row is held under this number" if is_held else "the row under this number is missing"
+        await _record(connection, row, hashes.get(row.seq), reason)
+    return tuple(row.seq for row in different)
+
+
+async def _record(connection: Connection, row: ChainedEvent, held: bytes | None, reason: str) -> None:
+    await connection.execute(SQL["conflict_record"], row.chain_id, row.seq, held, row.row_hash, row.payload, reason)
+
+
+def _linked(head: ChainHead, events: Sequence[ChainedEvent]) -> tuple[list[ChainedEvent], str | None]:
+    """The events that follow `head` link by link, and what is wrong with the next one."""
+    good: list[ChainedEvent] = []
+    for row in events:
+        problem = broken_link(row, head)
+        if problem is not None:
+            return good, problem
+        good.append(row)
+        head = ChainHead(row.seq, row.row_hash)
+    return good, None
+
+
+async def _append(connection: Connection, rows: Sequence[ChainedEvent], *, trail_only: bool) -> dict[int, str]:
+    """Write trail and projection; why some events changed no job."""
+    offered = [Offered.of(row) for row in rows]
+    if trail_only:
+        taken = [
+            Taken(row=one.row, event=one.event, unapplied=one.problem or (TRAIL_ONLY if one.job_key else None))
+            for one in offered
+        ]
+        await write_trail(connection, taken)
+        return {}
+    folding = Folding(await _load_runs(connection, offered))
+    taken = [folding.take(one) for one in offered]
+    await write_trail(connection, taken)
+    await write_projection(connection, folding.jobs, folding.nodes)
+    return {one.row.seq: one.unapplied for one in taken if one.unapplied is not None}
+
+
+async def _load_runs(connection: Connection, offered: Sequence[Offered]) -> dict[JobKey, list[Run]]:
+    """Lock the jobs of a batch and load their runs, each with the parts of the nodes that speak in the batch."""
+    keys = sorted({key for one in offered if (key := one.job_key) is not None})
+    if not keys:
+        return {}
+    numbers = sorted({zlib.crc32(f"{cluster}/{job_id}".encode()) % JOB_LOCKS for cluster, job_id in keys})
+    await connection.execute(SQL["jobs_lock"], JOB_LOCK_CLASS, numbers)
+    clusters, job_ids = [cluster for cluster, _ in keys], [job_id for _, job_id in keys]
+    names = sorted({one.event.node for one in offered if one.event is not None})
+    parts: dict[RunKey, dict[str, NodeRun]] = {}
+    for row in await connection.fetch(SQL["run_nodes_load"], clusters, job_ids, names):
+        part = _node_decoder.decode(row["projection"])
+        parts.setdefault((row["cluster_name"], row["job_id"], row["run"]), {})[part.node] = part
+    runs: dict[JobKey, list[Run]] = {}
+    for row in await connection.fetch(SQL["runs_load"], clusters, job_ids):
+        key = (row["cluster_name"], row["job_id"])
+        run = Run(job=_job_decoder.decode(row["projection"]), nodes=parts.get((*key, row["run"]), {}))
+        runs.setdefault(key, []).append(run)
+    return runs
+
+
+async def write_projection(
+    connection: Connection, jobs: dict[RunKey, Job], nodes: dict[tuple[RunKey, str], NodeRun]
+) -> None:
+    """Write runs and their node parts over what is held."""
+    if jobs:
+        rows = [with_projection(job_row(job), job) for job in jobs.values()]
+        await connection.execute(SQL["jobs_write"], encode(rows))
+    if nodes:
+        rows = [with_projection(node_row(jobs[key], part), part) for (key, _), part in nodes.items()]
+        await connection.execute(SQL["job_nodes_write"], encode(rows))

@@ -1,0 +1,199 @@
+"""What every EventSink promises, held by the fake and by PostgreSQL alike."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import msgspec
+import pytest
+
+from jobtrail.adapters.postgres import PostgresSink, close_pool, open_pool, session
+from jobtrail.core.ports import EventSink
+from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent
+from jobtrail.domain.errors import ChainGap, StoreRefused
+from jobtrail.domain.events import EventKind
+from jobtrail.domain.job import Job, State
+from tests.chains import SECOND, ChainWriter
+from tests.fakes import MemorySink
+
+
+class Bench(Protocol):
+    """A sink and a look behind it."""
+
+    sink: EventSink
+
+    async def jobs(self) -> list[Job]: ...
+
+
+class MemoryBench:
+    def __init__(self) -> None:
+        self.sink = MemorySink()
+
+    async def jobs(self) -> list[Job]:
+        return [run.job for key in sorted(self.sink.runs) for run in self.sink.runs[key]]
+
+
+class PostgresBench:
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        self.sink = PostgresSink(pool, timeout_seconds=10.0)
+
+    async def jobs(self) -> list[Job]:
+        async with session(self.pool, 10.0) as connection:
+            rows = await connection.fetch("SELECT projection FROM jobs ORDER BY cluster_name, job_id, run")
+        return [msgspec.json.decode(row["projection"], type=Job) for row in rows]
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    if request.param == "memory":
+        yield MemoryBench()
+        return
+    pool = await open_pool(request.getfixturevalue("database"), size=2, timeout_seconds=10.0)
+    yield PostgresBench(pool)
+    await close_pool(pool, timeout_seconds=5.0)
+
+
+async def store(bench: Bench, writer: ChainWriter, **options: Any) -> Any:
+    return await bench.sink.store(writer.rows, node=writer.node, **options)
+
+
+async def test_an_unknown_chain_is_empty(bench: Bench) -> None:
+    assert await bench.sink.head(str(uuid.uuid4())) == EMPTY_CHAIN
+
+
+async def test_a_batch_is_in_the_trail_and_in_the_projection(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.begin()
+    writer.whole_job("slurm-1", exit_code=3)
+    report = await store(bench, writer)
+    assert (report.stored, report.replayed, report.conflicts, dict(report.unapplied)) == (4, 0, (), {})
+    assert report.head == writer.head == await bench.sink.head(writer.chain_id)
+    (job,) = await bench.jobs()
+    assert (job.job_id, job.run, job.state) == ("slurm-1", 1, State.FAILED)
+    assert job.usage is not None
+    assert job.usage.cpu_usage_us == 30 * SECOND
+
+
+async def test_every_split_into_batches_gives_the_same_jobs(bench: Bench) -> None:
+    writer = ChainWriter()
+    for number in range(4):
+        writer.whole_job(f"slurm-{number}", exit_code=number)
+    for row in writer.rows[:5]:
+        await bench.sink.store([row], node="n1")
+    await bench.sink.store(writer.rows[5:], node="n1")
+    one_by_one = await bench.jobs()
+    reference = MemoryBench()
+    await store(reference, writer)
+    assert one_by_one == await reference.jobs()
+
+
+async def test_a_replay_changes_nothing_and_is_counted(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    await store(bench, writer)
+    before = await bench.jobs()
+    report = await store(bench, writer)
+    assert (report.stored, report.replayed, report.conflicts) == (0, 3, ())
+    assert report.head == writer.head
+    assert await bench.jobs() == before
+
+
+async def test_a_batch_that_overlaps_what_is_held_stores_the_rest(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    await bench.sink.store(writer.rows[:2], node="n1")
+    report = await store(bench, writer)
+    assert (report.stored, report.replayed, report.head) == (1, 2, writer.head)
+
+
+async def test_a_batch_beyond_the_held_end_says_where_to_resume(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    await bench.sink.store(writer.rows[:1], node="n1")
+    with pytest.raises(ChainGap) as caught:
+        await bench.sink.store(writer.rows[2:], node="n1")
+    assert caught.value.head_seq == 1
+
+
+async def test_another_event_under_a_held_number_is_a_conflict_and_the_first_stands(bench: Bench) -> None:
+    writer, twin = ChainWriter(), ChainWriter()
+    twin.chain_id = writer.chain_id
+    writer.whole_job("slurm-1")
+    twin.started("slurm-66")
+    await store(bench, writer)
+    report = await store(bench, twin)
+    assert (report.stored, report.replayed, report.conflicts) == (0, 0, (1,))
+    assert report.head == writer.head
+    assert [job.job_id for job in await bench.jobs()] == ["slurm-1"]
+
+
+async def test_an_event_that_does_not_link_is_refused_and_what_precedes_it_is_stored(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    forged = msgspec.structs.replace(writer.rows[2], payload=writer.rows[2].payload + b" ")
+    report = await bench.sink.store([*writer.rows[:2], forged], node="n1")
+    assert (report.stored, report.head.seq) == (2, 2)
+    for trail_only in (False, True):
+        with pytest.raises(StoreRefused, match="sequence 3: payload differs from its commitment"):
+            await bench.sink.store([forged], node="n1", trail_only=trail_only)
+    assert (await store(bench, writer)).stored == 1
+
+
+@pytest.mark.parametrize("payload", [b"\xff\x00 no JSON", b'{"kind":"no such kind"}', b"[]"])
+async def test_bytes_that_are_no_event_are_kept_and_hold_nothing_up(bench: Bench, payload: bytes) -> None:
+    writer = ChainWriter()
+    writer.raw(payload)
+    writer.started("slurm-1")
+    report = await store(bench, writer)
+    assert (report.stored, list(report.unapplied)) == (2, [1])
+    assert "payload" in report.unapplied[1]
+    assert len(await bench.jobs()) == 1
+
+
+async def test_an_event_kind_that_is_not_about_a_run_is_kept_and_named(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.event(EventKind.CHAIN_STARTED, "slurm-1", 0)
+    report = await store(bench, writer)
+    assert "chain_started" in report.unapplied[1]
+    assert await bench.jobs() == []
+
+
+async def test_trail_only_leaves_the_projection_alone(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.started("slurm-1")
+    report = await store(bench, writer, trail_only=True)
+    assert (report.stored, report.head) == (1, writer.head)
+    assert await bench.jobs() == []
+
+
+async def test_a_batch_of_two_chains_or_none_is_refused(bench: Bench) -> None:
+    one, other = ChainWriter(), ChainWriter()
+    one.begin()
+    other.begin()
+    mixed: list[ChainedEvent] = [*one.rows, *other.rows]
+    for batch in (mixed, []):
+        with pytest.raises(StoreRefused):
+            await bench.sink.store(batch, node="n1")
+
+
+async def test_nodes_of_one_job_join_one_run_whatever_their_order(bench: Bench) -> None:
+    nodes = ["n1", "n2", "n3"]
+    writers = [ChainWriter(node) for node in nodes]
+    for writer in writers:
+        opened_by = writer.started("slurm-9", nodes=nodes)
+        writer.finished("slurm-9", 5 * SECOND, opened_by=opened_by)
+    for writer in reversed(writers):
+        await bench.sink.store(writer.rows[:1], node=writer.node)
+    for writer in writers:
+        await bench.sink.store(writer.rows[1:], node=writer.node)
+    (job,) = await bench.jobs()
+    assert (job.nodes_started, job.nodes_ended, job.cpus_allocated, job.state) == (3, 3, 12, State.ENDED)
+
+
+async def test_a_job_started_again_after_its_end_is_a_second_run(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    writer.started("slurm-1", 60 * SECOND)
+    await store(bench, writer)
+    assert [(job.run, job.state) for job in await bench.jobs()] == [(1, State.ENDED), (2, State.RUNNING)]
