@@ -17,19 +17,27 @@ from rich.console import Console
 
 from jobtrail import config as configuration
 from jobtrail.cli import exit_codes
-from jobtrail.cli.output import console, duration, size, table
+from jobtrail.cli.output import console
 from jobtrail.cli.settings import settings
-from jobtrail.domain.errors import ConfigError, JobtrailError, StoreUnavailable
+from jobtrail.domain.errors import ConfigError, JobtrailError
 
 LONGEST_SOCKET_PATH = 100  # sockaddr_un holds 108 bytes (unix(7)); asyncio and PostgreSQL append to it
 SHOW_SECONDS = 20.0
 
+EXAMPLE_QUERY = (
+    "SELECT job_id, job_name, state, exit_code, cpu_seconds, memory_peak_bytes, coverage_ratio"
+    " FROM jobs ORDER BY start_time DESC LIMIT 5"
+)
 PYTHON = sys.executable
 WORKLOADS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "cpu-bound",
         "4 seconds of arithmetic",
-        (PYTHON, "-c", "import time\nend = time.process_time() + 4\nwhile time.process_time() < end: sum(range(10**5))"),
+        (
+            PYTHON,
+            "-c",
+            "import time\nend = time.process_time() + 4\nwhile time.process_time() < end: sum(range(10**5))",
+        ),
     ),
     (
         "memory-hungry",
@@ -132,11 +140,13 @@ async def _show(
         with out.status("adding 100 synthetic jobs in cluster `demo`"):
             added = await seed(config, directory)
         out.print(f"cluster `demo`: {added} synthetic jobs added" if added else "cluster `demo`: already there")
+    for name, does, _ in WORKLOADS:
+        out.print(f"running {name}: {does}")
     job_ids = await asyncio.gather(*(_run_workload(name, command) for name, _, command in WORKLOADS))
     if stop.is_set():
         return
     rows = await _recorded(config, [job_id for job_id in job_ids if job_id], stop)
-    _print_jobs(out, rows)
+    _print_results(out, rows)
     _print_pointers(out, config, rows)
 
 
@@ -150,3 +160,53 @@ async def _run_workload(name: str, command: tuple[str, ...]) -> str | None:
     _, text = await process.communicate()
     lines = [line for line in text.splitlines() if line.startswith(b"{")]
     return str(msgspec.json.decode(lines[-1])["job_id"]) if lines else None
+
+
+async def _recorded(
+    config: configuration.Config, job_ids: list[str], stop: asyncio.Event
+) -> list[dict[str, Any]]:
+    """The jobs' rows once the database has their final usage, or what it has after SHOW_SECONDS."""
+    from jobtrail.adapters.postgres import PostgresReader, close_pool, open_pool
+    from jobtrail.core.waiting import wait_for_any
+
+    pool = await open_pool(config.database.url, size=1, timeout_seconds=config.database.timeout_seconds)
+    try:
+        reader = PostgresReader(pool, timeout_seconds=config.database.timeout_seconds)
+        deadline = asyncio.get_running_loop().time() + SHOW_SECONDS
+        rows: list[dict[str, Any]] = []
+        while not stop.is_set():
+            found = (await reader.list_jobs(limit=200)).jobs
+            rows = [row for row in found if row["job_id"] in job_ids]
+            settled = [row for row in rows if row["end_time"] is not None and row["cpu_seconds"] is not None]
+            if len(settled) == len(job_ids) or asyncio.get_running_loop().time() > deadline:
+                break
+            await wait_for_any(stop.wait(), timeout_seconds=0.2)
+        return rows
+    finally:
+        await close_pool(pool, timeout_seconds=2.0)
+
+
+def _print_results(out: Console, rows: list[dict[str, Any]]) -> None:
+    from jobtrail.cli.jobs import print_jobs
+
+    out.print("\n[bold]what was measured[/]")
+    print_jobs(out, sorted(rows, key=lambda row: row["start_time"]))
+
+
+def _print_pointers(out: Console, config: configuration.Config, rows: list[dict[str, Any]]) -> None:
+    base = f"http://{config.http.host}:{config.http.port}"
+    command = Path(sys.argv[0]).name if Path(sys.argv[0]).name == "jobtrail" else "python -m jobtrail"
+    example = rows[0]["job_id"] if rows else "JOB"
+    lines = (
+        ("metrics", f"{base}/metrics"),
+        ("health", f"{base}/readyz"),
+        ("one job", f"{command} jobs show {example}"),
+        ("its trail", f"{command} audit log {example}"),
+        ("your own", f"{command} exec -- sleep 2"),
+        ("settings", os.environ["JOBTRAIL_CONFIG"]),
+        ("SQL", f"psql '{config.database.url}' -c \"{EXAMPLE_QUERY}\""),
+    )
+    out.print("\n[bold]what to look at[/]")
+    for name, text in lines:
+        out.print(f"  {name:<10}{text}", markup=False)
+    out.print("\nserving until Ctrl-C")

@@ -15,7 +15,9 @@ from jobtrail.domain.errors import ConfigError, JobtrailError, StoreUnavailable
 
 def run_migrate(
     context: typer.Context,
-    sql: Annotated[bool, typer.Option("--sql", help="print the SQL for an administrator instead of running it")] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="print the SQL for an administrator instead of running it")
+    ] = False,
     revision: Annotated[str, typer.Option(help="how far; with --sql also a range such as 0001:head")] = "head",
     check: Annotated[bool, typer.Option("--check", help="change nothing; exit 1 when revisions are missing")] = False,
 ) -> None:

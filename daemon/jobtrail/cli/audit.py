@@ -1,0 +1,114 @@
+"""`jobtrail audit log|rebuild`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from jobtrail.cli import exit_codes
+from jobtrail.cli.database import ask
+from jobtrail.cli.output import UNKNOWN, console, error_console, moment, print_json, table
+from jobtrail.cli.settings import settings
+
+if TYPE_CHECKING:
+    from jobtrail.adapters.postgres import RebuildReport
+    from jobtrail.adapters.postgres.pool import Pool
+
+application = typer.Typer(help="The audit trail.", no_args_is_help=True, add_completion=False)
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@application.command("log")
+def log(
+    context: typer.Context,
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="slurm-123, 123 (the same), or local-…")],
+    run: Annotated[int | None, typer.Option(min=1, help="only this run")] = None,
+    cluster: Annotated[str | None, typer.Option(help="in this cluster")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="the newest so many")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Every recorded change of a job, oldest first."""
+    from jobtrail.adapters.postgres import PostgresReader
+
+    config = settings(context)
+    rows = ask(
+        config,
+        lambda pool: PostgresReader(pool, timeout_seconds=config.database.timeout_seconds).audit_log(
+            job_id, run=run, cluster=cluster, limit=limit
+        ),
+    )
+    if as_json:
+        print_json(msgspec.to_builtins(rows, enc_hook=str))
+        return
+    if not rows:
+        error_console().print(f"jobtrail: the trail has nothing about {job_id}", style="red", markup=False)
+        raise typer.Exit(exit_codes.NOT_FOUND)
+    columns = ("when", "run", "what", "by", "state after", "correlation")
+    console().print(table("", columns, [_line(row) for row in rows]))
+
+
+def _line(row: dict[str, Any]) -> tuple[str, ...]:
+    snapshot = row["job_snapshot"] or {}
+    return (
+        moment(row["changed_at"]),
+        UNKNOWN if row["run"] is None else str(row["run"]),
+        (row["event"] or {}).get("kind", UNKNOWN),
+        row["changed_by"] or UNKNOWN,
+        snapshot.get("state", UNKNOWN),
+        str(row["correlation_id"] or UNKNOWN),
+    )
+
+
+@application.command("rebuild")
+def rebuild(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="compare only; exit 1 when something differs")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="rewrite without asking")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recompute the jobs from the trail: compare with --check, else rewrite them."""
+    config = settings(context)
+    if not check and not yes:
+        typer.confirm("rewrite all jobs from the trail? Writers wait meanwhile", abort=True)
+    with error_console().status("reading the trail") as status:
+        report = ask(
+            config,
+            lambda pool: _rebuild(pool, check=check, progress=lambda runs: status.update(f"{runs} runs recomputed")),
+        )
+    if as_json:
+        print_json(msgspec.to_builtins(report, enc_hook=str))
+    else:
+        _print_report(report, check=check)
+    if check and not report.equal:
+        raise typer.Exit(exit_codes.FAILED)
+
+
+async def _rebuild(pool: Pool, *, check: bool, progress: Any) -> RebuildReport:
+    from jobtrail.adapters.postgres import rebuild as rewrite
+    from jobtrail.adapters.postgres import rebuild_check
+    from jobtrail.adapters.postgres.pool import translated
+
+    with translated():
+        connection = await pool.acquire()
+        try:
+            return await (rebuild_check if check else rewrite)(connection, progress)
+        finally:
+            await pool.release(connection)
+
+
+def _print_report(report: RebuildReport, *, check: bool) -> None:
+    out = console()
+    verb = "differ from" if check else "differed from, and now follow,"
+    out.print(f"{report.runs} runs recomputed from {report.events} events; {report.differing} values {verb} the trail")
+    if report.differences:
+        columns = ("job", "run", "node", "field", "stored", "by the trail")
+        lines = [
+            (one.job_id, str(one.run), one.node or "", one.field, str(one.stored), str(one.from_trail))
+            for one in report.differences
+        ]
+        out.print(table("", columns, lines))
+    for run, reason in report.unverifiable.items():
+        out.print(f"not recomputed: {run}: {reason}", markup=False)

@@ -1,0 +1,23 @@
+"""Times as people type them on the command line."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import typer
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+ALLOWED = "a time such as 2026-11-21, 2026-11-21T08:00, or an age such as 90m, 12h, 7d"
+
+
+def moment(text: str | None) -> datetime | None:
+    """A point in time, local where no zone is given. Raises typer.BadParameter naming the allowed forms."""
+    if text is None:
+        return None
+    if age := re.fullmatch(r"(\d{1,6})([smhdw])", text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not {ALLOWED}") from error
