@@ -1,0 +1,162 @@
+"""Slurm's own commands, as users and administrators call them: submit, watch and account jobs."""
+
+import re
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from tests.slurm import remains
+from tests.slurm.daemons import ClusterError, group_of, poll_until
+
+DEFAULT_USER = "jt-alice"
+FINAL_STATES = frozenset(
+    {
+        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+        "TIMEOUT",
+    }
+)  # fmt: skip
+"""States in which a job stays (squeue(1), JOB STATE CODES); COMPLETING, while epilogs run, is not one of them."""
+
+COMMAND_SECONDS = 60
+DEFAULT_FIELDS = ("JobID", "JobIDRaw", "State", "ExitCode", "User", "Account", "NodeList", "TotalCPU", "Elapsed")
+
+
+class SlurmCommands(ABC):
+    """What can be done with a cluster once it runs. All methods raise ClusterError when a command of Slurm fails."""
+
+    @property
+    @abstractmethod
+    def env(self) -> dict[str, str]:
+        """An environment in which Slurm's commands talk to this cluster."""
+
+    @property
+    @abstractmethod
+    def directory(self) -> Path:
+        """The cluster's own directory."""
+
+    @property
+    def jobs_directory(self) -> Path:
+        """Working directory and output of the jobs; sticky and open to all, like /tmp."""
+        return self.directory / "jobs"
+
+    def run_tool(self, *argv: str, user: str | None = None, stdin: str = "") -> str:
+        """Run a command with the cluster's environment as root or as `user`; return what it printed on stdout."""
+        done = subprocess.run(
+            argv, env=self.env, input=stdin, capture_output=True, text=True, errors="replace", check=False,
+            timeout=COMMAND_SECONDS, cwd=self.jobs_directory, user=user, group=user and group_of(user),
+            extra_groups=None if user is None else [],
+        )  # fmt: skip
+        if done.returncode != 0:
+            command = " ".join(argv)
+            raise ClusterError(f"{command!r} ended with exit status {done.returncode}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def submit(self, script: str, *args: str, user: str = DEFAULT_USER) -> int:
+        """Submit the shell text `script` with sbatch's `args` as the Linux user `user`; return the job id.
+
+        Unless `args` say otherwise, the job writes to the file that `output` reads.
+        """
+        text = script if script.startswith("#!") else f"#!/bin/sh\n{script}\n"
+        printed = self.run_tool("sbatch", "--parsable", "--output=%j.out", *args, user=user, stdin=text)
+        return int(printed.strip().partition(";")[0])
+
+    def submit_array(self, script: str, indices: str, *args: str, user: str = DEFAULT_USER) -> int:
+        """Submit a job array, `indices` as for sbatch --array; return its id, which one of its tasks bears too."""
+        return self.submit(script, f"--array={indices}", *args, user=user)
+
+    def array_tasks(self, array_job_id: int, count: int, *, timeout: float = 60) -> dict[int, int]:
+        """Return the job ids by array index, once all `count` tasks have one (they get it when they start)."""
+
+        def tasks() -> dict[int, int] | None:
+            found = {}
+            for line in self.run_tool("scontrol", "--oneliner", "show", "job", str(array_job_id)).splitlines():
+                record = parse_record(line)
+                if record.get("ArrayTaskId", "").isdecimal() and record["JobState"] != "PENDING":
+                    found[int(record["ArrayTaskId"])] = int(record["JobId"])
+            return found if len(found) == count else None
+
+        return poll_until(tasks, seconds=timeout, what=f"{count} tasks of array {array_job_id} to start")
+
+    def scontrol_show(self, job_id: int) -> dict[str, str]:
+        """Return slurmctld's record of one job, as `scontrol show job` prints it (kept for MinJobAge after its end)."""
+        # For a job array's id scontrol prints all its tasks, one of which bears that id itself.
+        printed = self.run_tool("scontrol", "--oneliner", "show", "job", str(job_id)).splitlines()
+        return next(record for record in map(parse_record, printed) if record["JobId"] == str(job_id))
+
+    def state(self, job_id: int) -> str:
+        """Return slurmctld's state of the job, such as PENDING, RUNNING, COMPLETING, COMPLETED."""
+        return self.scontrol_show(job_id)["JobState"]
+
+    def wait_state(self, job_id: int, states: Collection[str], *, timeout: float = 60) -> str:
+        """Wait until the job is in one of `states` and return which; raise ClusterError after `timeout` seconds."""
+        seen = "never seen"
+
+        def reached() -> str | None:
+            nonlocal seen
+            seen = self.state(job_id)
+            return seen if seen in states else None
+
+        try:
+            return poll_until(reached, seconds=timeout, what=f"job {job_id} to be {'|'.join(sorted(states))}")
+        except ClusterError as error:
+            raise ClusterError(f"{error}; it is {seen}") from None
+
+    def wait_running(self, job_id: int, *, timeout: float = 60) -> None:
+        """Wait until the job runs (its Prolog may still be at work, and its script not yet started)."""
+        self.wait_state(job_id, {"RUNNING"}, timeout=timeout)
+
+    def wait_finished(self, job_id: int, *, timeout: float = 60) -> str:
+        """Wait until the job and its epilogs have ended; return its final state."""
+        return self.wait_state(job_id, FINAL_STATES, timeout=timeout)
+
+    def sacct(
+        self, job_id: int, fields: Sequence[str] = DEFAULT_FIELDS, *, steps: bool = False, timeout: float = 30
+    ) -> list[dict[str, str]]:
+        """Return the accounting rows of an ended job, one for each run of it, oldest first; with `steps` theirs too.
+
+        Waits until slurmdbd has heard of the end, which can be after slurmctld says so.
+        """
+
+        def rows() -> list[dict[str, str]] | None:
+            printed = self.run_tool(
+                "sacct", "--duplicates", "--noheader", "--parsable2", "--delimiter=\x1f", f"--jobs={job_id}",
+                f"--format=JobIDRaw,End,{','.join(fields)}", *([] if steps else ["--allocations"]),
+            )  # fmt: skip
+            # For a job array's id sacct, too, prints all tasks.
+            table = [
+                row for line in printed.splitlines() if (row := line.split("\x1f"))[0].split(".")[0] == str(job_id)
+            ]
+            if not table or any(row[1] in {"Unknown", ""} for row in table):
+                return None
+            return [dict(zip(fields, row[2:], strict=True)) for row in table]
+
+        return poll_until(rows, seconds=timeout, what=f"slurmdbd to know the end of job {job_id}")
+
+    def output(self, job_id: int) -> str:
+        """Return what the job wrote to stdout and stderr."""
+        return (self.jobs_directory / f"{job_id}.out").read_text(errors="replace")
+
+    def cancel(self, job_id: int) -> None:
+        """Cancel the job as root would (scancel); the whole array, if the id is an array's."""
+        self.run_tool("scancel", str(job_id))
+
+    def job_cgroups(self, job_id: int) -> list[Path]:
+        """Return the job's cgroups that exist now: one for each controller of cgroup v1 and node, one a node in v2."""
+        found: set[Path] = set()
+        for top in remains.cgroups_of(self.directory):
+            found |= {*top.glob(f"uid_*/job_{job_id}"), *top.glob(f"job_{job_id}")}
+        return sorted(found)
+
+    def node_state(self, node: str) -> str:
+        """Return sinfo's short state of a node, such as idle, mix, drain; with a * while it does not respond."""
+        return self.run_tool("sinfo", "--noheader", f"--nodes={node}", "--format=%t").strip()
+
+
+def parse_record(line: str) -> dict[str, str]:
+    """Parse one line of `scontrol --oneliner show`.
+
+    It quotes nothing, so a value holding ` Name=` is cut there: do not use it to read what a user may name freely.
+    """
+    pairs = re.split(r" (?=[A-Za-z][A-Za-z/:_]*=)", line.strip())
+    return dict(pair.partition("=")[::2] for pair in pairs)
