@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RUNS_AT_ONCE = 200
 MAX_DIFFERENCES = 1000
+PATIENCE_SECONDS = 86_400.0  # reading a whole trail takes what it takes; the pool's deadline is for small statements
 
 Progress = Callable[[int], None]  # runs done so far
 
@@ -109,9 +110,9 @@ async def rebuild(connection: Connection, progress: Progress | None = None) -> R
     Rows of which the trail knows nothing are deleted. Needs the rights of the tables' owner; writers wait meanwhile.
     """
     async with connection.transaction():
-        await connection.execute(SQL["rebuild_lock"])
+        await connection.execute(SQL["rebuild_lock"], timeout=PATIENCE_SECONDS)
         report = await _compare_all(connection, progress)
-        orphans = [_key(row) for row in await connection.fetch(SQL["rebuild_orphans"])]
+        orphans = [_key(row) for row in await connection.fetch(SQL["rebuild_orphans"], timeout=PATIENCE_SECONDS)]
         await _delete(connection, orphans)
         async for derived in _batches(connection):
             runs = [one for one in derived if one.run is not None]
@@ -126,7 +127,7 @@ async def _compare_all(connection: Connection, progress: Progress | None) -> Reb
     async for derived in _batches(connection):
         await _compare(connection, [one for one in derived if one.run is not None], tally)
         tally.count(derived)
-    for row in await connection.fetch(SQL["rebuild_orphans"]):
+    for row in await connection.fetch(SQL["rebuild_orphans"], timeout=PATIENCE_SECONDS):
         cluster, job_id, run = _key(row)
         tally.differ(
             Difference(
@@ -141,7 +142,7 @@ async def _batches(connection: Connection) -> AsyncIterator[list[_Derived]]:
     batch: list[_Derived] = []
     key: RunKey | None = None
     payloads: list[bytes | None] = []
-    async for row in connection.cursor(SQL["trail_events"], prefetch=1000):
+    async for row in connection.cursor(SQL["trail_events"], prefetch=1000, timeout=PATIENCE_SECONDS):
         if key is not None and _key(row) != key:
             batch.append(_derive(key, payloads))
             payloads = []
@@ -174,12 +175,12 @@ def _derive(key: RunKey, payloads: Sequence[bytes | None]) -> _Derived:
 
 async def _compare(connection: Connection, derived: Sequence[_Derived], tally: _Tally) -> None:
     jobs = [with_projection(job_row(one.run.job), one.run.job) for one in derived if one.run is not None]
-    for row in await connection.fetch(SQL["rebuild_compare_jobs"], encode(jobs)):
+    for row in await connection.fetch(SQL["rebuild_compare_jobs"], encode(jobs), timeout=PATIENCE_SECONDS):
         _name_differences(row, None, tally)
     of_run = {one.key: one.run.job for one in derived if one.run is not None}
     nodes = [with_projection(node_row(of_run[key], part), part) for (key, _), part in _nodes(derived).items()]
     columns = _columns([one.key for one in derived])
-    for row in await connection.fetch(SQL["rebuild_compare_nodes"], *columns, encode(nodes)):
+    for row in await connection.fetch(SQL["rebuild_compare_nodes"], *columns, encode(nodes), timeout=PATIENCE_SECONDS):
         _name_differences(row, row["node"], tally)
 
 

@@ -38,7 +38,7 @@ class PostgresSink:
     for all writers, so that two nodes of a job cannot block each other for ever.
     """
 
-    def __init__(self, pool: Pool, *, timeout_seconds: float) -> None:
+    def __init__(self, pool: Pool, *, timeout_seconds: float = 10.0) -> None:
         self._pool = pool
         self._timeout = timeout_seconds
 

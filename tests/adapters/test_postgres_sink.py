@@ -1,0 +1,383 @@
+"""The PostgreSQL sink beyond the contract: what it writes, races, foreign errors, a frozen server."""
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from jobtrail.adapters.postgres import PostgresSink, close_pool, migrate, open_pool, session
+from jobtrail.adapters.postgres.folding import decode_storable
+from jobtrail.adapters.postgres.pool import translated
+from jobtrail.domain.audit import ChainHead, broken_link
+from jobtrail.domain.errors import ConfigError, StoreRefused, StoreUnavailable
+from jobtrail.domain.events import EventKind, NodeUsage, Outcome
+from tests.chains import SECOND, T0, ChainWriter
+from tests.postgres import PostgresServer
+
+
+async def store(pool: Any, writer: ChainWriter, **options: Any) -> Any:
+    return await PostgresSink(pool).store(writer.rows, node=writer.node, **options)
+
+
+async def fetch(pool: Any, query: str, *values: Any) -> list[dict[str, Any]]:
+    async with session(pool, 10.0) as connection:
+        return [dict(row) for row in await connection.fetch(query, *values)]
+
+
+async def test_a_job_has_the_columns_its_events_give(pool: Any) -> None:
+    writer = ChainWriter()
+    opened_by = writer.started("slurm-1", account="physics", memory_limit_bytes=2 << 30, job_name="täst 'x'")
+    usage = NodeUsage(
+        cpu_usage_us=1_500_000, cpu_user_us=1_000_000, memory_peak_bytes=1 << 30, sample_count=3, covered_us=9 * SECOND,
+        last_sample_us=T0 + 9 * SECOND, sources={"cpu": "cgroup_v1"}, absent={"io_read_bytes": "no blkio"},
+    )  # fmt: skip
+    writer.used("slurm-1", 9 * SECOND, usage, opened_by=opened_by)
+    writer.finished("slurm-1", 10 * SECOND, exit_code=3, opened_by=opened_by)
+    await store(pool, writer)
+    (job,) = await fetch(pool, "SELECT *, extract(epoch FROM start_time) * 1e6 AS start_us FROM jobs")
+    assert job["start_us"] == T0
+    expected = {
+        "cluster_name": "c1", "job_id": "slurm-1", "run": 1, "user_name": "ada", "account": "physics",
+        "job_name": "täst 'x'", "nodes": ["n1"], "state": "failed", "verdict": "failed", "exit_code": 3,
+        "exit_signal": None, "cpus_allocated": 4, "memory_limit_bytes": 2 << 30, "cpu_seconds": 1.5,
+        "cpu_user_seconds": 1.0, "cpu_system_seconds": None, "memory_peak_bytes": 1 << 30, "io_read_bytes": None,
+        "oom_kills": None, "energy_joules": None, "sample_count": 3, "coverage_ratio": 0.9, "submit_time": None,
+    }  # fmt: skip
+    assert {name: job[name] for name in expected} == expected
+    assert msgspec.json.decode(job["usage_absent"]) == {"io_read_bytes": "no blkio"}
+    (node,) = await fetch(pool, "SELECT * FROM job_nodes")
+    assert (node["node"], node["cpus"], node["cpu_seconds"], str(node["opened_by"])) == ("n1", 4, 1.5, opened_by)
+    assert (node["ended_at"] - node["started_at"]).total_seconds() == 10.0
+
+
+async def test_coverage_and_usage_are_null_before_anything_is_known(pool: Any) -> None:
+    writer = ChainWriter()
+    writer.started("slurm-1")
+    await store(pool, writer)
+    (job,) = await fetch(
+        pool, "SELECT cpu_seconds, memory_peak_bytes, coverage_ratio, sample_count, end_time FROM jobs"
+    )
+    assert job == dict.fromkeys(job, None) | {"sample_count": 0}
+
+
+async def test_the_trail_holds_the_bytes_and_its_chain_recomputes(pool: Any) -> None:
+    writer = ChainWriter()
+    writer.begin()
+    writer.whole_job("slurm-1")
+    await store(pool, writer)
+    rows = await fetch(
+        pool,
+        "SELECT l.*, p.payload, p.salt, (extract(epoch FROM l.changed_at) * 1000000)::bigint AS time_us "
+        "FROM audit_log l JOIN audit_payload p USING (chain_id, seq, received_at) ORDER BY seq",
+    )
+    head = ChainHead(0, bytes(32))
+    for held, sent in zip(rows, writer.rows, strict=True):
+        rebuilt = msgspec.structs.replace(
+            sent, seq=held["seq"], event_id=str(held["event_id"]), kind=held["kind"], time_us=held["time_us"],
+            payload=held["payload"], salt=held["salt"], prev_hash=held["prev_hash"], commitment=held["commitment"],
+            row_hash=held["row_hash"],
+        )  # fmt: skip
+        assert broken_link(rebuilt, head) is None
+        head = ChainHead(held["seq"], held["row_hash"])
+    assert [row["change_type"] for row in rows] == [None, "create", "update", "update"]
+    assert len({row["correlation_id"] for row in rows[1:]}) == 1
+    assert [row["changed_by"] for row in rows] == ["collector", "slurm-prolog", "slurm-epilog", "collector"]
+
+
+async def test_the_last_snapshot_is_the_job_row(pool: Any) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1", exit_code=1)
+    await store(pool, writer)
+    events = await fetch(pool, "SELECT * FROM job_audit_events WHERE job_id = 'slurm-1' ORDER BY changed_at, seq")
+    states = [msgspec.json.decode(event["job_snapshot"])["state"] for event in events]
+    assert states == ["running", "failed", "failed"]
+    assert msgspec.json.decode(events[0]["event"])["kind"] == "job_started"
+    same = await fetch(
+        pool,
+        "SELECT to_jsonb(jsonb_populate_record(NULL::jobs, e.job_snapshot)) - 'updated_at' - 'projection' "
+        "= to_jsonb(j) - 'updated_at' - 'projection' AS equal "
+        "FROM jobs j, job_audit_events e WHERE e.seq = 3",
+    )
+    assert same == [{"equal": True}]
+
+
+async def test_text_that_jsonb_cannot_hold_is_kept_in_the_bytes_and_replaced_in_the_job(pool: Any) -> None:
+    writer = ChainWriter()
+    name = "nul \x00, backslash \\u0000, both \\\x00"
+    writer.started("slurm-1", job_name=name)
+    report = await store(pool, writer)
+    assert dict(report.unapplied) == {}
+    shown = name.replace("\x00", "\ufffd")
+    (job,) = await fetch(pool, "SELECT job_name FROM jobs")
+    assert job["job_name"] == shown
+    (event,) = await fetch(pool, "SELECT event, job_snapshot FROM job_audit_events")
+    assert msgspec.json.decode(event["event"])["facts"]["job_name"] == shown
+    assert msgspec.json.decode(event["job_snapshot"])["job_name"] == shown
+    (held,) = await fetch(pool, "SELECT payload FROM audit_payload")
+    assert held["payload"] == writer.rows[0].payload
+    stored = decode_storable(held["payload"])
+    assert stored.facts is not None
+    assert stored.facts.job_name == shown
+
+
+async def test_bytes_that_are_no_json_do_not_break_the_view(pool: Any) -> None:
+    writer = ChainWriter()
+    writer.raw(b"\xff\xfe")
+    writer.raw(b"{not json")
+    writer.started("slurm-1")
+    await store(pool, writer)
+    rows = await fetch(pool, "SELECT jobtrail_event_json(payload) AS event FROM audit_payload ORDER BY seq")
+    assert [row["event"] is None for row in rows] == [True, True, False]
+    log = await fetch(pool, "SELECT job_id, run, unapplied FROM audit_log ORDER BY seq")
+    assert [(row["job_id"], row["run"], row["unapplied"] is None) for row in log] == [
+        (None, None, False), (None, None, False), ("slurm-1", 1, True),
+    ]  # fmt: skip
+
+
+async def test_a_conflict_is_on_record_once_with_what_was_offered(pool: Any) -> None:
+    writer, twin = ChainWriter(), ChainWriter()
+    twin.chain_id = writer.chain_id
+    writer.started("slurm-1")
+    twin.started("slurm-66")
+    await store(pool, writer)
+    for _ in range(3):
+        assert (await store(pool, twin)).conflicts == (1,)
+    (conflict,) = await fetch(pool, "SELECT * FROM audit_conflict")
+    assert (conflict["held_hash"], conflict["offered_hash"]) == (writer.rows[0].row_hash, twin.rows[0].row_hash)
+    assert conflict["payload"] == twin.rows[0].payload
+
+
+async def test_a_forked_chain_is_on_record_although_its_batch_is_refused(pool: Any) -> None:
+    writer, twin = ChainWriter(), ChainWriter()
+    twin.chain_id = writer.chain_id
+    writer.started("slurm-1")
+    twin.started("slurm-66")
+    twin.started("slurm-67")
+    await store(pool, writer)
+    with pytest.raises(StoreRefused, match="previous hash differs"):
+        await PostgresSink(pool).store(twin.rows[1:], node="n1")
+    (conflict,) = await fetch(pool, "SELECT seq, reason FROM audit_conflict")
+    assert conflict["seq"] == 2
+    assert "previous hash" in conflict["reason"]
+
+
+async def test_trail_only_names_the_job_and_says_why_it_is_not_applied(pool: Any) -> None:
+    writer = ChainWriter()
+    writer.started("slurm-1")
+    await store(pool, writer, trail_only=True)
+    (row,) = await fetch(pool, "SELECT job_id, run, change_type, unapplied FROM audit_log")
+    assert (row["job_id"], row["run"], row["change_type"]) == ("slurm-1", None, None)
+    assert "trail only" in row["unapplied"]
+
+
+async def test_a_value_no_column_can_hold_is_refused_and_fits_into_the_trail(pool: Any) -> None:
+    writer = ChainWriter()
+    writer.started("slurm-1")
+    writer.event(EventKind.JOB_FINISHED, "slurm-1", SECOND, outcome=Outcome(exit_code=2**40))
+    with pytest.raises(StoreRefused, match="SQLSTATE 22"):
+        await store(pool, writer)
+    assert (await PostgresSink(pool).head(writer.chain_id)).seq == 0
+    sink = PostgresSink(pool)
+    await sink.store(writer.rows[:1], node="n1")
+    report = await sink.store(writer.rows[1:], node="n1", trail_only=True)
+    assert report.head == writer.head
+
+
+async def test_an_event_id_seen_before_in_the_chain_is_refused(pool: Any) -> None:
+    writer = ChainWriter()
+    event_id = str(uuid.uuid4())
+    writer.raw(b"1", event_id=event_id)
+    writer.raw(b"2", event_id=event_id)
+    with pytest.raises(StoreRefused, match="SQLSTATE 23505"):
+        await store(pool, writer)
+
+
+async def test_a_time_beyond_the_calendar_is_refused(pool: Any) -> None:
+    writer = ChainWriter()
+    writer.raw(b"{}", at=2**60)
+    with pytest.raises(StoreRefused, match="no time"):
+        await store(pool, writer)
+
+
+async def test_two_sinks_on_one_chain_neither_fork_nor_block(pool: Any) -> None:
+    """As after a restart, while the old process's last batch is still on its way."""
+    writer = ChainWriter()
+    for number in range(40):
+        writer.whole_job(f"slurm-{number}")
+    one, other = PostgresSink(pool), PostgresSink(pool)
+    async with asyncio.timeout(30):
+        for begin in range(0, len(writer.rows), 30):
+            batch = writer.rows[begin : begin + 30]
+            reports = await asyncio.gather(*(sink.store(batch, node="n1") for sink in (one, other, one, other)))
+            assert sorted(report.stored for report in reports) == [0, 0, 0, len(batch)]
+            assert all(not report.conflicts for report in reports)
+    (count,) = await fetch(pool, "SELECT count(*) AS n, max(seq) AS last FROM audit_log")
+    assert (count["n"], count["last"]) == (120, 120)
+    assert await fetch(pool, "SELECT count(*) AS n FROM jobs") == [{"n": 40}]
+
+
+async def test_many_nodes_of_the_same_jobs_join_one_run_each_without_deadlock(pool: Any) -> None:
+    nodes = [f"n{number}" for number in range(6)]
+    writers = [ChainWriter(node) for node in nodes]
+    jobs = [f"slurm-{number}" for number in range(12)]
+    for index, writer in enumerate(writers):
+        order = jobs[index:] + jobs[:index]  # each node tells of them in another order
+        opened = {job_id: writer.started(job_id, nodes=nodes) for job_id in order}
+        for job_id in reversed(order):
+            writer.finished(job_id, 3 * SECOND, opened_by=opened[job_id])
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(store(pool, writer) for writer in writers))
+    rows = await fetch(pool, "SELECT run, nodes_started, nodes_ended, cpus_allocated, state FROM jobs")
+    assert len(rows) == len(jobs)
+    assert all(
+        row == {"run": 1, "nodes_started": 6, "nodes_ended": 6, "cpus_allocated": 24, "state": "ended"} for row in rows
+    )
+    assert await fetch(pool, "SELECT count(*) AS n FROM job_nodes") == [{"n": 72}]
+    correlations = await fetch(
+        pool, "SELECT count(DISTINCT correlation_id) AS n FROM audit_log WHERE job_id = 'slurm-3'"
+    )
+    assert correlations == [{"n": 1}]
+
+
+async def test_the_ingest_role_can_do_all_the_sink_does(postgres_server: PostgresServer, database: str) -> None:
+    postgres_server.execute("CREATE ROLE node_login LOGIN IN ROLE jobtrail_ingest")
+    opened = await open_pool(database.replace("//postgres@", "//node_login@"), size=2, timeout_seconds=10.0)
+    try:
+        writer = ChainWriter()
+        writer.whole_job("slurm-1")
+        twin = ChainWriter(chain_id=writer.chain_id)
+        twin.begin()
+        assert (await store(opened, writer)).stored == 3
+        assert (await store(opened, writer)).replayed == 3
+        assert (await store(opened, twin)).conflicts == (1,)
+    finally:
+        await close_pool(opened, timeout_seconds=5.0)
+        postgres_server.execute("DROP ROLE node_login")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (asyncpg.TooManyConnectionsError("x"), StoreUnavailable),
+        (asyncpg.DiskFullError("x"), StoreUnavailable),
+        (asyncpg.AdminShutdownError("x"), StoreUnavailable),
+        (asyncpg.CannotConnectNowError("x"), StoreUnavailable),
+        (asyncpg.SerializationError("x"), StoreUnavailable),
+        (asyncpg.DeadlockDetectedError("x"), StoreUnavailable),
+        (asyncpg.LockNotAvailableError("x"), StoreUnavailable),
+        (asyncpg.QueryCanceledError("x"), StoreUnavailable),
+        (asyncpg.UndefinedTableError("x"), StoreUnavailable),
+        (asyncpg.InsufficientPrivilegeError("x"), StoreUnavailable),
+        (asyncpg.ReadOnlySQLTransactionError("x"), StoreUnavailable),
+        (asyncpg.InvalidPasswordError("x"), StoreUnavailable),
+        (asyncpg.InterfaceError("connection is closed"), StoreUnavailable),
+        (ConnectionResetError("x"), StoreUnavailable),
+        (TimeoutError(), StoreUnavailable),
+        (asyncpg.NumericValueOutOfRangeError("x"), StoreRefused),
+        (asyncpg.UntranslatableCharacterError("x"), StoreRefused),
+        (asyncpg.UniqueViolationError("x"), StoreRefused),
+        (asyncpg.CheckViolationError("x"), StoreRefused),
+        (asyncpg.ProgramLimitExceededError("x"), StoreRefused),
+    ],
+)
+def test_foreign_errors_are_told_as_retry_or_refusal(error: Exception, expected: type[Exception]) -> None:
+    with pytest.raises(expected), translated():
+        raise error
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "host=localhost", ""])
+async def test_a_url_of_another_kind_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"database\.url.*postgresql://"):
+        await open_pool(url, size=1, timeout_seconds=1.0)
+
+
+async def test_a_server_that_is_not_there_and_a_database_not_migrated_are_unavailable(empty_database: str) -> None:
+    for url, problem in (("postgresql://x@127.0.0.1:1/x", "refused|Connect"), (empty_database, "audit_chain")):
+        opened = await open_pool(url, size=1, timeout_seconds=5.0)
+        with pytest.raises(StoreUnavailable, match=problem):
+            await PostgresSink(opened).head(str(uuid.uuid4()))
+        await close_pool(opened, timeout_seconds=1.0)
+
+
+async def test_a_connection_the_server_cut_costs_one_attempt(pool: Any, database: str) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    single = await open_pool(database, size=1, timeout_seconds=5.0)
+    sink = PostgresSink(single)
+    await sink.head(writer.chain_id)
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    await fetch(pool, f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}")
+    with pytest.raises(StoreUnavailable):
+        await sink.store(writer.rows, node="n1")
+    assert (await sink.store(writer.rows, node="n1")).stored == 3
+    await close_pool(single, timeout_seconds=5.0)
+
+
+@contextmanager
+def frozen(server: PostgresServer) -> Iterator[None]:
+    """The whole server stopped in its tracks, connections open, nothing answered."""
+    main = server.postmaster_pid()
+    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    pids = [main, *map(int, children)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_frozen_server_is_given_up_within_the_deadline_also_at_closing(
+    postgres_server: PostgresServer, database: str
+) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    opened = await open_pool(database, size=2, timeout_seconds=0.5)
+    sink = PostgresSink(opened, timeout_seconds=0.5)
+    await sink.store(writer.rows[:1], node="n1")
+    with frozen(postgres_server):
+        for _ in range(2):  # once on the open connection, once on one that cannot be made
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await sink.store(writer.rows[1:], node="n1")
+            assert time.monotonic() - began < 3.0
+        began = time.monotonic()
+        await close_pool(opened, timeout_seconds=0.5)
+        assert time.monotonic() - began < 3.0
+    again = await open_pool(database, size=1, timeout_seconds=10.0)
+    assert (await PostgresSink(again).store(writer.rows[1:], node="n1")).head == writer.head
+    await close_pool(again, timeout_seconds=5.0)
+
+
+async def test_a_lock_held_by_somebody_else_is_waited_for_no_longer_than_the_deadline(pool: Any, database: str) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    await PostgresSink(pool).store(writer.rows[:1], node="n1")
+    impatient = await open_pool(database, size=1, timeout_seconds=0.3)
+    async with session(pool, 10.0) as connection, connection.transaction():
+        await connection.execute("SELECT FROM audit_chain FOR UPDATE")
+        with pytest.raises(StoreUnavailable, match="in time"):
+            await PostgresSink(impatient, timeout_seconds=0.3).store(writer.rows, node="n1")
+    assert (await PostgresSink(pool).store(writer.rows, node="n1")).head == writer.head
+    await close_pool(impatient, timeout_seconds=5.0)
+
+
+def test_migrating_is_what_loads_alembic_and_nothing_else() -> None:
+    """The daemon's memory has no room for an ORM."""
+    import subprocess
+    import sys
+
+    code = "import sys, jobtrail.adapters.postgres; print({'alembic', 'sqlalchemy', 'psycopg'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(migrate.__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "set()"
