@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
@@ -109,3 +109,13 @@ async def transaction(
             raise
         else:
             await work.commit()
+
+
+async def copy_rows(
+    connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Append rows with binary COPY. Raises StoreRefused for a value that its column's type cannot hold."""
+    try:
+        await connection.copy_records_to_table(table, records=rows, columns=columns)
+    except (ValueError, TypeError, OverflowError) as error:  # asyncpg's encoders, before anything was sent
+        raise StoreRefused(f"{table}: {error}") from error

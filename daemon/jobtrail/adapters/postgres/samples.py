@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from jobtrail.adapters.postgres.columns import to_datetime, to_seconds
-from jobtrail.adapters.postgres.pool import session
+from jobtrail.adapters.postgres.pool import copy_rows, session
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.core.facts import Observer, SamplesDropped
 from jobtrail.core.ports import SampleRow
@@ -57,7 +57,7 @@ class PostgresSamples:
 
 
 async def _copy(connection: Connection, records: list[Record]) -> None:
-    await connection.copy_records_to_table("job_samples", records=records, columns=COLUMNS)
+    await copy_rows(connection, "job_samples", COLUMNS, records)
 
 
 async def _storable(connection: Connection, records: list[Record]) -> list[Record]:

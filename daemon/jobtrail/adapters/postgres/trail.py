@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobtrail.adapters.postgres.columns import encode, job_row, to_datetime
 from jobtrail.adapters.postgres.folding import Taken
+from jobtrail.adapters.postgres.pool import copy_rows
 from jobtrail.domain.errors import StoreRefused
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ async def write_trail(connection: Connection, taken: Sequence[Taken]) -> None:
     received = [_time(one.row.seq, one.row.received_us) for one in taken]
     log = [_log_record(one, at) for one, at in zip(taken, received, strict=True)]
     payload = [_payload_record(one, at) for one, at in zip(taken, received, strict=True)]
-    await connection.copy_records_to_table("audit_log", records=log, columns=LOG_COLUMNS)
-    await connection.copy_records_to_table("audit_payload", records=payload, columns=PAYLOAD_COLUMNS)
+    await copy_rows(connection, "audit_log", LOG_COLUMNS, log)
+    await copy_rows(connection, "audit_payload", PAYLOAD_COLUMNS, payload)
 
 
 def _log_record(taken: Taken, received_at: datetime) -> tuple[Any, ...]:
