@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.events import JobFacts, NodeUsage
 from jobtrail.domain.job import Job, NodeRun
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,7 +63,7 @@ def job_row(job: Job) -> Row:
         "nodes_ended": job.nodes_ended,
         "nodes_reporting": job.nodes_reporting,
         "cpus_allocated": job.cpus_allocated,
-        "gpus_allocated": _gpus(job),
+        "gpus_allocated": _gpus(facts),
         "gpu_vendor": facts.gpu_vendor,
         "memory_limit_bytes": facts.memory_limit_bytes,
         "correlation_id": job.correlation_id,
@@ -132,9 +132,8 @@ def _outcome_columns(job: Job) -> Row:
     return {"exit_code": outcome.exit_code, "exit_signal": outcome.exit_signal, "verdict_evidence": evidence}
 
 
-def _gpus(job: Job) -> int | None:
+def _gpus(facts: JobFacts) -> int | None:
     """GPUs of the run. A sender names those of its own node, so of several nodes the sum is not known from facts."""
-    facts = job.facts
     if facts.gpu_devices is None or len(facts.nodes or ("",)) != 1:
         return None
     return len(facts.gpu_devices)

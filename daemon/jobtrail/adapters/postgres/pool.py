@@ -23,14 +23,15 @@ SCHEMES = ("postgresql://", "postgres://")
 REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
 
-async def open_pool(url: str, *, size: int, timeout_seconds: float) -> Pool:
-    """A pool of up to `size` connections, made when first needed, so that a database that is down stops nothing.
+def open_pool(url: str, *, size: int, timeout_seconds: float) -> Pool:
+    """A pool of up to `size` connections, to be awaited or entered. They are made when first needed, so that a database
+    that is down stops nothing.
 
     `timeout_seconds` is the deadline for connecting and for each statement. Raises ConfigError for another kind of URL.
     """
     if not url.startswith(SCHEMES):
         raise ConfigError("database.url", "must look like postgresql://user@host:5432/database")
-    return await asyncpg.create_pool(
+    return asyncpg.create_pool(
         url,
         min_size=0,
         max_size=size,
