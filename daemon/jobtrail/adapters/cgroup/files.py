@@ -197,5 +197,5 @@ class CounterSet:
 
 
 def _identity(path: str) -> tuple[int, int]:
-    status = os.stat(path)
+    status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
     return status.st_dev, status.st_ino

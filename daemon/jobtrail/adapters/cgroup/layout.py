@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -39,19 +40,19 @@ class Mounts(msgspec.Struct, frozen=True):
 
 def detect(root: str) -> Mounts:
     """Look which hierarchies are mounted. Raises RefusedError when there is none."""
-    if os.path.exists(f"{root}/cgroup.controllers"):
+    if Path(root, "cgroup.controllers").exists():
         return Mounts(root, {}, root)
     try:
-        entries = sorted(os.listdir(root))
+        entries = sorted(path.name for path in Path(root).iterdir())
     except OSError as error:
         raise RefusedError(f"{root}: {error.strerror}") from error
     v1 = {
         controller: f"{root}/{entry}"
         for entry in entries
         for controller in entry.split(",")
-        if controller in V1_CONTROLLERS and os.path.isdir(f"{root}/{entry}")
+        if controller in V1_CONTROLLERS and Path(root, entry).is_dir()
     }
-    unified = f"{root}/unified" if os.path.exists(f"{root}/unified/cgroup.controllers") else None
+    unified = f"{root}/unified" if Path(root, "unified/cgroup.controllers").exists() else None
     if not v1 and unified is None:
         raise RefusedError(f"no cgroup hierarchy at {root}: neither cgroup.controllers nor a v1 controller is there")
     return Mounts(root, v1, unified)
@@ -60,7 +61,7 @@ def detect(root: str) -> Mounts:
 def exists(directory: str) -> bool:
     """Whether there is such a directory. Raises OSError when that cannot be told."""
     try:
-        return bool(os.stat(directory).st_ino)
+        return Path(directory).stat().st_ino > 0
     except OSError as error:
         if error.errno in GONE_ERRORS:
             return False

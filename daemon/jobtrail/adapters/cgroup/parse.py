@@ -54,7 +54,7 @@ def limit(field: str) -> Parse:
 
 
 def keyed(*wanted: tuple[str, str, int], missing: str) -> Parse:
-    """A file of `key number` lines; each of `wanted` is (field, key, divide by). `missing`: the reason for no such key."""
+    """A file of `key number` lines; `wanted` are (field, key, divide by), `missing` is the reason for no such key."""
     plan = tuple((field, b"\n" + key.encode() + b" ", len(key) + 2, divide_by) for field, key, divide_by in wanted)
 
     def parse(data: bytes, values: Values, absent: Absent) -> None:

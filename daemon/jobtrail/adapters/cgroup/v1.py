@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jobtrail.adapters.cgroup.files import (
-    GONE_ERRORS, NOT_UNDERSTOOD, Absent, CounterSet, OpenFiles, Planned, Values, error_name,
+    GONE_ERRORS,
+    NOT_UNDERSTOOD,
+    Absent,
+    CounterSet,
+    OpenFiles,
+    Planned,
+    Values,
+    error_name,
 )  # fmt: skip
 from jobtrail.adapters.cgroup.parse import io_service_bytes, keyed, limit, single, ticks
 from jobtrail.adapters.cgroup.subtree import OomKills, Subtree

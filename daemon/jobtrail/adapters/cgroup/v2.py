@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jobtrail.adapters.cgroup.files import (
-    GONE_ERRORS, NOT_UNDERSTOOD, Absent, CounterSet, OpenFiles, Planned, Values, error_name,
+    GONE_ERRORS,
+    NOT_UNDERSTOOD,
+    Absent,
+    CounterSet,
+    OpenFiles,
+    Planned,
+    Values,
+    error_name,
 )  # fmt: skip
 from jobtrail.adapters.cgroup.parse import io_stat, keyed, limit, pressure, single
 from jobtrail.adapters.cgroup.subtree import Subtree
