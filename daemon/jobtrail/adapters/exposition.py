@@ -1,0 +1,304 @@
+"""/metrics in the Prometheus text format 0.0.4, rendered from the board in memory.
+
+https://prometheus.io/docs/instrumenting/exposition_formats/ describes the format. A family's lines lie together, so the
+page is made column by column: one value of all jobs is turned into text in one call and woven between line beginnings
+that are made once and kept until jobs come or go. prometheus_client, which makes an object and a format call of every
+line, takes tens of times as long (`python -m benchmarks exposition`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
+from operator import attrgetter
+from typing import Literal
+
+import msgspec
+
+from jobtrail.core.board import Board, JobEntry
+from jobtrail.core.ports import Clock
+from jobtrail.domain.job import State
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Value = int | float | None
+Column = Sequence[Value]
+
+
+class Series(msgspec.Struct, frozen=True):
+    """One series of each job: the column its values come from, labels beyond the family's, and µs told as seconds."""
+
+    column: str
+    extra: tuple[tuple[str, str], ...] = ()
+    microseconds: bool = False
+
+
+class Family(msgspec.Struct, frozen=True):
+    """A metric family. `labels` are those every series of it has."""
+
+    name: str
+    kind: Literal["counter", "gauge", "untyped"]
+    help: str
+    labels: tuple[str, ...]
+    series: tuple[Series, ...] = ()
+
+
+INFO_LABELS = ("job_id", "user", "account", "partition", "qos", "node", "cluster")
+USER_LABELS = ("job_id", "user", "node")
+JOB_LABELS = ("job_id", "node")
+
+
+def _bytes(what: str, help_text: str) -> Family:
+    return Family(f"hpc_job_memory_{what}_bytes", "gauge", help_text, JOB_LABELS, (Series(f"memory_{what}_bytes"),))
+
+
+def _count(name: str, kind: Literal["counter", "gauge"], help_text: str, column: str) -> Family:
+    return Family(f"hpc_job_{name}", kind, help_text, JOB_LABELS, (Series(column),))
+
+
+JOB_FAMILIES: tuple[Family, ...] = (
+    Family("hpc_job_info", "gauge", "What the job is: always 1, the labels tell.", INFO_LABELS, (Series("one"),)),
+    Family("hpc_job_runtime_seconds", "gauge", "Wall time since the job's start on this node.", USER_LABELS,
+           (Series("runtime_us", microseconds=True),)),
+    Family("hpc_job_cpu_usage_percent", "gauge", "CPU used between the last two samples, per cent of the job's CPUs.",
+           USER_LABELS, (Series("cpu_percent"),)),
+    Family("hpc_job_memory_usage_bytes", "gauge", "Memory charged to the job at its last sample, page cache included.",
+           USER_LABELS, (Series("memory_current_bytes"),)),
+    Family("hpc_job_sample_age_seconds", "gauge", "Time since the job's last sample.", JOB_LABELS,
+           (Series("sample_age_us", microseconds=True),)),
+    Family("hpc_job_cpu_seconds_total", "counter", "CPU time used; the modes of a job add up to the whole.", JOB_LABELS,
+           (Series("cpu_user_us", (("mode", "user"),), microseconds=True),
+            Series("cpu_system_us", (("mode", "system"),), microseconds=True),
+            Series("cpu_all_us", (("mode", "all"),), microseconds=True))),
+    _count("cpus_allocated", "gauge", "CPUs allocated to the job on this node.", "cpus"),
+    Family("hpc_job_cpu_throttled_seconds_total", "counter", "Time for which the CPU quota held the job back.",
+           JOB_LABELS, (Series("cpu_throttled_us", microseconds=True),)),
+    _bytes("peak", "Highest memory use seen: the kernel's own mark, else the highest sample."),
+    _bytes("limit", "Memory limit of the job's cgroup."),
+    _bytes("rss", "Anonymous memory at the last sample."),
+    _bytes("cache", "Page cache at the last sample."),
+    _bytes("shmem", "Shared memory and tmpfs at the last sample."),
+    _count("oom_kills_total", "counter", "Processes the kernel killed for want of memory.", "oom_kills"),
+    _count("io_read_bytes_total", "counter", "Bytes read from block devices.", "io_read_bytes"),
+    _count("io_write_bytes_total", "counter", "Bytes written to block devices.", "io_write_bytes"),
+    Family("hpc_job_pressure_seconds_total", "counter", "Time in which some or all tasks waited for a resource.",
+           JOB_LABELS, tuple(
+               Series(f"pressure_{resource}_{kind}_us", (("resource", resource), ("kind", kind)), microseconds=True)
+               for resource in ("cpu", "memory", "io") for kind in ("some", "full"))),
+    _count("processes", "gauge", "Processes at the last sample.", "processes"),
+    _count("threads", "gauge", "Threads at the last sample.", "threads"),
+    _count("gpus_allocated", "gauge", "GPUs allocated to the job on this node.", "gpus"),
+)  # fmt: skip
+
+NODE_FAMILIES: tuple[Family, ...] = (
+    Family("hpc_node_cpu_usage_percent", "gauge", "CPU busy between the last two looks, per cent of all CPUs.",
+           ("node",)),
+    Family("hpc_node_memory_usage_bytes", "gauge", "Memory that is not available to new processes.", ("node",)),
+    Family("hpc_node_job_count", "gauge", "Jobs running on this node that are on this page.", ("node",)),
+    Family("hpc_node_total_memory_bytes", "gauge", "Memory of the node.", ("node",)),
+    Family("hpc_node_total_cpus", "gauge", "CPUs online.", ("node",)),
+    Family("hpc_node_cpu_load", "gauge", "Load average over one minute.", ("node",)),
+)  # fmt: skip
+
+# Both fall when jobs are deleted or change state, so they are no counters; `promtool check metrics` refuses a gauge
+# whose name ends in _total, and dashboards of this field know these names. Untyped claims nothing and passes.
+CLUSTER_FAMILIES: tuple[Family, ...] = (
+    Family("hpc_job_state_total", "untyped", "Jobs now in each state (a count that can fall).", ("state",)),
+    Family("hpc_job_total", "untyped", "Jobs on record (a count that can fall).", ()),
+)
+SHED_FAMILY = Family("jobtrail_series_shed_jobs_total", "counter", "Jobs left off this page by metrics.max_jobs.", ())
+FAMILIES: tuple[Family, ...] = (*JOB_FAMILIES, *NODE_FAMILIES, *CLUSTER_FAMILIES, SHED_FAMILY)
+
+_FROM_READING = (
+    "time_us", "memory_current_bytes", "memory_limit_bytes", "memory_rss_bytes", "memory_cache_bytes",
+    "memory_shmem_bytes", "processes", "threads",
+    *(f"pressure_{resource}_{kind}_us" for resource in ("cpu", "memory", "io") for kind in ("some", "full")),
+)  # fmt: skip
+# Counters come from the run's usage, which only grows: it outlives a restart of the daemon and a process that took its
+# counters with it, either of which would look like a counter reset to Prometheus.
+_FROM_USAGE = (
+    "cpu_usage_us", "cpu_user_us", "cpu_system_us", "cpu_throttled_us", "memory_peak_bytes", "oom_kills",
+    "io_read_bytes", "io_write_bytes",
+)  # fmt: skip
+_read_reading: Callable[[object], tuple[Value, ...]] = attrgetter(*_FROM_READING)
+_read_usage: Callable[[object], tuple[Value, ...]] = attrgetter(*_FROM_USAGE)
+_NO_READING: tuple[Value, ...] = (None,) * len(_FROM_READING)
+_NO_USAGE: tuple[Value, ...] = (None,) * len(_FROM_USAGE)
+
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_encode = msgspec.json.Encoder().encode
+
+
+def label_set(labels: Iterable[tuple[str, str | None]]) -> bytes:
+    """`{name="value",…}` for any values; an unknown one is empty, which Prometheus takes for a label that is not there."""
+    pairs = ",".join(f'{name}="{(value or "").translate(_ESCAPES)}"' for name, value in labels)
+    return b"{" + pairs.encode("utf-8", "replace") + b"}" if pairs else b""
+
+
+def _header(family: Family) -> bytes:
+    return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}".encode()
+
+
+class _SeriesLines:
+    """The lines of one series of all jobs. Line beginnings and the last text are kept while they hold."""
+
+    def __init__(self, family: Family, series: Series) -> None:
+        self._name = b"\n" + family.name.encode()
+        self._labels = family.labels
+        self._series = series
+        self._starts: list[bytes] = []
+        self._held: Column | None = None
+        self._text = b""
+
+    def relabel(self, jobs: Iterable[Mapping[str, str | None]]) -> None:
+        """Make the line beginnings anew for `jobs`, in this order."""
+        extra = self._series.extra
+        self._starts = [
+            self._name + label_set([*((name, job[name]) for name in self._labels), *extra]) + b" " for job in jobs
+        ]
+        self._held = None
+
+    def render(self, columns: Mapping[str, Column]) -> bytes:
+        """Lines, each with a newline before it; a job without a value has none."""
+        column = columns[self._series.column]
+        if column != self._held:
+            self._held, self._text = column, self._weave(column)
+        return self._text
+
+    def _weave(self, column: Column) -> bytes:
+        starts = self._starts
+        text = self._encode(column)
+        if b"null" in text:  # None, and what JSON has no number for: NaN and the infinities
+            known = [value is not None and math.isfinite(value) for value in column]
+            starts, column = list(compress(starts, known)), list(compress(column, known))
+            text = self._encode(column)
+        parts = [b""] * (2 * len(starts))
+        parts[0::2] = starts
+        parts[1::2] = text[1:-1].split(b",") if starts else []
+        return b"".join(parts)
+
+    def _encode(self, column: Column) -> bytes:
+        if self._series.microseconds:
+            return _encode([None if value is None else value / 1e6 for value in column])
+        return _encode(column)
+
+
+class _JobTable:
+    """The per-job families of one set of jobs."""
+
+    def __init__(self) -> None:
+        self._refs: list[str] = []  # as on the board
+        self._shown: list[str] = []
+        self._families = [(_header(family), [_SeriesLines(family, s) for s in family.series]) for family in JOB_FAMILIES]
+
+    def render(self, jobs: Mapping[str, JobEntry], now_us: int) -> Iterable[bytes]:
+        """Text of each family that has a series."""
+        if self._refs != (refs := list(jobs)):
+            self._relabel(jobs)
+            self._refs = refs
+        if not self._shown:
+            return
+        columns = _columns([jobs[ref] for ref in self._shown], now_us)
+        for header, series in self._families:
+            lines = [one.render(columns) for one in series]
+            if any(lines):
+                yield b"".join((header, *lines, b"\n"))
+
+    def _relabel(self, jobs: Mapping[str, JobEntry]) -> None:
+        # A requeued job may run again while its last run is still in grace: one job and node is one series, the newer.
+        newest = {(entry.run.target.job_id, entry.run.target.node): ref for ref, entry in jobs.items()}
+        self._shown = list(newest.values())
+        labels = [_labels(jobs[ref]) for ref in self._shown]
+        for _, series in self._families:
+            for one in series:
+                one.relabel(labels)
+
+
+def _labels(entry: JobEntry) -> dict[str, str | None]:
+    run, target = entry.run, entry.run.target
+    return {
+        "job_id": target.job_id,
+        "user": run.user_name,
+        "account": run.account,
+        "partition": run.partition,
+        "qos": run.qos,
+        "node": target.node,
+        "cluster": target.cluster,
+    }
+
+
+def _columns(entries: Sequence[JobEntry], now_us: int) -> dict[str, Column]:
+    """The values of all jobs by name."""
+    readings = [_NO_READING if entry.reading is None else _read_reading(entry.reading) for entry in entries]
+    usages = [_NO_USAGE if entry.usage is None else _read_usage(entry.usage) for entry in entries]
+    columns: dict[str, Column] = dict(zip(_FROM_READING, zip(*readings, strict=True), strict=True))
+    columns.update(zip(_FROM_USAGE, zip(*usages, strict=True), strict=True))
+    columns.update(_cpu_modes(columns))
+    columns["sample_age_us"] = [None if at is None else max(0, now_us - at) for at in columns["time_us"]]
+    columns["runtime_us"] = [max(0, (entry.ended_us or now_us) - entry.run.started_us) for entry in entries]
+    columns["cpu_percent"] = [entry.cpu_percent for entry in entries]
+    columns["cpus"] = [entry.run.cpus for entry in entries]
+    columns["gpus"] = [entry.run.gpus for entry in entries]
+    columns["one"] = [1] * len(entries)
+    return columns
+
+
+def _cpu_modes(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """User and system time of the jobs where both are known, else all time as one, so that a sum counts none twice."""
+    user, system, usage = columns["cpu_user_us"], columns["cpu_system_us"], columns["cpu_usage_us"]
+    if None not in user and None not in system:
+        return {"cpu_all_us": (None,) * len(usage)}
+    split = [None not in pair for pair in zip(user, system, strict=True)]
+    return {
+        "cpu_user_us": [value if known else None for value, known in zip(user, split, strict=True)],
+        "cpu_system_us": [value if known else None for value, known in zip(system, split, strict=True)],
+        "cpu_all_us": [None if known else value for value, known in zip(usage, split, strict=True)],
+    }
+
+
+class Exposition:
+    """Renders the page from memory; nothing is read and the board is not changed.
+
+    `own_metrics` gives the daemon's families about itself, as text that ends with a newline.
+    """
+
+    def __init__(self, board: Board, own_metrics: Callable[[], bytes], *, node: str, clock: Clock) -> None:
+        self._board = board
+        self._own_metrics = own_metrics
+        self._node = node
+        self._clock = clock
+        self._jobs = _JobTable()
+
+    def render(self) -> bytes:
+        """The whole page, in UTF-8. A family without a series is left out."""
+        board = self._board
+        parts = [*self._jobs.render(board.jobs, self._clock.time_us())]
+        for family, value in zip(NODE_FAMILIES, self._node_values(), strict=True):
+            parts.append(_small(family, {self._node: value}))
+        if board.job_states is not None:  # what the store did not name, it has none of
+            states = {**dict.fromkeys(State, 0), **board.job_states}
+            parts.append(_small(CLUSTER_FAMILIES[0], states))
+            parts.append(_small(CLUSTER_FAMILIES[1], {"": sum(board.job_states.values())}))
+        parts.append(_small(SHED_FAMILY, {"": board.shed_jobs_total}))
+        parts.append(self._own_metrics())
+        return b"".join(parts)
+
+    def _node_values(self) -> tuple[Value, ...]:
+        """In the order of NODE_FAMILIES."""
+        board, live = self._board, self._board.live_jobs()
+        if board.node is None:
+            return (None, None, live, None, None, None)
+        node = board.node
+        return (board.node_cpu_percent, node.memory_used_bytes, live, node.memory_total_bytes, node.cpus, node.load_1m)
+
+
+def _small(family: Family, values: Mapping[str, Value]) -> bytes:
+    """A family of few series that differ in its one label, if it has one."""
+    name = family.name.encode()
+    lines = [
+        b"\n" + name + label_set((label, key) for label in family.labels) + b" " + _encode(value)
+        for key, value in values.items()
+        if value is not None and math.isfinite(value)
+    ]
+    return b"".join((_header(family), *lines, b"\n")) if lines else b""
