@@ -5,8 +5,8 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -308,18 +308,32 @@ async def test_a_server_that_is_not_there_and_a_database_not_migrated_are_unavai
         await close_pool(opened, timeout_seconds=1.0)
 
 
-async def test_a_connection_the_server_cut_costs_one_attempt(pool: Any, database: str) -> None:
+async def test_a_batch_the_server_cuts_off_leaves_nothing_and_goes_through_the_next_time(
+    pool: Any, database: str
+) -> None:
     writer = ChainWriter()
     writer.whole_job("slurm-1")
-    single = await open_pool(database, size=1, timeout_seconds=5.0)
-    sink = PostgresSink(single)
-    await sink.head(writer.chain_id)
-    others = "datname = current_database() AND pid <> pg_backend_pid()"
-    await fetch(pool, f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}")
-    with pytest.raises(StoreUnavailable):
-        await sink.store(writer.rows, node="n1")
-    assert (await sink.store(writer.rows, node="n1")).stored == 3
-    await close_pool(single, timeout_seconds=5.0)
+    await PostgresSink(pool).store(writer.rows[:1], node="n1")
+    waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with await open_pool(database, size=1, timeout_seconds=10.0) as single:
+        sink = PostgresSink(single)
+        async with session(pool, 10.0) as holder, connection_locking_chains(holder), asyncio.timeout(10):
+            batch = asyncio.create_task(sink.store(writer.rows, node="n1"))
+            while not (found := await fetch(pool, waiting)):
+                await asyncio.sleep(0)
+            await fetch(pool, "SELECT pg_terminate_backend($1)", found[0]["pid"])
+            with pytest.raises(StoreUnavailable, match=r"57P01|closed"):
+                await batch
+        assert await fetch(pool, "SELECT count(*) AS n FROM audit_log") == [{"n": 1}]
+        assert (await sink.store(writer.rows, node="n1")).stored == 2
+
+
+@asynccontextmanager
+async def connection_locking_chains(connection: Any) -> AsyncIterator[None]:
+    """Nobody else can store anything meanwhile."""
+    async with connection.transaction():
+        await connection.execute("SELECT FROM audit_chain FOR UPDATE")
+        yield
 
 
 @contextmanager
@@ -364,8 +378,7 @@ async def test_a_lock_held_by_somebody_else_is_waited_for_no_longer_than_the_dea
     writer.whole_job("slurm-1")
     await PostgresSink(pool).store(writer.rows[:1], node="n1")
     impatient = await open_pool(database, size=1, timeout_seconds=0.3)
-    async with session(pool, 10.0) as connection, connection.transaction():
-        await connection.execute("SELECT FROM audit_chain FOR UPDATE")
+    async with session(pool, 10.0) as holder, connection_locking_chains(holder):
         with pytest.raises(StoreUnavailable, match="in time"):
             await PostgresSink(impatient, timeout_seconds=0.3).store(writer.rows, node="n1")
     assert (await PostgresSink(pool).store(writer.rows, node="n1")).head == writer.head
