@@ -65,6 +65,7 @@ class NodeRun(msgspec.Struct, frozen=True, kw_only=True):
     started_us: int | None = None
     ended_us: int | None = None
     opened_by: str | None = None
+    also_opened_by: tuple[str, ...] = ()  # other reports of the same beginning, such as a guess that was confirmed
     found: bool = False  # begun without a start event; its beginning is when it was found
     cpus: int | None = None
     usage: NodeUsage | None = None

@@ -13,11 +13,12 @@ from types import MappingProxyType
 
 import msgspec
 
-from jobtrail.domain.events import Event, EventKind, JobFacts, NodeUsage, Outcome
+from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, Outcome
 from jobtrail.domain.job import FactsRegister, Job, NodeRun, OutcomeRegister, Run, Stamp, State, Verdict
-from jobtrail.domain.usage import larger, merge_reports, replace_in_total
+from jobtrail.domain.usage import larger, merge_reports, replace_in_total, smaller
 
 RUN_NAMESPACE = uuid.UUID("3f1c8a52-60f4-5d0e-9d0b-6a1b5e7c9d21")
+_STARTS = (EventKind.JOB_STARTED, EventKind.JOB_FOUND)
 _FINAL_STATES: Mapping[str, tuple[State, Verdict]] = MappingProxyType(
     {
         "completed": (State.COMPLETED, Verdict.COMPLETED),
@@ -52,36 +53,56 @@ def choose_run(runs: Sequence[Run], event: Event) -> Run | None:
     Slurm's own keys decide where the event carries them: SLUID, then the job's start time, both the same in one run's
     prolog and epilog. Then the event that opened the run on this node. Else the join rules on open and ended nodes.
     """
-    newest_first = list(reversed(runs))
-    if event.sluid is not None:
-        for run in newest_first:
-            if run.job.sluid == event.sluid:
+    candidates = [run for run in reversed(runs) if not _told_apart(run, event)]
+    for matches in (_same_sluid, _same_start_time, _same_opener):
+        for run in candidates:
+            if matches(run, event):
                 return run
-    if event.slurm_start_time is not None:
-        for run in newest_first:
-            if run.job.slurm_start_time == event.slurm_start_time:
-                return run
-    if event.opened_by is not None:
-        for run in newest_first:
-            if (part := run.nodes.get(event.node)) and part.opened_by == event.opened_by:
-                return run
-    joinable = [run for run in newest_first if not _keys_differ(run.job, event)]
     match event.kind:
         case EventKind.JOB_STARTED | EventKind.JOB_FOUND:
-            return _run_to_start(joinable, event)
+            return _run_to_start(candidates, event)
         case EventKind.JOB_FINISHED:
-            return _run_to_finish(joinable, event)
+            return _run_to_finish(candidates, event)
         case _:
-            return next((run for run in joinable if event.node in run.nodes), None)
+            return _run_used(candidates, event)
 
 
-def _keys_differ(job: Job, event: Event) -> bool:
-    """Whether both carry a key of Slurm's and the keys say these are two runs."""
+def _told_apart(run: Run, event: Event) -> bool:
+    """Whether a key that both carry says these are two runs: one of Slurm's, else the opener of the node's run.
+
+    A start never names its opener, it is one itself. Beside a key of Slurm's the opener says nothing: it may be a guess
+    that another start is yet to confirm.
+    """
+    job, part = run.job, run.nodes.get(event.node)
     if event.sluid is not None and job.sluid is not None:
         return event.sluid != job.sluid
     if event.slurm_start_time is not None and job.slurm_start_time is not None:
         return event.slurm_start_time != job.slurm_start_time
-    return False
+    if (
+        event.sluid is not None
+        or event.slurm_start_time is not None
+        or event.opened_by is None
+        or event.kind in _STARTS
+    ):
+        return False
+    return part is not None and part.opened_by is not None and not _same_opener(run, event)
+
+
+def _same_sluid(run: Run, event: Event) -> bool:
+    return event.sluid is not None and run.job.sluid == event.sluid
+
+
+def _same_start_time(run: Run, event: Event) -> bool:
+    return event.slurm_start_time is not None and run.job.slurm_start_time == event.slurm_start_time
+
+
+def _same_opener(run: Run, event: Event) -> bool:
+    part = run.nodes.get(event.node)
+    return part is not None and event.opened_by is not None and event.opened_by in _openers(part)
+
+
+def _openers(part: NodeRun) -> tuple[str, ...]:
+    return part.also_opened_by if part.opened_by is None else (part.opened_by, *part.also_opened_by)
 
 
 def _lists(job: Job, node: str) -> bool:
@@ -90,36 +111,84 @@ def _lists(job: Job, node: str) -> bool:
 
 
 def _run_to_start(runs: Sequence[Run], event: Event) -> Run | None:
+    """The run whose beginning on this node `event` tells."""
+    if late := [run for run in runs if _awaits_late_start(run, event)]:
+        return min(late, key=lambda run: run.nodes[event.node].ended_us or 0)
+    again = next((run for run in runs if _same_start(run.nodes.get(event.node), event)), None)
+    return again or _newest_begun([run for run in runs if _unheard(run, event)], event)
+
+
+def _newest_begun(runs: Sequence[Run], event: Event) -> Run | None:
+    """The newest run that had begun by the time of `event`; where none had, as clocks differ, the oldest."""
     for run in runs:
-        part = run.nodes.get(event.node)
-        if part is None or part.started_us is None:
-            late = part is not None and part.ended_us is not None
-            if late and part is not None and event.time_us > (part.ended_us or 0):
-                continue
-            if (late or _is_open(run.job)) and _lists(run.job, event.node):
-                return run
-        elif _same_start(part, event):
+        if run.job.start_us is None or run.job.start_inferred or run.job.start_us <= event.time_us:
             return run
-    return None
+    return runs[-1] if runs else None
 
 
-def _same_start(part: NodeRun, event: Event) -> bool:
+def _unheard(run: Run, event: Event) -> bool:
+    """Whether this node belongs to the run, which was not over by the time of `event`, and told nothing of it yet."""
+    part = run.nodes.get(event.node)
+    if part is not None and (part.started_us is not None or part.ended_us is not None):
+        return False
+    return (_is_open(run.job) or event.time_us <= (run.job.end_us or 0)) and _lists(run.job, event.node)
+
+
+def _awaits_late_start(run: Run, event: Event) -> bool:
+    """Whether this node told the run's end, which lies after `event`, and nothing of its beginning."""
+    part = run.nodes.get(event.node)
+    if part is None or part.started_us is not None or part.ended_us is None:
+        return False
+    return event.time_us <= part.ended_us and _lists(run.job, event.node)
+
+
+def _same_start(part: NodeRun | None, event: Event) -> bool:
     """Whether a node's part that already began is the one `event` reports: a guess confirmed, or the report again."""
-    if part.ended_us is None and (part.found or event.kind is EventKind.JOB_FOUND):
+    if part is None or part.started_us is None:
+        return False
+    found = event.kind is EventKind.JOB_FOUND
+    if event.event_id in _openers(part):
         return True
-    return part.opened_by == event.event_id
+    if part.ended_us is None:
+        return part.found or found
+    if event.time_us > part.ended_us:
+        return False
+    return part.found or (found and event.time_us >= part.started_us)
 
 
 def _run_to_finish(runs: Sequence[Run], event: Event) -> Run | None:
-    for run in runs:
-        part = run.nodes.get(event.node)
-        if part is not None and part.started_us is not None and part.ended_us is None:
-            return run
-    for run in runs:
-        begun = run.job.start_us is None or run.job.start_us <= event.time_us
-        if event.node not in run.nodes and begun and _is_open(run.job) and _lists(run.job, event.node):
-            return run
-    return next((run for run in runs if event.node in run.nodes), None)
+    """The run whose end on this node `event` tells; an end before a start is another run's, if another fits."""
+    open_here = [run for run in runs if _is_open_on(run, event.node)]
+    if begun := [run for run in open_here if (run.nodes[event.node].started_us or 0) <= event.time_us]:
+        return max(begun, key=lambda run: run.nodes[event.node].started_us or 0)
+    # Slurm runs no prolog, and yet an epilog, where the job launched nothing (PrologFlags in slurm.conf(5)).
+    unannounced = _newest_begun([run for run in runs if _unheard(run, event)], event)
+    clock_set_back = next(iter(open_here), None)
+    told = next((run for run in runs if _tells_same_end(run.nodes.get(event.node), event)), None)
+    return unannounced or clock_set_back or told
+
+
+def _is_open_on(run: Run, node: str) -> bool:
+    part = run.nodes.get(node)
+    return part is not None and part.started_us is not None and part.ended_us is None
+
+
+def _tells_same_end(part: NodeRun | None, event: Event) -> bool:
+    """Whether `event` is one more word on an end that is known.
+
+    A Slurm epilog after that end is none: slurmd runs the epilog once per run of a job (`cred_begin_expiration` in
+    slurmd's req.c), so it ends a run whose beginning is yet to be told.
+    """
+    if part is None or part.ended_us is None:
+        return False
+    if event.changed_by is not Actor.SLURM_EPILOG:
+        return True
+    return (part.started_us or 0) <= event.time_us <= part.ended_us
+
+
+def _run_used(runs: Sequence[Run], event: Event) -> Run | None:
+    known = next((run for run in runs if event.node in run.nodes), None)
+    return known or next((run for run in runs if _lists(run.job, event.node)), None)
 
 
 def _is_open(job: Job) -> bool:
@@ -147,10 +216,11 @@ def apply(run: Run, event: Event, *, created: bool = False) -> Changed | Duplica
 
 
 def _with_keys(job: Job, event: Event) -> Job:
+    sluids = [sluid for sluid in (job.sluid, event.sluid) if sluid is not None]
     return msgspec.structs.replace(
         job,
-        sluid=job.sluid if event.sluid is None else event.sluid,
-        slurm_start_time=job.slurm_start_time if event.slurm_start_time is None else event.slurm_start_time,
+        sluid=min(sluids, default=None),
+        slurm_start_time=smaller(job.slurm_start_time, event.slurm_start_time),
     )
 
 
@@ -158,9 +228,11 @@ def _started(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
     found = event.kind is EventKind.JOB_FOUND
     facts = event.facts or JobFacts()
     first = part.started_us is None
-    opening = (found, event.time_us, event.event_id)
-    if first or opening < (part.found, part.started_us, part.opened_by or ""):
+    openers = {*_openers(part), event.event_id}
+    if part.started_us is None or (found, event.time_us, event.event_id) < (
+        part.found, part.started_us, part.opened_by or ""):  # fmt: skip
         part = msgspec.structs.replace(part, started_us=event.time_us, found=found, opened_by=event.event_id)
+    part = msgspec.structs.replace(part, also_opened_by=tuple(sorted(openers - {part.opened_by})))
     job, part = _with_cpus(job, part, facts.cpus)
     inferred, start_us = (found, event.time_us)
     if job.start_us is not None and (job.start_inferred, job.start_us) < (inferred, start_us):

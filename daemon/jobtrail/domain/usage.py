@@ -45,17 +45,14 @@ def _still_absent(values: dict[str, int | None], *reports: dict[str, str]) -> di
 
 def merge_reports(one: NodeUsage | None, other: NodeUsage) -> NodeUsage:
     """Two reports of the same node's usage of the same run, in either order."""
-    if one is None:
-        return other
+    one = one or NodeUsage()
     values = {name: larger(getattr(one, name), getattr(other, name)) for name in (*ADDITIVE, *PEAKS)}
-    later, earlier = (one, other) if (one.last_sample_us or 0, one.sample_count) > (
-        other.last_sample_us or 0, other.sample_count) else (other, one)  # fmt: skip
     return NodeUsage(
         **values,
         sample_count=max(one.sample_count, other.sample_count),
         first_sample_us=smaller(one.first_sample_us, other.first_sample_us),
         last_sample_us=larger(one.last_sample_us, other.last_sample_us),
-        sources={**earlier.sources, **later.sources},
+        sources=_union_of_sources(one.sources, other.sources),
         absent=_still_absent(values, one.absent, other.absent),
     )
 

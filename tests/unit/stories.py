@@ -1,0 +1,85 @@
+"""What the nodes of a job tell about it, as events: the stories from which the tests of the projection are made."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, Outcome
+from jobtrail.domain.job import Run
+from jobtrail.domain.transitions import Rejected, apply, choose_run, open_run
+
+T0 = 1_760_000_000_000_000  # 2025-10-09T08:53:20Z in µs
+SECOND = 1_000_000
+CLUSTER, JOB = "c1", "slurm-7"
+_ACTORS = {
+    EventKind.JOB_STARTED: Actor.SLURM_PROLOG,
+    EventKind.JOB_FINISHED: Actor.SLURM_EPILOG,
+}
+
+
+def event(kind: EventKind, node: str, at: int, name: str = "", **fields: Any) -> Event:
+    """An event of `node`, `at` µs after T0. `name` makes the event id, so equal names are the same event."""
+    identity = uuid.uuid5(uuid.NAMESPACE_OID, name or f"{kind}/{node}/{at}")
+    return Event(
+        kind=kind,
+        event_id=str(identity),
+        time_us=T0 + at,
+        cluster=CLUSTER,
+        job_id=JOB,
+        node=node,
+        changed_by=fields.pop("changed_by", _ACTORS.get(kind, Actor.COLLECTOR)),
+        source="test",
+        **fields,
+    )
+
+
+def started(node: str, at: int, name: str = "", *, nodes: Sequence[str] | None = None, **fields: Any) -> Event:
+    facts = fields.pop("facts", JobFacts(user_name="ada", cpus=4, nodes=None if nodes is None else tuple(nodes)))
+    return event(EventKind.JOB_STARTED, node, at, name, facts=facts, **fields)
+
+
+def found(node: str, at: int, name: str = "", **fields: Any) -> Event:
+    return event(EventKind.JOB_FOUND, node, at, name, facts=JobFacts(uid=1000), **fields)
+
+
+def finished(
+    node: str,
+    at: int,
+    name: str = "",
+    *,
+    nodes: Sequence[str] | None = None,
+    outcome: Outcome | None = None,
+    **more: Any,
+) -> Event:
+    facts = JobFacts(account="lab", nodes=None if nodes is None else tuple(nodes))
+    outcome = Outcome(exit_code=0) if outcome is None else outcome
+    return event(EventKind.JOB_FINISHED, node, at, name, facts=facts, outcome=outcome, **more)
+
+
+def used(node: str, at: int, usage: NodeUsage, name: str = "", *, final: bool = True, **more: Any) -> Event:
+    kind = EventKind.USAGE_RECORDED if final else EventKind.CHECKPOINT
+    return event(kind, node, at, name, usage=usage, **more)
+
+
+def tell(events: Iterable[Event]) -> list[Run]:
+    """The runs of the one job after `events`, taken in as a store does: by the rules, with one node's part at hand."""
+    runs: list[Run] = []
+    for one in events:
+        chosen = choose_run(runs, one)
+        run = chosen or open_run(one.cluster, one.job_id or "", len(runs) + 1)
+        at_hand = Run(job=run.job, nodes={node: part for node, part in run.nodes.items() if node == one.node})
+        result = apply(at_hand, one, created=chosen is None)
+        assert not isinstance(result, Rejected), result.reason
+        after = Run(job=result.run.job, nodes={**run.nodes, **result.run.nodes})
+        if chosen is None:
+            runs.append(after)
+        else:
+            runs[next(index for index, held in enumerate(runs) if held is chosen)] = after
+    return runs
+
+
+def tell_one(events: Iterable[Event]) -> Run:
+    """The one run that `events` make."""
+    runs = tell(events)
+    assert len(runs) == 1, f"{len(runs)} runs"
+    return runs[0]
