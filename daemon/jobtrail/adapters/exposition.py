@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
-from operator import attrgetter
 from typing import Literal
 
 import msgspec
 
 from jobtrail.core.board import Board, JobEntry
-from jobtrail.core.ports import Clock
+from jobtrail.core.ports import Clock, OpenRun
+from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.job import State
+from jobtrail.domain.samples import Reading
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -110,21 +111,8 @@ CLUSTER_FAMILIES: tuple[Family, ...] = (
 SHED_FAMILY = Family("jobtrail_series_shed_jobs_total", "counter", "Jobs left off this page by metrics.max_jobs.", ())
 FAMILIES: tuple[Family, ...] = (*JOB_FAMILIES, *NODE_FAMILIES, *CLUSTER_FAMILIES, SHED_FAMILY)
 
-_FROM_READING = (
-    "time_us", "memory_current_bytes", "memory_limit_bytes", "memory_rss_bytes", "memory_cache_bytes",
-    "memory_shmem_bytes", "processes", "threads",
-    *(f"pressure_{resource}_{kind}_us" for resource in ("cpu", "memory", "io") for kind in ("some", "full")),
-)  # fmt: skip
-# Counters come from the run's usage, which only grows: it outlives a restart of the daemon and a process that took its
-# counters with it, either of which would look like a counter reset to Prometheus.
-_FROM_USAGE = (
-    "cpu_usage_us", "cpu_user_us", "cpu_system_us", "cpu_throttled_us", "memory_peak_bytes", "oom_kills",
-    "io_read_bytes", "io_write_bytes",
-)  # fmt: skip
-_read_reading: Callable[[object], tuple[Value, ...]] = attrgetter(*_FROM_READING)
-_read_usage: Callable[[object], tuple[Value, ...]] = attrgetter(*_FROM_USAGE)
-_NO_READING: tuple[Value, ...] = (None,) * len(_FROM_READING)
-_NO_USAGE: tuple[Value, ...] = (None,) * len(_FROM_USAGE)
+_NOT_READ = Reading(time_us=0, source="")
+_NOT_USED = NodeUsage()
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _encode = msgspec.json.Encoder().encode
@@ -190,7 +178,10 @@ class _JobTable:
     def __init__(self) -> None:
         self._refs: list[str] = []  # as on the board
         self._shown: list[str] = []
-        self._families = [(_header(family), [_SeriesLines(family, s) for s in family.series]) for family in JOB_FAMILIES]
+        self._fixed: dict[str, Column] = {}
+        self._families = [
+            (_header(family), [_SeriesLines(family, s) for s in family.series]) for family in JOB_FAMILIES
+        ]
 
     def render(self, jobs: Mapping[str, JobEntry], now_us: int) -> Iterable[bytes]:
         """Text of each family that has a series."""
@@ -199,7 +190,7 @@ class _JobTable:
             self._refs = refs
         if not self._shown:
             return
-        columns = _columns([jobs[ref] for ref in self._shown], now_us)
+        columns = _columns([jobs[ref] for ref in self._shown], self._fixed, now_us)
         for header, series in self._families:
             lines = [one.render(columns) for one in series]
             if any(lines):
@@ -209,14 +200,17 @@ class _JobTable:
         # A requeued job may run again while its last run is still in grace: one job and node is one series, the newer.
         newest = {(entry.run.target.job_id, entry.run.target.node): ref for ref, entry in jobs.items()}
         self._shown = list(newest.values())
-        labels = [_labels(jobs[ref]) for ref in self._shown]
+        runs = [jobs[ref].run for ref in self._shown]
+        self._fixed = {name: [getattr(run, name) for run in runs] for name in ("started_us", "cpus", "gpus")}
+        self._fixed["one"] = [1] * len(runs)
+        labels = [_labels(run) for run in runs]
         for _, series in self._families:
             for one in series:
                 one.relabel(labels)
 
 
-def _labels(entry: JobEntry) -> dict[str, str | None]:
-    run, target = entry.run, entry.run.target
+def _labels(run: OpenRun) -> dict[str, str | None]:
+    target = run.target
     return {
         "job_id": target.job_id,
         "user": run.user_name,
@@ -228,20 +222,55 @@ def _labels(entry: JobEntry) -> dict[str, str | None]:
     }
 
 
-def _columns(entries: Sequence[JobEntry], now_us: int) -> dict[str, Column]:
-    """The values of all jobs by name."""
-    readings = [_NO_READING if entry.reading is None else _read_reading(entry.reading) for entry in entries]
-    usages = [_NO_USAGE if entry.usage is None else _read_usage(entry.usage) for entry in entries]
-    columns: dict[str, Column] = dict(zip(_FROM_READING, zip(*readings, strict=True), strict=True))
-    columns.update(zip(_FROM_USAGE, zip(*usages, strict=True), strict=True))
+def _columns(entries: Sequence[JobEntry], fixed: Mapping[str, Column], now_us: int) -> dict[str, Column]:
+    """The values of all jobs by name; `fixed` are those that no sample changes."""
+    columns = dict(fixed)
+    columns.update(_of_readings([entry.reading or _NOT_READ for entry in entries]))
+    columns.update(_of_usage([entry.usage or _NOT_USED for entry in entries]))
     columns.update(_cpu_modes(columns))
-    columns["sample_age_us"] = [None if at is None else max(0, now_us - at) for at in columns["time_us"]]
-    columns["runtime_us"] = [max(0, (entry.ended_us or now_us) - entry.run.started_us) for entry in entries]
     columns["cpu_percent"] = [entry.cpu_percent for entry in entries]
-    columns["cpus"] = [entry.run.cpus for entry in entries]
-    columns["gpus"] = [entry.run.gpus for entry in entries]
-    columns["one"] = [1] * len(entries)
+    looks = [entry.reading.time_us if entry.reading else None for entry in entries]
+    columns["sample_age_us"] = [None if at is None else (now_us - at if at < now_us else 0) for at in looks]
+    ends = [now_us if entry.ended_us is None else entry.ended_us for entry in entries]
+    starts = fixed["started_us"]
+    columns["runtime_us"] = [end - start if start < end else 0 for start, end in zip(starts, ends, strict=True)]
     return columns
+
+
+# One comprehension a column: an attribute read by its literal name costs a third of one through attrgetter, and no tuple
+# is made that the garbage collector has to look at.
+def _of_readings(readings: Sequence[Reading]) -> dict[str, Column]:
+    return {
+        "memory_current_bytes": [reading.memory_current_bytes for reading in readings],
+        "memory_limit_bytes": [reading.memory_limit_bytes for reading in readings],
+        "memory_rss_bytes": [reading.memory_rss_bytes for reading in readings],
+        "memory_cache_bytes": [reading.memory_cache_bytes for reading in readings],
+        "memory_shmem_bytes": [reading.memory_shmem_bytes for reading in readings],
+        "processes": [reading.processes for reading in readings],
+        "threads": [reading.threads for reading in readings],
+        "pressure_cpu_some_us": [reading.pressure_cpu_some_us for reading in readings],
+        "pressure_cpu_full_us": [reading.pressure_cpu_full_us for reading in readings],
+        "pressure_memory_some_us": [reading.pressure_memory_some_us for reading in readings],
+        "pressure_memory_full_us": [reading.pressure_memory_full_us for reading in readings],
+        "pressure_io_some_us": [reading.pressure_io_some_us for reading in readings],
+        "pressure_io_full_us": [reading.pressure_io_full_us for reading in readings],
+    }
+
+
+def _of_usage(usages: Sequence[NodeUsage]) -> dict[str, Column]:
+    """Counters come from the run's usage, which only grows: it outlives a restart of the daemon and a process that took
+    its counters with it, either of which would look like a counter reset to Prometheus.
+    """
+    return {
+        "cpu_usage_us": [usage.cpu_usage_us for usage in usages],
+        "cpu_user_us": [usage.cpu_user_us for usage in usages],
+        "cpu_system_us": [usage.cpu_system_us for usage in usages],
+        "cpu_throttled_us": [usage.cpu_throttled_us for usage in usages],
+        "memory_peak_bytes": [usage.memory_peak_bytes for usage in usages],
+        "oom_kills": [usage.oom_kills for usage in usages],
+        "io_read_bytes": [usage.io_read_bytes for usage in usages],
+        "io_write_bytes": [usage.io_write_bytes for usage in usages],
+    }
 
 
 def _cpu_modes(columns: Mapping[str, Column]) -> dict[str, Column]:
