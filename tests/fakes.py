@@ -1,12 +1,13 @@
 """In-memory implementations of the ports, held to the same contract suites as the real ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jobtrail.core.ports import SampleRow, StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
 from jobtrail.domain.errors import ChainGap, InvalidEvent, StoreRefused, StoreUnavailable
 from jobtrail.domain.events import decode
 from jobtrail.domain.job import Run
+from jobtrail.domain.samples import CpuTotals, FoundJob, Miss, Missed, NodeReading, Reading, Target
 from jobtrail.domain.transitions import Rejected, apply, choose_run, open_run
 
 
@@ -110,3 +111,70 @@ class MemorySampleSink:
         if self.refusing:
             raise StoreRefused("refused")
         self.rows += rows
+
+
+class FakeUsageSource:
+    """A UsageSource that gives what a test put there, with the promises of the real ones.
+
+    Jobs are named by their public id: `readings` are those that are there now, `unreadable` those that err and why.
+    """
+
+    def __init__(self) -> None:
+        self.readings: dict[str, Reading] = {}
+        self.unreadable: dict[str, str] = {}
+        self.parent_us: int | None = None
+        self.found: list[FoundJob] = []
+        self.attached: dict[str, Target] = {}
+        self.looks: list[tuple[str, ...]] = []  # the refs of each call of `read`
+        self._seen: set[str] = set()
+
+    def attach(self, target: Target) -> None:
+        self.attached[target.ref] = target
+        self._seen.discard(target.ref)
+
+    def detach(self, ref: str) -> None:
+        self.attached.pop(ref, None)
+
+    def read(self, refs: Iterable[str]) -> dict[str, Reading | Missed]:
+        asked = tuple(refs)
+        self.looks.append(asked)
+        return {ref: self._read_one(ref) for ref in asked}
+
+    def _read_one(self, ref: str) -> Reading | Missed:
+        target = self.attached.get(ref)
+        if target is None:
+            return Missed(miss=Miss.UNREADABLE, detail="nothing is attached under this ref")
+        if target.job_id in self.unreadable:
+            return Missed(miss=Miss.UNREADABLE, detail=self.unreadable[target.job_id])
+        reading = self.readings.get(target.job_id)
+        if reading is None:
+            return Missed(miss=Miss.GONE if ref in self._seen else Miss.NOT_YET)
+        self._seen.add(ref)
+        return reading
+
+    def cpu_totals(self, refs: Iterable[str]) -> CpuTotals:
+        usages = {ref: reading.cpu_usage_us for ref in refs if isinstance(reading := self._read_one(ref), Reading)}
+        return CpuTotals(
+            parent_us=self.parent_us, by_ref={ref: usage for ref, usage in usages.items() if usage is not None}
+        )
+
+    def scan(self) -> Sequence[FoundJob]:
+        return tuple(self.found)
+
+
+class FakeNodeSource:
+    """A NodeSource that gives the reading a test put there."""
+
+    def __init__(self, reading: NodeReading | None = None) -> None:
+        self.reading = reading or NodeReading(
+            time_us=0,
+            absent=dict.fromkeys(
+                ("cpu_busy_us", "cpu_total_us", "cpus", "memory_total_bytes", "memory_used_bytes", "load_1m"),
+                "no node was put there",
+            ),
+        )
+        self.looks = 0
+
+    def read_node(self) -> NodeReading:
+        self.looks += 1
+        return self.reading

@@ -1,4 +1,4 @@
-"""Cgroup trees for tests: copies of captured ones, laid out as Slurm lays them out, and real v1 cgroups of this machine.
+"""Cgroup trees for tests: copies of captured ones, laid out as Slurm does it, and real v1 cgroups of this machine.
 
 `tests/fixtures/cgroup/v1` was captured from a running kernel (6.18) with a job of Slurm's layout: a CPU burner of one
 second under a quota of half a CPU, 50 MB of memory, and a child that was killed for memory. `…/v2` has the lines of the
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from jobtrail.domain.events import Whereabouts
 from jobtrail.domain.samples import Target
-
 from tests.requirements import unmet
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "cgroup"

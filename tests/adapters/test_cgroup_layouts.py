@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from jobtrail.adapters.cgroup import CgroupReader
 from jobtrail.domain.samples import FoundJob, Miss, Missed, Reading, Target
-
 from tests.adapters.cgroup_trees import V1_JOB, V2_JOB, copy, move_v2_job, remove_v1_job, target, v1_job
 
 

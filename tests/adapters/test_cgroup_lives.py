@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jobtrail.adapters.cgroup import CgroupReader
 from jobtrail.domain.samples import CpuTotals, Miss, Missed, Reading
-
 from tests.adapters.cgroup_trees import V1_JOB, V2_JOB, copy, remove_v1_job, target, v1_job
 
 AWAY = "system.slice/n1_slurmstepd.scope/away"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from jobtrail.adapters.cgroup import CgroupReader
 from jobtrail.domain.samples import Miss, Missed, Reading, Target
-
 from tests.adapters.cgroup_trees import V2_JOB, copy, target, v1_job
 from tests.requirements import require_root
 
