@@ -1,0 +1,302 @@
+"""Opens the spool's file: makes a new one, takes up the one there is, or saves what can be saved from a damaged one."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import msgspec
+
+from jobtrail.adapters.spool import rows
+from jobtrail.adapters.spool.directory import SpoolDirectory, sync_directory
+from jobtrail.adapters.spool.journal import link_event
+from jobtrail.adapters.spool.runs import OpenRuns
+from jobtrail.adapters.spool.schema import State, connect, create_tables, load_state, pragma, refuse_newer_schema
+from jobtrail.adapters.spool.schema import save_state as save
+from jobtrail.core.ports import OpenRun
+from jobtrail.domain.audit import ChainedEvent, ChainHead, link
+from jobtrail.domain.errors import InvalidEvent, SpoolBroken
+from jobtrail.domain.events import Actor, Event, EventKind, decode, encode
+
+# What SQLite reports of a file that is damaged, as opposed to a disk that fails (sqlite.org/rescode.html).
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR})
+_SHORT_READ = sqlite3.SQLITE_IOERR_SHORT_READ
+_REPLACEMENT = ".replacement"
+_MOST_TRIED = 2_000_000  # sequence numbers looked up one by one when the damage hides how many there are
+
+
+class Writer(msgspec.Struct, frozen=True, kw_only=True):
+    """In whose name a chain begins."""
+
+    node: str
+    cluster: str
+    limit_bytes: int
+    now_us: int
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A file ready for use. `damage` tells what happened when the one found there was not."""
+
+    connection: sqlite3.Connection
+    state: State
+    damage: str | None = None
+
+
+def open_file(place: SpoolDirectory, writer: Writer) -> Opened:
+    """Open the database of a claimed directory. Raises ConfigError for a newer schema, SpoolBroken."""
+    with ExitStack() as opened:
+        try:
+            _finish_replacement(place)
+            connection, state, damage = _open_present(place, writer, opened)
+            if damage is None:
+                assert connection is not None
+                assert state is not None
+                opened.pop_all()
+                return Opened(connection, state)
+            story = _replace(place, connection, writer, damage)
+        except sqlite3.Error as error:
+            raise SpoolBroken(f"{place.database} cannot be opened: {error}") from error
+    try:
+        connection = connect(place.database, writer.limit_bytes)
+        state = load_state(connection)
+    except sqlite3.Error as error:
+        raise SpoolBroken(f"{place.database} cannot be opened: {error}") from error
+    assert state is not None
+    return Opened(connection, state, story)
+
+
+def _open_present(
+    place: SpoolDirectory, writer: Writer, opened: ExitStack
+) -> tuple[sqlite3.Connection | None, State | None, str | None]:
+    """What is there: its connection, its state, and what is damaged in it. Made where there is nothing."""
+    try:
+        connection = connect(place.database, writer.limit_bytes)
+    except sqlite3.Error as error:
+        return None, None, _damage(error)
+    opened.callback(connection.close)
+    try:
+        if _is_empty(connection):
+            lost = "; the directory was used before and its spool.db is missing or empty" if place.used_before else ""
+            return connection, _begin(connection, writer, note=f"a new spool{lost}"), None
+        state, damage = _examine(connection, place.database)
+    except sqlite3.Error as error:
+        return connection, None, _damage(error)
+    return connection, state, damage
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return pragma(connection, "page_count") == "0" or (
+        pragma(connection, "schema_version") == "0" and pragma(connection, "application_id") == "0"
+    )
+
+
+def _damage(error: sqlite3.Error) -> str:
+    """What is wrong with the file; an error that is not about the file is raised as it is."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF in _DAMAGE or code == _SHORT_READ:
+        return str(error)
+    raise error
+
+
+def _examine(connection: sqlite3.Connection, path: Path) -> tuple[State | None, str | None]:
+    """The state of a file, and what is damaged in it. Raises ConfigError for a newer schema."""
+    refuse_newer_schema(connection, path)
+    found = pragma(connection, "quick_check(1)")
+    if found != "ok":
+        return None, found
+    state = load_state(connection)
+    if state is None:
+        return None, "its state is damaged"
+    if damaged := OpenRuns(connection).damaged():
+        return state, f"{damaged} of its open runs are damaged"
+    return state, rows.find_break(connection, state.chain_id, state.head, state.purged_seq)
+
+
+def _begin(connection: sqlite3.Connection, writer: Writer, *, note: str) -> State:
+    """Make the tables and the first row of a new chain."""
+    event = Event(
+        kind=EventKind.CHAIN_STARTED,
+        event_id=str(uuid.uuid4()),
+        time_us=writer.now_us,
+        cluster=writer.cluster,
+        job_id=None,
+        node=writer.node,
+        changed_by=Actor.COLLECTOR,
+        source="spool",
+        note=note,
+    )
+    payload = encode(event)
+    state = State(chain_id=str(uuid.uuid4()))
+    row = link_event(state, event, payload, received_us=writer.now_us)
+    state = state.moved_to(row)
+    connection.execute("BEGIN IMMEDIATE")
+    create_tables(connection, state)
+    rows.insert(connection, row, hashlib.sha256(payload).digest())
+    connection.execute("COMMIT")
+    return state
+
+
+def _replace(place: SpoolDirectory, damaged: sqlite3.Connection | None, writer: Writer, damage: str) -> str:
+    """Put a new file with what can be saved in the place of the damaged one, which is kept under another name.
+
+    Returns what happened. A crash at any point leaves either the damaged file alone in its place, or the finished
+    replacement beside it, which _finish_replacement takes up.
+    """
+    aside = _unused(place.path, f"spool.db.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(writer.now_us / 1e6))}")
+    new = place.path / "spool.db.new"
+    _remove(new)
+    saved = _Salvage(damaged)
+    room = max(writer.limit_bytes, 2 * place.database.stat().st_size)
+    with closing(connect(new, room)) as fresh:
+        saved.copy_into(fresh, _begin(fresh, writer, note=_epoch_note(damage, aside.name, saved)))
+    if damaged is not None:
+        damaged.close()
+    new.rename(f"{aside}{_REPLACEMENT}")
+    _finish_replacement(place)
+    return (
+        f"{damage}; {len(saved.good)} events not known to be forwarded were saved; the damaged file is kept as {aside}"
+    )
+
+
+def _epoch_note(damage: str, aside: str, saved: _Salvage) -> str:
+    last = saved.last_known()
+    known = f"chain {last[0]} up to sequence {last[1].seq} with hash {last[1].row_hash.hex()}" if last else "unknown"
+    return (
+        f"the spool's file was damaged ({damage}) and moved aside as {aside}; the chain before this one: {known}; "
+        f"{len(saved.good)} of its events that are not known to be forwarded follow under their own ids"
+    )
+
+
+def _finish_replacement(place: SpoolDirectory) -> None:
+    """Where a finished replacement lies: move the damaged file aside, its log first, and the replacement in."""
+    for replacement in place.path.glob(f"spool.db.corrupt-*{_REPLACEMENT}"):
+        aside = str(replacement).removesuffix(_REPLACEMENT)
+        for suffix in ("-wal", ""):
+            part = Path(f"{place.database}{suffix}")
+            if part.exists():
+                part.rename(f"{aside}{suffix}")
+        replacement.rename(place.database)
+        sync_directory(place.path)
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-journal"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _unused(directory: Path, name: str) -> Path:
+    number, path = 1, directory / name
+    while path.exists():
+        number += 1
+        path = directory / f"{name}.{number}"
+    return path
+
+
+class _Salvage:
+    """What a damaged file still gives: rows that their own hashes confirm, and the list of open runs if it is whole."""
+
+    def __init__(self, damaged: sqlite3.Connection | None) -> None:
+        self._damaged = damaged
+        self._state = self._read_state()
+        self.good = [row.seq for row in self._rows_one_by_one()]
+
+    def last_known(self) -> tuple[str, ChainHead] | None:
+        """The old chain and its last row, as its state says or else as the last good row does."""
+        if self._state is not None:
+            return self._state.chain_id, self._state.head
+        row = self._row(self.good[-1]) if self.good else None
+        return None if row is None else (row.chain_id, ChainHead(row.seq, row.row_hash))
+
+    def copy_into(self, fresh: sqlite3.Connection, state: State) -> None:
+        """Chain the good rows anew, byte for byte, with their salts and ids, and restore the open runs."""
+        open_runs = OpenRuns(fresh)
+        fresh.execute("BEGIN IMMEDIATE")
+        for seq in self.good:
+            row = self._row(seq)
+            assert row is not None
+            again = link(
+                state.head,
+                chain_id=state.chain_id,
+                event_id=row.event_id,
+                kind=row.kind,
+                time_us=row.time_us,
+                received_us=row.received_us,
+                payload=row.payload,
+                salt=row.salt,
+            )
+            rows.insert(fresh, again, self._digest(seq))
+            state = state.moved_to(again)
+            _replay(open_runs, row)
+        if (runs := self._open_runs()) is not None:
+            open_runs.replace_all(runs)
+        if self._state is not None:
+            state = msgspec.structs.replace(state, last_cluster=self._state.last_cluster)
+        save(fresh, state)
+        fresh.execute("COMMIT")
+
+    def _read_state(self) -> State | None:
+        if self._damaged is None:
+            return None
+        try:
+            return load_state(self._damaged)
+        except sqlite3.Error:
+            return None
+
+    def _rows_one_by_one(self) -> Iterator[ChainedEvent]:
+        """The good rows not known to be forwarded; each looked up by itself, so one bad page costs only its rows."""
+        first, last = self._span()
+        for seq in range(first, last + 1):
+            row = self._row(seq)
+            if row is not None and rows.intact(row):
+                yield row
+
+    def _span(self) -> tuple[int, int]:
+        if self._state is not None:
+            return max(self._state.forwarded_seq, self._state.purged_seq) + 1, self._state.head_seq
+        last = self._number("SELECT max(seq) FROM events")
+        if last is None:
+            last = _MOST_TRIED
+        return max(1, last - _MOST_TRIED + 1), last
+
+    def _number(self, query: str) -> int | None:
+        if self._damaged is None:
+            return 0
+        try:
+            value = self._damaged.execute(query).fetchone()[0]
+        except sqlite3.Error:
+            return None
+        return value if isinstance(value, int) else None
+
+    def _row(self, seq: int) -> ChainedEvent | None:
+        if self._damaged is None:
+            return None
+        try:
+            return rows.one(self._damaged, seq)
+        except sqlite3.Error:
+            return None
+
+    def _digest(self, seq: int) -> bytes:
+        assert self._damaged is not None
+        value = self._damaged.execute("SELECT digest FROM events WHERE seq = ?", (seq,)).fetchone()[0]
+        return value if isinstance(value, bytes) else b""
+
+    def _open_runs(self) -> list[OpenRun] | None:
+        if self._damaged is None:
+            return None
+        runs = OpenRuns(self._damaged)
+        try:
+            return None if runs.damaged() else list(runs.all())
+        except sqlite3.Error:
+            return None
+
+
+def _replay(open_runs: OpenRuns, row: ChainedEvent) -> None:
+    try:
+        open_runs.apply(decode(row.payload))
+    except InvalidEvent:  # held by an older version with another vocabulary: still part of the trail
+        return

@@ -1,0 +1,137 @@
+"""Which runs are open on this node: read and written in the transaction that holds the event."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import msgspec
+
+from jobtrail.adapters.spool.sealing import seal, unseal
+from jobtrail.core.ports import OpenRun
+from jobtrail.domain.events import Event, EventKind, JobFacts, Whereabouts
+from jobtrail.domain.samples import Target
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(OpenRun).decode
+
+OF_A_RUN = frozenset({EventKind.JOB_FINISHED, EventKind.CHECKPOINT, EventKind.USAGE_RECORDED})
+Key = tuple[str, str, str]
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """What an event does to the open runs, and the event as it is to be held."""
+
+    event: Event
+    opened: OpenRun | None = None
+    closed: OpenRun | None = None
+
+
+def run_opened_by(event: Event) -> OpenRun:
+    """The run that a start event (or the finding of a job) opens."""
+    assert event.job_id is not None
+    facts = event.facts or JobFacts()
+    return OpenRun(
+        target=Target(
+            ref=event.event_id,
+            cluster=event.cluster,
+            job_id=event.job_id,
+            node=event.node,
+            uid=facts.uid,
+            sluid=event.sluid,
+            whereabouts=event.whereabouts or Whereabouts(),
+        ),
+        started_us=event.time_us,
+        user_name=facts.user_name,
+        account=facts.account,
+        partition=facts.partition,
+        qos=facts.qos,
+        cpus=facts.cpus,
+        gpus=None if facts.gpu_devices is None else len(facts.gpu_devices),
+        found=event.kind is EventKind.JOB_FOUND,
+    )
+
+
+class OpenRuns:
+    """Tables `open_runs` and `early_ends`, keyed by cluster, job id and node."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> Iterator[OpenRun]:
+        """Every open run, oldest first; rows that are damaged are left out."""
+        for (sealed,) in self._connection.execute("SELECT run FROM open_runs ORDER BY started_us, rowid"):
+            if (payload := unseal(sealed)) is not None:
+                yield _decode(payload)
+
+    def damaged(self) -> int:
+        """How many rows are damaged."""
+        return sum(unseal(sealed) is None for (sealed,) in self._connection.execute("SELECT run FROM open_runs"))
+
+    def apply(self, event: Event) -> Effect:
+        """Let `event` open, update or close a run."""
+        if event.job_id is None:
+            return Effect(event)
+        key = (event.cluster, event.job_id, event.node)
+        if event.kind in OF_A_RUN:
+            return self._of_a_run(event, key)
+        return self._opening(event, key)
+
+    def replace_all(self, runs: list[OpenRun]) -> None:
+        """Hold exactly `runs`."""
+        self._connection.execute("DELETE FROM open_runs")
+        for run in runs:
+            self._put((run.target.cluster, run.target.job_id, run.target.node), run)
+
+    def forget_early_ends(self, before_us: int) -> None:
+        """Forget ends older than `before_us` whose start never came."""
+        self._connection.execute("DELETE FROM early_ends WHERE ended_us < ?", (before_us,))
+
+    def _opening(self, event: Event, key: Key) -> Effect:
+        held = self._get(key)
+        if event.kind is EventKind.JOB_FOUND and held is not None:
+            return Effect(event)
+        if event.kind is EventKind.JOB_STARTED and self._ended_already(event, key):
+            return Effect(event)
+        run = run_opened_by(event)
+        self._put(key, run)
+        return Effect(event, opened=run, closed=held)
+
+    def _ended_already(self, event: Event, key: Key) -> bool:
+        """Whether the run's end came before its start: a prolog's file is taken up later than the epilog was posted."""
+        where = "WHERE cluster = ? AND job_id = ? AND node = ?"
+        row = self._connection.execute(f"SELECT ended_us FROM early_ends {where}", key).fetchone()  # noqa: S608
+        if row is None:
+            return False
+        self._connection.execute(f"DELETE FROM early_ends {where}", key)  # noqa: S608
+        return bool(event.time_us <= row[0])
+
+    def _of_a_run(self, event: Event, key: Key) -> Effect:
+        run = self._get(key)
+        ends = event.kind is EventKind.JOB_FINISHED
+        if run is None:
+            if ends:
+                self._connection.execute("INSERT OR REPLACE INTO early_ends VALUES (?, ?, ?, ?)", (*key, event.time_us))
+            return Effect(event)
+        if event.opened_by is None:
+            event = msgspec.structs.replace(event, opened_by=run.target.ref)
+        elif event.opened_by != run.target.ref:
+            return Effect(event)  # about another run than the one that is open now
+        if ends:
+            self._connection.execute("DELETE FROM open_runs WHERE cluster = ? AND job_id = ? AND node = ?", key)
+            return Effect(event, closed=run)
+        if event.kind is EventKind.CHECKPOINT and event.usage is not None:
+            self._put(key, msgspec.structs.replace(run, usage=event.usage))
+        return Effect(event)
+
+    def _get(self, key: Key) -> OpenRun | None:
+        row = self._connection.execute(
+            "SELECT run FROM open_runs WHERE cluster = ? AND job_id = ? AND node = ?", key
+        ).fetchone()
+        payload = unseal(row[0]) if row is not None else None
+        return _decode(payload) if payload is not None else None
+
+    def _put(self, key: Key, run: OpenRun) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO open_runs VALUES (?, ?, ?, ?, ?)", (*key, run.started_us, seal(_encode(run)))
+        )
