@@ -1,0 +1,6 @@
+"""The HTTP surface: hooks and events come in through a Unix socket, probes and scrapes also through TCP."""
+
+from jobtrail.adapters.http.api import HttpApi
+from jobtrail.adapters.http.settings import Addresses, HttpSettings
+
+__all__ = ["Addresses", "HttpApi", "HttpSettings"]

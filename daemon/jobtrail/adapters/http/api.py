@@ -1,0 +1,136 @@
+"""The HTTP surface as a whole: two listeners, their routes, and the one place where errors become answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from jobtrail.adapters.http.connection import Connection, GuardedServer
+from jobtrail.adapters.http.listeners import tcp_server, unix_socket
+from jobtrail.adapters.http.pages import Pages
+from jobtrail.adapters.http.posts import Posts
+from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, forbidden, refusal
+from jobtrail.adapters.http.senders import Gate
+from jobtrail.adapters.http.settings import Addresses, HttpSettings
+from jobtrail.core.facts import EventRejected, Observer
+from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder
+from jobtrail.domain.errors import JobtrailError
+
+READING = frozenset({"GET", "HEAD"})
+_log = logging.getLogger("jobtrail.http")
+
+
+class HttpApi:
+    """Serves hooks and events on a Unix socket, and health and metrics there and on TCP."""
+
+    def __init__(
+        self,
+        *,
+        intake: EventIntake,
+        decode_hook: HookDecoder,
+        metrics: Callable[[], bytes],
+        scraped: Callable[[], None],
+        health: Callable[[], Health],
+        tell: Observer,
+        clock: Clock,
+        settings: HttpSettings,
+    ) -> None:
+        self._tell = tell
+        self._settings = settings
+        gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler)
+        self._posts = Posts(intake=intake, decode_hook=decode_hook, gate=gate, clock=clock, settings=settings)
+        self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
+
+    def reading_routes(self) -> list[web.RouteDef]:
+        """What is answered on both listeners."""
+        pages = self._pages
+        return [
+            web.get("/", pages.index),
+            web.get("/health", pages.health),
+            web.get("/healthz", pages.alive),
+            web.get("/readyz", pages.ready),
+            web.get("/metrics", pages.metrics),
+            web.get("/openapi.json", pages.openapi),
+        ]
+
+    def writing_routes(self) -> list[web.RouteDef]:
+        """What is answered on the Unix socket alone."""
+        posts = self._posts
+        return [
+            web.post("/v1/hooks/slurm/{hook}", posts.hook),
+            web.post("/v1/events/job-started", posts.job_started),
+            web.post("/v1/events/job-finished", posts.job_finished),
+        ]
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Addresses]:
+        """Listen while the context lasts; at its end requests in progress have five seconds to finish.
+
+        Raises ConfigError when an address cannot be taken.
+        """
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            listener = stack.enter_context(unix_socket(Path(settings.socket), settings.socket_group))
+            local = await stack.enter_async_context(self._served([*self.reading_routes(), *self.writing_routes()]))
+            remote = await stack.enter_async_context(self._served(self.reading_routes(), self._refuse_writes))
+            # Entered last, so that both stop taking clients before either drains.
+            tcp = await tcp_server(remote, settings.host, settings.port)
+            stack.callback(tcp.close)
+            unix = await asyncio.get_running_loop().create_unix_server(local, sock=listener)
+            stack.callback(unix.close)
+            host, port = tcp.sockets[0].getsockname()[:2]
+            yield Addresses(socket=settings.socket, host=host, port=port)
+
+    @asynccontextmanager
+    async def _served(self, routes: Sequence[web.RouteDef], *middlewares: Middleware) -> AsyncIterator[GuardedServer]:
+        """The server of one listener, drained at the end."""
+        application = web.Application(
+            middlewares=[self._answer, *middlewares], client_max_size=self._settings.max_body_bytes
+        )
+        application.add_routes(routes)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        plain = runner.server
+        assert plain is not None
+        server = GuardedServer(
+            plain.request_handler, request_factory=plain.request_factory, settings=self._settings, tell=self._tell
+        )
+        try:
+            yield server
+        finally:
+            await server.drain()
+            await runner.cleanup()
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Errors become answers here, and each refusal is told once."""
+        if isinstance(request.protocol, Connection):
+            request.protocol.request_began()
+        try:
+            encoding = request.headers.get("Content-Encoding", "identity")
+            if encoding.lower() != "identity":
+                raise encoded_body(encoding)
+            return await handler(request)
+        except (JobtrailError, web.HTTPException) as error:
+            return self._refused(refusal(error))
+        except Exception as error:  # noqa: BLE001 - the boundary: a mistake costs one answer, not the daemon
+            _log.exception("%s %s failed", request.method, request.path[:200])
+            self._tell(EventRejected(reason=INTERNAL.reason, detail=f"{type(error).__name__}: {error}"))
+            return INTERNAL.answer()
+
+    def _refused(self, refused: Refused) -> web.StreamResponse:
+        self._tell(refused.fact())
+        return refused.answer()
+
+    @web.middleware
+    async def _refuse_writes(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """TCP knows no sender, and on a node every user can reach a loopback port."""
+        if request.method not in READING:
+            raise forbidden(f"nothing can be written over TCP; use the Unix socket {self._settings.socket}")
+        return await handler(request)

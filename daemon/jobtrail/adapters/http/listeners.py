@@ -1,0 +1,93 @@
+"""Opens the Unix socket and the TCP port."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from jobtrail.domain.errors import ConfigError
+
+BACKLOG = 1024  # hooks of a burst wait here; connect(2) on a Unix socket fails with EAGAIN beyond it
+SOCKET_MODE = 0o660
+
+
+@contextmanager
+def unix_socket(path: Path, group: str) -> Iterator[socket.socket]:
+    """A listening socket at `path`, for its owner and group only; removed afterwards.
+
+    It appears under its name with its final owner and mode, so nobody can slip in before. A socket left over by a crash
+    is replaced, one that somebody answers on is not. Raises ConfigError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_free(path)
+        listener = _listening(path, _group_id(group))
+    except OSError as error:
+        raise ConfigError("http.socket", f"{path}: {error.strerror or error}") from error
+    inode = path.stat().st_ino
+    try:
+        yield listener
+    finally:
+        listener.close()
+        with suppress(OSError):
+            if path.stat().st_ino == inode:
+                path.unlink()
+
+
+def _group_id(group: str) -> int:
+    if not group:
+        return -1
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError("http.socket_group", f"there is no group {group!r} on this machine") from None
+
+
+def _check_free(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError("http.socket", f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return  # nobody listens: a crash left it, and it is replaced
+        except TimeoutError:
+            pass  # somebody listens and is busy
+    raise ConfigError("http.socket", f"another process answers on {path}")
+
+
+def _listening(path: Path, group_id: int) -> socket.socket:
+    hidden = path.with_name(f".{os.getpid()}")
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        hidden.unlink(missing_ok=True)
+        listener.bind(str(hidden))
+        os.chown(hidden, -1, group_id)
+        hidden.chmod(SOCKET_MODE)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        hidden.rename(path)
+    except BaseException:
+        listener.close()
+        hidden.unlink(missing_ok=True)
+        raise
+    return listener
+
+
+async def tcp_server(make: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
+    """A server on `host`:`port`. Raises ConfigError."""
+    try:
+        return await asyncio.get_running_loop().create_server(make, host, port, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError("http.port", f"cannot listen on {host} port {port}: {error.strerror or error}") from error

@@ -1,0 +1,82 @@
+"""Handlers of what is asked: health, metrics, the API's own description."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from importlib import resources
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from jobtrail.adapters.http.refusals import json_answer
+from jobtrail.core.ports import Health
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+INDEX = """Jobtrail
+
+GET  /metrics       what runs on this node, for Prometheus
+GET  /health        whether the daemon can do its work, in JSON
+GET  /readyz        the same for probes: 200 or 503
+GET  /healthz       200 while the daemon lives
+GET  /openapi.json  the description of this API
+
+On the Unix socket also:
+POST /v1/hooks/slurm/{prolog,epilog}
+POST /v1/events/{job-started,job-finished}
+"""
+
+
+class Pages:
+    """Reads only; nothing here waits on the database, a disk or a counter."""
+
+    def __init__(
+        self, *, metrics: Callable[[], bytes], scraped: Callable[[], None], health: Callable[[], Health]
+    ) -> None:
+        self._metrics = metrics
+        self._scraped = scraped
+        self._health = health
+
+    async def index(self, _: web.Request) -> web.Response:
+        """GET /."""
+        return web.Response(text=INDEX)
+
+    async def alive(self, _: web.Request) -> web.Response:
+        """GET /healthz."""
+        return web.Response(text="ok\n")
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """GET /readyz."""
+        health = self._health()
+        text = "ok\n" if health.ready else "".join(f"{problem}\n" for problem in health.problems) or "not ready\n"
+        return web.Response(status=200 if health.ready else 503, text=text)
+
+    async def health(self, _: web.Request) -> web.Response:
+        """GET /health."""
+        health = self._health()
+        body = {
+            "status": "ok" if health.ready else "unavailable",
+            "problems": health.problems,
+            "details": health.details,
+        }
+        return json_answer(200 if health.ready else 503, body)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """GET /metrics."""
+        page = self._metrics()
+        if request.method == "GET":
+            self._scraped()
+        return web.Response(body=page, headers={"Content-Type": METRICS_TYPE})
+
+    async def openapi(self, _: web.Request) -> web.Response:
+        """GET /openapi.json."""
+        return web.Response(body=await asyncio.to_thread(openapi_json), content_type="application/json")
+
+
+@functools.cache
+def openapi_json() -> bytes:
+    """The description of the API, as JSON. Blocking: it is read from the package's files the first time."""
+    text = resources.files("jobtrail.adapters.http").joinpath("openapi.yaml").read_text(encoding="utf-8")
+    return msgspec.json.encode(yaml.safe_load(text)) + b"\n"

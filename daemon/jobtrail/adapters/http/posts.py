@@ -1,0 +1,113 @@
+"""Handlers of what is sent: hooks' environments and JSON events."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from jobtrail.adapters.http import event_json
+from jobtrail.adapters.http.headers import EVENT_ID, EVENT_TIME, event_id, event_time_us, one_header
+from jobtrail.adapters.http.refusals import Refused, json_answer, too_large, too_slow, unknown_hook
+from jobtrail.adapters.http.senders import Gate, Sender
+from jobtrail.adapters.http.settings import HttpSettings
+from jobtrail.core.ports import Clock, EventIntake, HookDecoder
+from jobtrail.domain.errors import InvalidEvent
+from jobtrail.domain.events import Event, request_digest
+
+HOOKS = ("prolog", "epilog")
+
+
+class Posts:
+    """Decodes what comes in and passes it to the intake."""
+
+    def __init__(
+        self, *, intake: EventIntake, decode_hook: HookDecoder, gate: Gate, clock: Clock, settings: HttpSettings
+    ) -> None:
+        self._intake = intake
+        self._decode_hook = decode_hook
+        self._gate = gate
+        self._clock = clock
+        self._settings = settings
+
+    async def hook(self, request: web.Request) -> web.Response:
+        """POST /v1/hooks/slurm/{hook}."""
+        self._gate.hook_sender(request)
+        hook = request.match_info["hook"]
+        if hook not in HOOKS:
+            raise unknown_hook(hook, HOOKS)
+        identity, time_text = _required(request, EVENT_ID), _required(request, EVENT_TIME)
+        canonical, time_us = event_id(identity), event_time_us(time_text)
+        body = await self._body(request)
+        event = self._decode_hook(hook, body, event_id=canonical, time_us=time_us)
+        return await self._accept(event, request_digest(hook, time_text, body))
+
+    async def job_started(self, request: web.Request) -> web.Response:
+        """POST /v1/events/job-started."""
+        return await self._event(
+            request,
+            "job-started",
+            lambda body, envelope: event_json.started_event(
+                event_json.parse(event_json.JobStarted, body), envelope, self._settings
+            ),
+        )
+
+    async def job_finished(self, request: web.Request) -> web.Response:
+        """POST /v1/events/job-finished."""
+        return await self._event(
+            request,
+            "job-finished",
+            lambda body, envelope: event_json.finished_event(
+                event_json.parse(event_json.JobFinished, body), envelope, self._settings
+            ),
+        )
+
+    async def _event(
+        self, request: web.Request, kind: str, make: Callable[[bytes, event_json.Envelope], Event]
+    ) -> web.Response:
+        sender = self._gate.event_sender(request)
+        identity, time_text = one_header(request, EVENT_ID), one_header(request, EVENT_TIME)
+        canonical = str(uuid.uuid4()) if identity is None else event_id(identity)
+        time_us = None if time_text is None else event_time_us(time_text)
+        body = await self._body(request)
+        envelope = await self._envelope(canonical, time_us, sender)
+        return await self._accept(make(body, envelope), request_digest(kind, time_text or "", body))
+
+    async def _envelope(self, identity: str, header_time_us: int | None, sender: Sender) -> event_json.Envelope:
+        return event_json.Envelope(
+            event_id=identity,
+            header_time_us=header_time_us,
+            now_us=self._clock.time_us(),
+            sender=sender,
+            sender_name=await sender.user_name(),
+        )
+
+    async def _body(self, request: web.Request) -> bytes:
+        """The whole body, within its size and time. Raises Refused."""
+        limit, seconds = self._settings.max_body_bytes, self._settings.body_timeout_seconds
+        if request.content_length is not None and request.content_length > limit:
+            raise too_large(limit)
+        try:
+            async with asyncio.timeout(seconds):
+                return await request.read()
+        except TimeoutError as error:
+            raise too_slow(seconds) from error
+        except web.HTTPRequestEntityTooLarge as error:
+            raise too_large(limit) from error
+        except (RequestPayloadError, ConnectionError) as error:
+            raise Refused(400, "invalid_request", "invalid", "the body broke off or is wrongly chunked") from error
+
+    async def _accept(self, event: Event, digest: bytes) -> web.Response:
+        receipt = await self._intake.accept(event, digest)
+        answer = {"event_id": receipt.event_id, "seq": receipt.seq, "durability": receipt.durability}
+        return json_answer(200 if receipt.duplicate else 201, answer)
+
+
+def _required(request: web.Request, name: str) -> str:
+    value = one_header(request, name)
+    if value is None:
+        raise InvalidEvent(name, "is missing from the request's headers")
+    return value

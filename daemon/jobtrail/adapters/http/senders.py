@@ -1,0 +1,62 @@
+"""Who sends: the peer of a Unix socket, as the kernel says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import socket
+import struct
+
+import msgspec
+from aiohttp import web
+
+from jobtrail.adapters.http.refusals import forbidden
+
+# user_namespaces(7): what the kernel shows for a uid that has no mapping here. It could be anybody.
+OVERFLOW_UID = 65534
+_CREDENTIALS = struct.Struct("iII")  # struct ucred of unix(7): pid, uid, gid
+
+
+class Sender(msgspec.Struct, frozen=True, kw_only=True):
+    """The user behind a request. Who is not trusted may only speak about their own local jobs."""
+
+    uid: int
+    trusted: bool
+
+    async def user_name(self) -> str:
+        """The login name, or the uid where it has none. Asks the name service, which may take its time."""
+        try:
+            return (await asyncio.to_thread(pwd.getpwuid, self.uid)).pw_name
+        except KeyError:
+            return str(self.uid)
+
+
+class Gate:
+    """Decides who may send what."""
+
+    def __init__(self, trusted_uids: frozenset[int], *, local_scheduler: bool) -> None:
+        self._trusted = trusted_uids | {0, os.geteuid()}
+        self._local_scheduler = local_scheduler
+
+    def sender(self, request: web.Request) -> Sender:
+        """The peer of this connection, with the credentials it had when it connected. Raises Refused."""
+        peer = None if request.transport is None else request.transport.get_extra_info("socket")
+        if peer is None:
+            raise forbidden("the sender is gone")
+        _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        return Sender(uid=uid, trusted=uid in self._trusted and uid != OVERFLOW_UID)
+
+    def hook_sender(self, request: web.Request) -> Sender:
+        """The peer, if it may speak for Slurm. Raises Refused."""
+        sender = self.sender(request)
+        if not sender.trusted:
+            raise forbidden(f"uid {sender.uid} may not send hook events; root and Slurm's user may")
+        return sender
+
+    def event_sender(self, request: web.Request) -> Sender:
+        """The peer, if it may send any JSON event. Raises Refused."""
+        sender = self.sender(request)
+        if sender.trusted or (self._local_scheduler and sender.uid != OVERFLOW_UID):
+            return sender
+        raise forbidden(f"uid {sender.uid} may not send events; root and Slurm's user may")

@@ -1,0 +1,37 @@
+"""What the HTTP surface needs to know, and where it ended up listening."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Sockets, limits and who is trusted."""
+
+    host: str
+    port: int  # 0 takes a free one
+    socket: str  # path of the Unix socket
+    node: str  # node of JSON events that name none
+    socket_group: str = ""  # group that may connect beside root; empty keeps the daemon's own
+    trusted_uids: frozenset[int] = frozenset()  # beside root and the daemon's own uid: Slurm's user
+    local_scheduler: bool = False  # anybody who can connect may report local jobs, as themselves
+    cluster: str = ""  # cluster of JSON events about Slurm jobs that name none; empty: they must
+    local_cluster: str = "local"
+    max_body_bytes: int = 1_048_576
+    header_timeout_seconds: float = 5.0  # also how long a connection may idle
+    body_timeout_seconds: float = 5.0
+    answer_timeout_seconds: float = 10.0  # how long a client may take to read an answer
+    max_connections: int = 256  # on each of the two listeners
+
+
+class Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the daemon listens."""
+
+    socket: str
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The TCP address as a URL without a trailing slash."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
