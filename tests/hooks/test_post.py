@@ -126,12 +126,23 @@ def test_curl_settings_and_proxies_of_the_environment_are_not_used(site: Site) -
     proxy = "http://127.0.0.1:9"
     with SocketServer(site.socket) as server:
         assert_harmless(site.run(HOME=str(site.root), http_proxy=proxy, ALL_PROXY=proxy))
-    assert len(server.requests) == 1
+    assert [request.line for request in server.requests] == ["POST /v1/hooks/slurm/prolog HTTP/1.1"]
     assert not (site.root / "pwned").exists()
 
 
+def test_an_environment_above_a_mebibyte_is_posted_at_once(site: Site) -> None:
+    """curl would ask for leave with `Expect: 100-continue`, and wait a second for it, before a body of that size."""
+    environment = site.settings(**{f"SLURM_LONG_{n}": "x" * 120_000 for n in range(10)})
+    with SocketServer(site.socket) as server:
+        assert_harmless(site.run_with(environment))
+    (request,) = server.requests
+    assert "expect" not in request.headers
+    assert records(request.body) == expected_records(environment)
+    assert incoming(site.spool) == []
+
+
 def test_a_utf8_locale_changes_no_byte(site: Site) -> None:
-    """In a UTF-8 locale grep would take bytes that are not UTF-8 for something it cannot match."""
+    """Whatever locale the environment asks for, bytes that are not UTF-8 arrive."""
     environment = site.settings(LC_ALL="C.UTF-8", LANG="C.UTF-8", SLURM_JOB_COMMENT=b"\xff\xfe\nSLURM_\xc3")
     with SocketServer(site.socket) as server:
         assert_harmless(site.run_with(environment))
