@@ -20,7 +20,7 @@ from jobtrail.core.ports import Clock, NodeSource, OpenRun, SampleRow, UsageSour
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.ledger import ParentLedger
-from jobtrail.domain.samples import CpuTotals, Miss, Missed, NodeReading, Reading, Target
+from jobtrail.domain.samples import Miss, Missed, NodeReading, Reading, Target
 from jobtrail.domain.usage import cpu_percent, node_cpu_percent, observe, with_cpu_of_ended_job
 
 
@@ -182,7 +182,10 @@ class Sampler:
         ledger = self._ledger(watched)
         refs = {*ledger.refs(), watched.ref}
         totals = await self._safely(functools.partial(watched.source.cpu_totals, refs))
-        ledger.look(totals or CpuTotals(parent_us=None, by_ref={}), list(ended))
+        if totals is None:
+            ledger.restart()
+        else:
+            ledger.look(totals, list(ended))
 
     def _finish(self, watched: Watched) -> None:
         """Close the books of a job that ended."""

@@ -30,7 +30,10 @@ EMPTY_CHAIN = ChainHead(0, ZERO_HASH)
 
 
 class ChainedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as it stands in its chain; `payload` is exactly what was hashed."""
+    """An event as it stands in its chain; `payload` is exactly what was hashed.
+
+    The hash covers everything but `received_us`, which is the receiver's note of when it took the event in.
+    """
 
     chain_id: str
     seq: int
@@ -56,21 +59,32 @@ def hash_row(
     """SHA-256 over the fixed binary layout of a row.
 
     Layout: tag, chain id (16 bytes), sequence (u64), previous hash (32), time in µs (u64), kind (u16 length and UTF-8),
-    event id (16), commitment (32); all integers big-endian.
+    event id (16), commitment (32); all integers big-endian. Raises ValueError for what the layout cannot hold, among it
+    an id that is not a UUID in its canonical form: two spellings would share one hash.
     """
     name = kind.encode()
-    layout = struct.pack(
-        f">16sQ32sQH{len(name)}s16s32s",
-        uuid.UUID(chain_id).bytes,
-        seq,
-        prev_hash,
-        time_us,
-        len(name),
-        name,
-        uuid.UUID(event_id).bytes,
-        commitment,
-    )
+    try:
+        layout = struct.pack(
+            f">16sQ32sQH{len(name)}s16s32s",
+            _uuid_bytes(chain_id),
+            seq,
+            prev_hash,
+            time_us,
+            len(name),
+            name,
+            _uuid_bytes(event_id),
+            commitment,
+        )
+    except struct.error as error:
+        raise ValueError("a value does not fit the layout of a row") from error
     return hashlib.sha256(ROW_TAG + layout).digest()
+
+
+def _uuid_bytes(text: str) -> bytes:
+    parsed = uuid.UUID(text)
+    if str(parsed) != text:
+        raise ValueError(f"{text} is not the canonical form of a UUID")
+    return parsed.bytes
 
 
 def link(
@@ -84,7 +98,8 @@ def link(
     payload: bytes,
     salt: bytes,
 ) -> ChainedEvent:
-    """The row that follows `head` in chain `chain_id`."""
+    """The row that follows `head` in chain `chain_id`. Raises ValueError for what `hash_row` cannot hold."""
+    chain_id, event_id = str(uuid.UUID(chain_id)), str(uuid.UUID(event_id))
     commitment = commit(salt, payload)
     seq = head.seq + 1
     return ChainedEvent(
@@ -110,7 +125,10 @@ def broken_link(row: ChainedEvent, head: ChainHead) -> str | None:
         return f"sequence {row.seq}: previous hash differs from the row before"
     if row.commitment != commit(row.salt, row.payload):
         return f"sequence {row.seq}: payload differs from its commitment"
-    expected = hash_row(row.chain_id, row.seq, row.prev_hash, row.time_us, row.kind, row.event_id, row.commitment)
+    try:
+        expected = hash_row(row.chain_id, row.seq, row.prev_hash, row.time_us, row.kind, row.event_id, row.commitment)
+    except ValueError as error:
+        return f"sequence {row.seq}: {error}"
     if row.row_hash != expected:
         return f"sequence {row.seq}: row hash differs from its content"
     return None

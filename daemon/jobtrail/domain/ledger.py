@@ -26,6 +26,7 @@ class _Tracked(msgspec.Struct):
     cpu_usage_us: int = 0  # at the last look
     noted_us: int = 0  # by a reading since
     seen: bool = False
+    gone: bool = False  # settled: its counter vanished; it may come back if it was only unreadable
 
 
 class ParentLedger:
@@ -53,23 +54,28 @@ class ParentLedger:
         return self._credits.pop(ref, None)
 
     def refs(self) -> tuple[str, ...]:
-        """The jobs whose counters the next look should read."""
+        """The jobs whose counters the next look should read, until they are forgotten."""
         return tuple(self._jobs)
 
     def look(self, totals: CpuTotals, ended: Collection[str] = ()) -> None:
         """Settle with a new reading. `ended` are jobs known to be over, whether or not their counter was ever seen."""
         growth = self._growth(totals.parent_us)
-        vanished: list[str] = []
+        vanished: dict[str, _Tracked] = {}
         for ref, job in self._jobs.items():
             now = totals.by_ref.get(ref)
             if now is None:
-                if job.seen or ref in ended:
-                    vanished.append(ref)
+                if not job.gone and (job.seen or ref in ended):
+                    vanished[ref] = job
                 continue
             if growth is not None:
                 growth -= max(0, now - job.cpu_usage_us)
-            job.cpu_usage_us, job.seen = now, True
+            job.cpu_usage_us, job.seen, job.gone = now, True, False
+            self._credits.pop(ref, None)
         self._share(vanished, growth)
+
+    def restart(self) -> None:
+        """The counters could not be read: count anew from the next look, and credit nobody with what lies before it."""
+        self._looked = False
 
     def _growth(self, parent_us: int | None) -> int | None:
         """What the parent grew by; None when that cannot be told.
@@ -84,8 +90,9 @@ class ParentLedger:
             return parent_us
         return parent_us - before if parent_us >= before else None
 
-    def _share(self, vanished: list[str], growth: int | None) -> None:
-        jobs = {ref: self._jobs.pop(ref) for ref in vanished}
+    def _share(self, jobs: dict[str, _Tracked], growth: int | None) -> None:
+        for job in jobs.values():
+            job.gone = True
         if growth is None or growth < 0:
             return
         weight = sum(job.cpus for job in jobs.values())
