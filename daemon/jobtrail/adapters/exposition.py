@@ -119,7 +119,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def label_set(labels: Iterable[tuple[str, str | None]]) -> bytes:
-    """`{name="value",…}` for any values; an unknown one is empty, which Prometheus takes for a label that is not there."""
+    """`{name="value",…}` for any values; an unknown one is empty, which Prometheus takes for a label not there."""
     pairs = ",".join(f'{name}="{(value or "").translate(_ESCAPES)}"' for name, value in labels)
     return b"{" + pairs.encode("utf-8", "replace") + b"}" if pairs else b""
 
@@ -178,7 +178,8 @@ class _JobTable:
     def __init__(self) -> None:
         self._refs: list[str] = []  # as on the board
         self._shown: list[str] = []
-        self._fixed: dict[str, Column] = {}
+        self._fixed: dict[str, Column] = {}  # columns that no sample changes
+        self._started_us: list[int] = []
         self._families = [
             (_header(family), [_SeriesLines(family, s) for s in family.series]) for family in JOB_FAMILIES
         ]
@@ -190,7 +191,11 @@ class _JobTable:
             self._refs = refs
         if not self._shown:
             return
-        columns = _columns([jobs[ref] for ref in self._shown], self._fixed, now_us)
+        entries = [jobs[ref] for ref in self._shown]
+        columns = {**self._fixed, **_columns(entries, now_us)}
+        ends = [now_us if entry.ended_us is None else entry.ended_us for entry in entries]
+        runtimes = [end - start if start < end else 0 for start, end in zip(self._started_us, ends, strict=True)]
+        columns["runtime_us"] = runtimes
         for header, series in self._families:
             lines = [one.render(columns) for one in series]
             if any(lines):
@@ -201,8 +206,9 @@ class _JobTable:
         newest = {(entry.run.target.job_id, entry.run.target.node): ref for ref, entry in jobs.items()}
         self._shown = list(newest.values())
         runs = [jobs[ref].run for ref in self._shown]
-        self._fixed = {name: [getattr(run, name) for run in runs] for name in ("started_us", "cpus", "gpus")}
+        self._fixed = {name: [getattr(run, name) for run in runs] for name in ("cpus", "gpus")}
         self._fixed["one"] = [1] * len(runs)
+        self._started_us = [run.started_us for run in runs]
         labels = [_labels(run) for run in runs]
         for _, series in self._families:
             for one in series:
@@ -222,23 +228,19 @@ def _labels(run: OpenRun) -> dict[str, str | None]:
     }
 
 
-def _columns(entries: Sequence[JobEntry], fixed: Mapping[str, Column], now_us: int) -> dict[str, Column]:
-    """The values of all jobs by name; `fixed` are those that no sample changes."""
-    columns = dict(fixed)
+def _columns(entries: Sequence[JobEntry], now_us: int) -> dict[str, Column]:
+    """The values of the last samples by name."""
+    columns: dict[str, Column] = {"cpu_percent": [entry.cpu_percent for entry in entries]}
     columns.update(_of_readings([entry.reading or _NOT_READ for entry in entries]))
     columns.update(_of_usage([entry.usage or _NOT_USED for entry in entries]))
     columns.update(_cpu_modes(columns))
-    columns["cpu_percent"] = [entry.cpu_percent for entry in entries]
     looks = [entry.reading.time_us if entry.reading else None for entry in entries]
     columns["sample_age_us"] = [None if at is None else (now_us - at if at < now_us else 0) for at in looks]
-    ends = [now_us if entry.ended_us is None else entry.ended_us for entry in entries]
-    starts = fixed["started_us"]
-    columns["runtime_us"] = [end - start if start < end else 0 for start, end in zip(starts, ends, strict=True)]
     return columns
 
 
-# One comprehension a column: an attribute read by its literal name costs a third of one through attrgetter, and no tuple
-# is made that the garbage collector has to look at.
+# One comprehension a column: an attribute read by its literal name costs a third of one read through attrgetter, and no
+# tuple is made that the garbage collector has to look at.
 def _of_readings(readings: Sequence[Reading]) -> dict[str, Column]:
     return {
         "memory_current_bytes": [reading.memory_current_bytes for reading in readings],
@@ -306,7 +308,7 @@ class Exposition:
         for family, value in zip(NODE_FAMILIES, self._node_values(), strict=True):
             parts.append(_small(family, {self._node: value}))
         if board.job_states is not None:  # what the store did not name, it has none of
-            states = {**dict.fromkeys(State, 0), **board.job_states}
+            states: dict[str, Value] = {**dict.fromkeys(map(str, State), 0), **board.job_states}
             parts.append(_small(CLUSTER_FAMILIES[0], states))
             parts.append(_small(CLUSTER_FAMILIES[1], {"": sum(board.job_states.values())}))
         parts.append(_small(SHED_FAMILY, {"": board.shed_jobs_total}))

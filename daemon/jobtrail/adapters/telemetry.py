@@ -1,0 +1,337 @@
+"""The daemon about itself: each fact becomes one log line and one figure."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import jobtrail
+from jobtrail.core import facts
+from jobtrail.core.ports import SpoolStatus
+from jobtrail.domain.events import EventKind
+
+LOGGER = "jobtrail"
+OTHER = "other"
+TICK_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.0)
+MAX_TEXT = 2_000  # characters of one value in a log line
+
+KINDS = tuple(kind.value for kind in EventKind)
+ROUTINE = (EventKind.CHECKPOINT, EventKind.USAGE_RECORDED)
+REJECT_REASONS = (
+    "invalid", "conflict", "too_large", "forbidden", "spool_full", "spool_broken", "timeout", "busy", "unknown_hook",
+    "unsupported",
+)  # fmt: skip
+MISS_REASONS = ("not_yet", "gone", "unreadable")
+FOUND_BY = ("spool", "cgroup_scan")
+READERS = MappingProxyType({"CgroupReader": "cgroup", "ProcessTreeReader": "processes", "NodeProc": "node"})
+READER_REASONS = MappingProxyType(
+    {
+        "PermissionError": "permission",
+        "FileNotFoundError": "missing",
+        "OSError": "io",
+        "TimeoutError": "timeout",
+        "ValueError": "unparsable",
+        "IndexError": "unparsable",
+        "KeyError": "unparsable",
+        "UnicodeDecodeError": "unparsable",
+    }
+)
+# By the first two characters of the SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
+SQLSTATE_CLASSES = MappingProxyType(
+    {"08": "connection", "28": "login", "3D": "login", "42": "schema", "53": "resources", "57": "shutdown"}
+)
+FORWARD_REASONS = ("timeout", "connection", "login", "schema", "resources", "shutdown")
+
+
+def forward_reason(text: str) -> str:
+    """One of FORWARD_REASONS or `other`, from the sentence that says why the database was not reached."""
+    if found := re.search(r"\(SQLSTATE (\w\w)\w{3}\)", text):
+        return SQLSTATE_CLASSES.get(found[1], OTHER)
+    if "in time" in text or "timed out" in text:
+        return "timeout"
+    return "connection" if re.search(r"Errno|[Cc]onnect", text) else OTHER
+
+
+class _SpoolFigures(Collector):
+    """The spool's figures, as the spool holds them in memory when the page is rendered."""
+
+    def __init__(self, status: Callable[[], SpoolStatus], time_us: Callable[[], int]) -> None:
+        self._status = status
+        self._time_us = time_us
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing to announce: without this the registry would ask for the status when it is made."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The spool's families; the age is absent while nothing waits."""
+        status = self._status()
+        durable = float(status.durability == "disk")
+        yield GaugeMetricFamily("jobtrail_spool_depth", "Events that are not forwarded yet.", value=status.depth)
+        yield GaugeMetricFamily("jobtrail_spool_bytes", "Size of the spool.", value=status.bytes_used)
+        yield GaugeMetricFamily(
+            "jobtrail_spool_limit_bytes", "Size at which events are refused.", value=status.bytes_limit
+        )
+        yield GaugeMetricFamily("jobtrail_spool_durable", "1 on a disk, 0 on a file system in memory.", value=durable)
+        if status.oldest_unforwarded_us is not None:
+            age = max(0, self._time_us() - status.oldest_unforwarded_us) / 1e6
+            name = "jobtrail_spool_oldest_unforwarded_age_seconds"
+            yield GaugeMetricFamily(name, "Age of the oldest event that is not forwarded yet.", value=age)
+
+
+class _WithoutCreated(Collector):
+    """A registry without the `_created` samples: this text format has no use for them, and they double the page."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """The registry's families."""
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
+def _wall_clock_us() -> int:
+    return time.time_ns() // 1_000
+
+
+class Telemetry:
+    """The observer of all facts, and the page of the daemon's own figures."""
+
+    def __init__(self, *, time_us: Callable[[], int] = _wall_clock_us) -> None:
+        self.registry = CollectorRegistry()
+        self._page = _WithoutCreated(self.registry)
+        self._time_us = time_us
+        self._log = structlog.stdlib.get_logger(LOGGER)
+        self._stdlib_log = logging.getLogger(LOGGER)
+        ProcessCollector(registry=self.registry)
+        self._make_event_figures()
+        self._make_sample_figures()
+        build = Gauge("jobtrail_build_info", "Version of the daemon.", ("version", "python"), registry=self.registry)
+        build.labels(jobtrail.__version__, platform.python_version()).set(1)
+
+    def _counter(self, name: str, help_text: str, label: str = "", values: Iterable[str] = ()) -> Counter:
+        """A counter; every value of its label is there from the start, so that the first increase shows as one."""
+        counter = Counter(f"jobtrail_{name}", help_text, (label,) if label else (), registry=self.registry)
+        for value in values:
+            counter.labels(value)
+        return counter
+
+    def _make_event_figures(self) -> None:
+        self._received = self._counter("events_received", "Events durably held.", "kind", KINDS)
+        self._deduplicated = self._counter("events_deduplicated", "Events that came again and were already held.")
+        self._rejected = self._counter("events_rejected", "Requests refused.", "reason", (*REJECT_REASONS, OTHER))
+        self._taken = self._counter("incoming_taken", "Events taken up from files that hooks had left.")
+        self._quarantined = self._counter("incoming_quarantined", "Files of the spool directory that are no event.")
+        self._forwarded = self._counter("events_forwarded", "Events stored in the database.")
+        self._replayed = self._counter("events_replayed", "Events sent that the database already held.")
+        self._conflicts = self._counter("forward_conflicts", "Events the database holds with another hash.")
+        self._refused = self._counter("projection_refused", "Events in the trail that could not change their job.")
+        self._adopted = self._counter("jobs_adopted", "Running jobs found at start.", "found_by", FOUND_BY)
+        self._forward_failures = Counter(
+            "jobtrail_forward_failures", "Tries to reach the database that failed.", ("of", "reason"),
+            registry=self.registry,
+        )  # fmt: skip
+        for reason in (*FORWARD_REASONS, OTHER):
+            self._forward_failures.labels("events", reason)
+            self._forward_failures.labels("samples", reason)
+
+    def _make_sample_figures(self) -> None:
+        self._samples = self._counter("samples", "Looks at jobs, with or without a reading.")
+        self._misses = self._counter("sample_misses", "Looks that gave no reading.", "reason", (*MISS_REASONS, OTHER))
+        self._reader_errors = Counter(
+            "jobtrail_reader_errors", "Readers that failed as a whole.", ("reader", "reason"), registry=self.registry
+        )
+        self._written = self._counter("samples_written", "Samples stored in the database.")
+        self._dropped = self._counter("samples_dropped", "Samples given up: the database was away too long or refused.")
+        self._partitions = self._counter(
+            "partitions", "Days of samples made and dropped.", "change", ("made", "dropped")
+        )
+        self._chore_failures = self._counter("chore_failures", "Regular chores on the database that failed.")
+        self._tick = Histogram(
+            "jobtrail_tick_seconds", "Time of one look at all jobs that were due.", buckets=TICK_BUCKETS,
+            registry=self.registry,
+        )  # fmt: skip
+
+    def watch_spool(self, status: Callable[[], SpoolStatus]) -> None:
+        """Show the spool's figures; `status` must not block."""
+        self.registry.register(_SpoolFigures(status, self._time_us))
+
+    def started(self, **details: object) -> None:
+        """The daemon takes events now."""
+        self._log.info("started", version=jobtrail.__version__, **details)
+
+    def warn(self, message: str, **details: object) -> None:
+        """Something an administrator should know and no fact counts."""
+        self._log.warning(message, **details)
+
+    def render(self) -> bytes:
+        """The daemon's own families in text format 0.0.4. Reads memory, and /proc/self for the process_ families."""
+        return generate_latest(self._page)
+
+    def observe(self, fact: facts.Fact) -> None:
+        """Count a fact and log it."""
+        count, level, message = _HANDLERS[type(fact)]
+        count(self, fact)
+        level = _level(fact, level)
+        if self._stdlib_log.isEnabledFor(level):
+            self._log.log(level, message, **msgspec.structs.asdict(fact))
+
+    def _accepted(self, fact: facts.EventAccepted) -> None:
+        if fact.duplicate:
+            self._deduplicated.inc()
+        else:
+            self._received.labels(_one_of(KINDS, fact.kind)).inc()
+
+    def _batch_forwarded(self, fact: facts.EventsForwarded) -> None:
+        self._forwarded.inc(fact.stored)
+        self._replayed.inc(fact.replayed)
+
+    def _forward_failed(self, fact: facts.ForwardFailed) -> None:
+        of = "samples" if fact.reason.startswith("samples: ") else "events"
+        self._forward_failures.labels(of, forward_reason(fact.reason)).inc()
+
+    def _sampled(self, fact: facts.JobSampled) -> None:
+        self._samples.inc(fact.readings)
+        self._tick.observe(fact.seconds)
+
+    def _source_failed(self, fact: facts.SampleSourceFailed) -> None:
+        reason = READER_REASONS.get(fact.reason.partition(":")[0], OTHER)
+        self._reader_errors.labels(READERS.get(fact.source, OTHER), reason).inc()
+
+    def _partitions_kept(self, fact: facts.PartitionsKept) -> None:
+        self._partitions.labels("made").inc(fact.created)
+        self._partitions.labels("dropped").inc(fact.dropped)
+
+
+def _one_of(allowed: Iterable[str], value: str) -> str:
+    """A label value from a fixed set, so that nobody outside can make series."""
+    return str(value) if value in allowed else OTHER
+
+
+def _level(fact: facts.Fact, level: int) -> int:
+    """The log's level of a fact: a hook's retry and the collector's own events are for those who ask for detail."""
+    if isinstance(fact, facts.EventAccepted) and (fact.duplicate or fact.kind in ROUTINE):
+        return logging.DEBUG
+    return level
+
+
+def _nothing(_: Telemetry, __: facts.Fact) -> None:
+    """The figure is on the page from elsewhere: the board itself counts the jobs it sheds."""
+
+
+# fact → what counts it, its level in the log, its line
+_HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int, str]] = MappingProxyType(
+    {
+        facts.EventAccepted: (Telemetry._accepted, logging.INFO, "event accepted"),
+        facts.EventRejected: (
+            lambda t, fact: t._rejected.labels(_one_of(REJECT_REASONS, fact.reason)).inc(),
+            logging.WARNING, "event rejected",
+        ),
+        facts.IncomingTaken: (lambda t, _: t._taken.inc(), logging.INFO, "event taken from the spool directory"),
+        facts.IncomingQuarantined: (
+            lambda t, _: t._quarantined.inc(), logging.ERROR, "file in the spool directory is no event",
+        ),
+        facts.EventsForwarded: (Telemetry._batch_forwarded, logging.DEBUG, "events forwarded"),
+        facts.ForwardFailed: (Telemetry._forward_failed, logging.WARNING, "database not reached"),
+        facts.ForwardConflict: (
+            lambda t, _: t._conflicts.inc(), logging.ERROR, "database holds another event under this sequence number",
+        ),
+        facts.ProjectionRefused: (
+            lambda t, _: t._refused.inc(), logging.ERROR, "event is in the trail and could not change its job",
+        ),
+        facts.JobSampled: (Telemetry._sampled, logging.DEBUG, "jobs sampled"),
+        facts.ReadingMissed: (
+            lambda t, fact: t._misses.labels(_one_of(MISS_REASONS, fact.reason)).inc(),
+            logging.DEBUG, "job gave no reading",
+        ),
+        facts.SampleSourceFailed: (Telemetry._source_failed, logging.ERROR, "reader failed"),
+        facts.SamplesWritten: (lambda t, fact: t._written.inc(fact.rows), logging.DEBUG, "samples written"),
+        facts.SamplesDropped: (lambda t, fact: t._dropped.inc(fact.rows), logging.WARNING, "samples dropped"),
+        facts.JobAdopted: (
+            lambda t, fact: t._adopted.labels(_one_of(FOUND_BY, fact.found_by)).inc(),
+            logging.INFO, "running job found at start",
+        ),
+        facts.SeriesShed: (_nothing, logging.WARNING, "cap on jobs reached: job has no series"),
+        facts.PartitionsKept: (Telemetry._partitions_kept, logging.INFO, "days of samples made and dropped"),
+        facts.ChoreFailed: (lambda t, _: t._chore_failures.inc(), logging.WARNING, "chore not done"),
+    }
+)  # fmt: skip
+
+
+def configure_logging(level: str, style: str, stream: TextIO | None = None) -> None:
+    """Log to `stream`, by default standard error, one line an event: JSON, or text for people.
+
+    `style` is json, console, or auto: console on a terminal. The standard library's loggers, which aiohttp and asyncpg
+    use, go the same way.
+    """
+    stream = stream or sys.stderr
+    console = style == "console" or (style == "auto" and stream.isatty())
+    shared: list[Any] = [
+        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                *_rendering(console=console, colors=stream.isatty() and "NO_COLOR" not in os.environ),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # A line per request would say of each event what "event accepted" says of it.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _rendering(*, console: bool, colors: bool) -> list[Any]:
+    if console:
+        return [_shorten, _make_visible, structlog.dev.ConsoleRenderer(colors=colors)]
+    return [_shorten, structlog.processors.JSONRenderer()]  # JSON escapes control characters itself
+
+
+def _shorten(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Cut what somebody made very long."""
+    for name, value in event.items():
+        if isinstance(value, str) and len(value) > MAX_TEXT and name != "exception":
+            event[name] = f"{value[:MAX_TEXT]}… ({len(value)} characters)"
+    return event
+
+
+def _make_visible(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Escape what is not printable: a job's name must not forge a line or command the terminal."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            kept = "\n" if name == "exception" else ""
+            event[name] = "".join(c if c.isprintable() or c in kept else _escaped(c) for c in value)
+    return event
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
