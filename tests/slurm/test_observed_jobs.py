@@ -70,7 +70,7 @@ def test_the_trail_of_a_job_has_one_correlation_id_and_complete_snapshots(observ
     assert "checkpoint" in kinds
     assert set(kinds[-2:]) == {"job_finished", "usage_recorded"}
     assert {row["correlation_id"] for row in trail} == {job["correlation_id"]}
-    assert [row["change_type"] for row in trail][0] == "create"
+    assert trail[0]["change_type"] == "create"
     assert {row["changed_by"] for row in trail} == {"slurm-prolog", "collector", "slurm-epilog"}
     assert trail[0]["job_snapshot"]["state"] == "running"
     assert trail[-1]["job_snapshot"]["state"] == "ended"
@@ -143,8 +143,9 @@ def _told_cpu_seconds(observed: Observed, job: dict[str, object]) -> float:
 
 
 def _sacct_cpu_seconds(observed: Observed, slurm_id: int) -> float:
-    rows = observed.cluster.sacct(slurm_id, ["JobID", "TotalCPU"])
-    text = next(row["TotalCPU"] for row in rows if row["JobID"] == str(slurm_id))
+    """The batch step's, which is all of this job's work; slurmdbd gets it with the step's end."""
+    rows = observed.cluster.sacct(slurm_id, ["JobID", "TotalCPU"], steps=True)
+    text = next(row["TotalCPU"] for row in rows if row["JobID"] == f"{slurm_id}.batch")
     seconds = 0.0
     for part in text.replace("-", ":").split(":"):
         seconds = seconds * 60 + float(part)
@@ -206,7 +207,7 @@ def test_a_prolog_while_the_daemon_is_down_is_not_lost(observed: Observed) -> No
     observed.cluster.wait_finished(slurm_id)
     job = observed.settled(slurm_id)
     assert (job["state"], job["exit_code"]) == ("ended", 0)
-    assert [row["event_kind"] for row in observed.trail(slurm_id)][0] == "job_started"
+    assert observed.trail(slurm_id)[0]["event_kind"] == "job_started"
     assert not observed.incoming()
     assert job["sample_count"] >= 1
 

@@ -162,9 +162,7 @@ async def _run_workload(name: str, command: tuple[str, ...]) -> str | None:
     return str(msgspec.json.decode(lines[-1])["job_id"]) if lines else None
 
 
-async def _recorded(
-    config: configuration.Config, job_ids: list[str], stop: asyncio.Event
-) -> list[dict[str, Any]]:
+async def _recorded(config: configuration.Config, job_ids: list[str], stop: asyncio.Event) -> list[dict[str, Any]]:
     """The jobs' rows once the database has their final usage, or what it has after SHOW_SECONDS."""
     from jobtrail.adapters.postgres import PostgresReader, close_pool, open_pool
     from jobtrail.core.waiting import wait_for_any

@@ -10,6 +10,7 @@ import random
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -98,7 +99,7 @@ def _events(job: Synthetic) -> Iterator[Event]:
     end_us = job.start_us + job.seconds * 1_000_000
     cpu_us = int(job.load * job.cpus * job.seconds * 1e6)
     user, account = job.person
-    details = (
+    details: tuple[dict[str, Any], ...] = (
         {
             "facts": JobFacts(
                 user_name=user,

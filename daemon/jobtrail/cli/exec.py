@@ -48,7 +48,8 @@ class LocalJob:
         self.config = config
         self.name = name or os.path.basename(command[0])  # noqa: PTH119 - a command word, not a path of ours
         self.socket_path = socket_path
-        self.job_id = f"local-{time.time_ns() // 1_000_000}"
+        # Microseconds: two commands started together must not get one id, and no daemon need be there to give them out.
+        self.job_id = f"local-{time.time_ns() // 1_000}"
         self.cgroup = make(Path(config.sampling.cgroup_root), self.job_id)
         self.problem: str | None = None
         self.pid = 0

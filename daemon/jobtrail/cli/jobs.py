@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
@@ -190,7 +192,7 @@ def _ended(job: dict[str, Any]) -> str:
 def _outcome(job: dict[str, Any]) -> str:
     """How it ended in words; an epilog's exit code 0 is no proof of success."""
     if job["state"] in OPEN_STATES:
-        return job["state"]
+        return str(job["state"])
     if job["state"] == State.ENDED:
         return "ended, outcome unknown: the epilog reports the same for a success, a cancel and a time limit"
     certainty = "" if job["state_confirmed"] else " (by the epilog, not confirmed)"

@@ -15,9 +15,13 @@ UNKNOWN = "-"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
+PIPE_COLUMNS = 220  # where there is no terminal, nothing is to be folded: somebody greps it
+
+
 def console() -> Console:
-    """Standard output; plain text without colours when it is not a terminal."""
-    return Console(soft_wrap=True, highlight=False)
+    """Standard output; plain text without colours and wide lines when it is not a terminal."""
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    return Console(width=width, soft_wrap=width is not None, highlight=False)
 
 
 def error_console() -> Console:
@@ -32,7 +36,9 @@ def print_json(value: object) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table whose cells show hostile text harmlessly: markup off, control characters escaped."""
-    made = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        made.add_column(column, no_wrap=number == 0)
     for row in rows:
         made.add_row(*(clean(cell) for cell in row))
     return made

@@ -1,0 +1,340 @@
+"""The composition root: opens everything in order, wires it by plain calls, waits for the stop, closes in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from jobtrail.adapters import systemd
+from jobtrail.adapters.cgroup import CgroupReader
+from jobtrail.adapters.clock import SystemClock
+from jobtrail.adapters.exposition import Exposition
+from jobtrail.adapters.http import HttpApi, HttpSettings
+from jobtrail.adapters.incoming import IncomingDirectory
+from jobtrail.adapters.procfs import NodeProc, ProcessTreeReader
+from jobtrail.adapters.slurm_env import hook_decoder
+from jobtrail.adapters.spool import SqliteSpool
+from jobtrail.adapters.telemetry import Telemetry
+from jobtrail.config import Config
+from jobtrail.core.board import Board
+from jobtrail.core.collector import Collector
+from jobtrail.core.forwarder import Forwarder
+from jobtrail.core.housekeeping import Housekeeper
+from jobtrail.core.intake import Intake
+from jobtrail.core.ports import CentralStore, EventSink, Health, SampleSink, UsageSource
+from jobtrail.core.sample_buffer import SampleBuffer
+from jobtrail.core.sampler import Rhythm, Sampler, Watched
+from jobtrail.core.waiting import Backoff, wait_for_any
+from jobtrail.domain.errors import JobtrailError
+from jobtrail.domain.events import request_digest
+from jobtrail.domain.samples import Target
+
+DAY_US = 86_400_000_000
+FINAL_FORWARD_SECONDS = 3.0
+CLOSE_SECONDS = 2.0
+
+
+class Store(msgspec.Struct, frozen=True, kw_only=True):
+    """What the daemon keeps its records in."""
+
+    events: EventSink
+    samples: SampleSink
+    central: CentralStore
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """The running parts, wired."""
+
+    config: Config
+    clock: SystemClock
+    telemetry: Telemetry
+    spool: SqliteSpool
+    board: Board
+    cgroup: CgroupReader
+    sampler: Sampler
+    collector: Collector
+    intake: Intake
+    buffer: SampleBuffer
+    forwarder: Forwarder | None
+    housekeeper: Housekeeper | None
+
+
+async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | None = None) -> None:
+    """Run the daemon until `stop`, which it sets itself when a part fails.
+
+    Raises ConfigError when a resource named in the settings cannot be used, SpoolBroken when durability can no longer be
+    promised; any other failure of a background task is raised as it is.
+    """
+    clock, telemetry = SystemClock(), Telemetry()
+    async with _spool(config, clock) as spool, _store(config, telemetry) as store:
+        parts = _wire(config, clock, telemetry, spool, store)
+        try:
+            await _run(parts, stop, ready)
+        except* JobtrailError as failures:
+            raise _first(failures) from failures
+        await _leave(parts)
+
+
+async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -> None:
+    incoming = _incoming(parts)
+    known = await parts.collector.resume(parts.spool, parts.sampler)
+    async with asyncio.TaskGroup() as tasks:
+        try:
+            async with _http(parts).serving() as addresses:
+                _start_loops(tasks, parts, incoming, stop)
+                await incoming.take_all()
+                await _adopt(parts, known)
+                parts.telemetry.started(socket=addresses.socket, http=addresses.url)
+                for notice in parts.spool.notices:
+                    parts.telemetry.warn(notice)
+                systemd.notify("READY=1")
+                if ready is not None:
+                    ready.set()
+                await wait_for_any(stop.wait(), _broken(parts))
+                systemd.notify("STOPPING=1")
+        finally:
+            stop.set()
+
+
+def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirectory, stop: asyncio.Event) -> None:
+    """Start the background tasks: each ends with `stop`, and the failure of one ends the daemon."""
+    loops = [parts.sampler.run(stop), parts.buffer.run(stop), incoming.run(stop)]
+    if parts.forwarder is not None:
+        loops.append(parts.forwarder.run(stop))
+    if parts.housekeeper is not None:
+        loops.append(parts.housekeeper.run(stop))
+    if (seconds := systemd.watchdog_interval()) is not None:
+        loops.append(_feed_watchdog(seconds / 2, stop))
+    for loop in loops:
+        tasks.create_task(loop)
+
+
+async def _feed_watchdog(seconds: float, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        systemd.notify("WATCHDOG=1")
+        await wait_for_any(stop.wait(), timeout_seconds=seconds)
+
+
+async def _broken(parts: Parts) -> None:
+    """Raise the spool's failure when it has one: the daemon stops and systemd starts it afresh."""
+    raise await parts.spool.failure()
+
+
+async def _adopt(parts: Parts, known: frozenset[str]) -> None:
+    """Take up Slurm jobs that run without any event about them."""
+    if parts.config.scheduler != "slurm" or "node" not in parts.config.roles:
+        return
+    found = await asyncio.to_thread(parts.cgroup.scan)
+    known |= {run.target.job_id for run in await parts.spool.open_runs()}
+    cluster = parts.config.cluster or await parts.spool.last_cluster()
+    if cluster:
+        await parts.collector.adopt(found, known, cluster)
+    elif found:
+        parts.telemetry.warn(
+            "running jobs found and no cluster name known: set `cluster` in the settings", jobs=len(found)
+        )
+
+
+async def _leave(parts: Parts) -> None:
+    """A last try to hand over what is left; what stays behind is sent after the next start."""
+    with suppress(JobtrailError, TimeoutError):
+        async with asyncio.timeout(FINAL_FORWARD_SECONDS):
+            await parts.buffer.flush()
+            if parts.forwarder is not None:
+                await parts.forwarder.drain()
+
+
+def _first(failures: BaseExceptionGroup[JobtrailError]) -> JobtrailError:
+    for failure in failures.exceptions:
+        return failure if isinstance(failure, JobtrailError) else _first(failure)
+    raise AssertionError("an exception group is never empty")
+
+
+@asynccontextmanager
+async def _spool(config: Config, clock: SystemClock) -> AsyncIterator[SqliteSpool]:
+    async with SqliteSpool.opened(
+        Path(config.spool.directory),
+        node=config.node_name,
+        max_bytes=config.spool.max_bytes,
+        keep_forwarded_us=int(config.spool.keep_forwarded_days * DAY_US),
+        clock=clock,
+        cluster=config.cluster,
+    ) as spool:
+        yield spool
+
+
+@asynccontextmanager
+async def _store(config: Config, telemetry: Telemetry) -> AsyncIterator[Store | None]:
+    """The database, connected when first needed; None when none is configured: events then wait in the spool."""
+    if not config.database.url:
+        yield None
+        return
+    from jobtrail.adapters.postgres import PostgresSamples, PostgresSink, PostgresStore, close_pool, open_pool
+
+    seconds = config.database.timeout_seconds
+    pool = await open_pool(config.database.url, size=config.database.pool_size, timeout_seconds=seconds)
+    try:
+        yield Store(
+            events=PostgresSink(pool, timeout_seconds=seconds),
+            samples=PostgresSamples(pool, timeout_seconds=seconds, tell=telemetry.observe),
+            central=PostgresStore(pool, timeout_seconds=seconds),
+        )
+    finally:
+        await close_pool(pool, timeout_seconds=CLOSE_SECONDS)
+
+
+def _wire(config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, store: Store | None) -> Parts:
+    board = Board(max_jobs=config.metrics.max_jobs)
+    cgroup = CgroupReader(Path(config.sampling.cgroup_root), clock_us=clock.time_us)
+    processes = ProcessTreeReader(Path(config.sampling.proc_root), clock_us=clock.time_us)
+    tell = telemetry.observe
+    buffer = SampleBuffer(store.samples if store else None, clock=clock, tell=tell, backoff=Backoff())
+
+    def source_for(target: Target) -> UsageSource:
+        return processes if target.whereabouts.root_pid is not None else cgroup
+
+    async def report(watched: Watched, final: bool) -> bool:  # noqa: FBT001 - the shape of sampler.Report
+        return await collector.report(watched, final)
+
+    sampler = Sampler(
+        source_for=source_for,
+        node_source=NodeProc(Path(config.sampling.proc_root), clock_us=clock.time_us),
+        board=board,
+        add_row=buffer.add,
+        report=report,
+        clock=clock,
+        tell=tell,
+        rhythm=Rhythm(
+            first_seconds=config.sampling.first_seconds,
+            interval_seconds=config.sampling.interval_seconds,
+            checkpoint_seconds=config.sampling.checkpoint_seconds,
+        ),
+    )
+    intake = Intake(spool, sampler, tell)
+    collector = Collector(
+        intake=intake,
+        clock=clock,
+        tell=tell,
+        new_event_id=lambda: str(uuid.uuid4()),
+        user_name_of=_user_name,
+        node=config.node_name,
+    )
+    return Parts(
+        config=config,
+        clock=clock,
+        telemetry=telemetry,
+        spool=spool,
+        board=board,
+        cgroup=cgroup,
+        sampler=sampler,
+        collector=collector,
+        intake=intake,
+        buffer=buffer,
+        forwarder=_forwarder(config, clock, telemetry, spool, store),
+        housekeeper=_housekeeper(config, clock, telemetry, board, store),
+    )
+
+
+def _forwarder(
+    config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, store: Store | None
+) -> Forwarder | None:
+    if store is None:
+        return None
+    return Forwarder(spool, store.events, node=config.node_name, clock=clock, tell=telemetry.observe, backoff=Backoff())
+
+
+def _housekeeper(
+    config: Config, clock: SystemClock, telemetry: Telemetry, board: Board, store: Store | None
+) -> Housekeeper | None:
+    if store is None or "server" not in config.roles:
+        return None
+    return Housekeeper(
+        store.central,
+        board=board,
+        clock=clock,
+        tell=telemetry.observe,
+        retention_days=config.sampling.retention_days,
+    )
+
+
+def _user_name(uid: int) -> str | None:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def _incoming(parts: Parts) -> IncomingDirectory:
+    """What hooks left in the spool directory comes in like what they post."""
+    decode = hook_decoder(parts.config.cluster)
+
+    async def take(hook: str, body: bytes, *, event_id: str, time_us: int, time_text: str) -> None:
+        event = decode(hook, body, event_id=event_id, time_us=time_us)
+        await parts.intake.accept(event, request_digest(hook, time_text, body))
+
+    return IncomingDirectory(Path(parts.config.spool.directory), take=take, tell=parts.telemetry.observe)
+
+
+def _http(parts: Parts) -> HttpApi:
+    config, clock = parts.config, parts.clock
+    page = Exposition(parts.board, parts.telemetry.render, node=config.node_name, clock=clock)
+    return HttpApi(
+        intake=parts.intake,
+        decode_hook=hook_decoder(config.cluster),
+        metrics=page.render,
+        scraped=lambda: parts.board.scraped(clock.monotonic()),
+        health=lambda: _health(parts),
+        tell=parts.telemetry.observe,
+        clock=clock,
+        settings=HttpSettings(
+            host=config.http.host,
+            port=config.http.port,
+            socket=config.http.socket,
+            socket_group=config.http.socket_group,
+            trusted_uids=frozenset(_uid_of(config.http.slurm_user)),
+            local_scheduler=config.scheduler == "local",
+            node=config.node_name,
+            cluster=config.cluster,
+            local_cluster=config.local_cluster,
+            max_body_bytes=config.http.max_body_bytes,
+            header_timeout_seconds=config.http.header_timeout_seconds,
+            body_timeout_seconds=config.http.body_timeout_seconds,
+            max_connections=config.http.max_connections,
+        ),
+    )
+
+
+def _health(parts: Parts) -> Health:
+    """Ready means that events are taken and reach the store."""
+    spool = parts.spool.status()
+    problems: list[str] = []
+    if parts.forwarder is None:
+        problems.append("no database is configured: events wait in the spool")
+    elif parts.forwarder.last_problem is not None:
+        problems.append(f"the database is not reached: {parts.forwarder.last_problem}")
+    if spool.bytes_used > 0.9 * spool.bytes_limit:
+        problems.append(f"the spool is nearly full: {spool.bytes_used} of {spool.bytes_limit} bytes")
+    return Health(
+        ready=not problems,
+        problems=tuple(problems),
+        details={
+            "spool_depth": spool.depth,
+            "spool_bytes": spool.bytes_used,
+            "durability": spool.durability,
+            "live_jobs": parts.board.live_jobs(),
+        },
+    )
+
+
+def _uid_of(user: str) -> tuple[int, ...]:
+    """The user id of SlurmUser; none where there is no such user, as on a machine without Slurm."""
+    try:
+        return (pwd.getpwnam(user).pw_uid,)
+    except KeyError:
+        return ()
