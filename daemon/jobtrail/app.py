@@ -68,8 +68,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | None = None) -> None:
     """Run the daemon until `stop`, which it sets itself when a part fails.
 
-    Raises ConfigError when a resource named in the settings cannot be used, SpoolBroken when durability can no longer be
-    promised; any other failure of a background task is raised as it is.
+    Raises ConfigError when a resource named in the settings cannot be used, SpoolBroken when durability can no longer
+    be promised; any other failure of a background task is raised as it is.
     """
     clock, telemetry = SystemClock(), Telemetry()
     async with _spool(config, clock) as spool, _store(config, telemetry) as store:

@@ -74,38 +74,8 @@ def print_jobs(out: Console, jobs: list[dict[str, Any]]) -> None:
     if not jobs:
         out.print("no jobs match")
         return
-    columns = (
-        "job",
-        "run",
-        "cluster",
-        "user",
-        "name",
-        "state",
-        "verdict",
-        "exit",
-        "started",
-        "ran",
-        "cpu",
-        "peak memory",
-    )
-    out.print(table("", columns, [_line(job) for job in jobs]))
-
-
-def _line(job: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        job["job_id"],
-        str(job["run"]),
-        job["cluster_name"],
-        job["user_name"] or UNKNOWN,
-        job["job_name"] or UNKNOWN,
-        job["state"],
-        job["verdict"] or UNKNOWN,
-        _exit(job),
-        moment(job["start_time"]),
-        duration(_ran_seconds(job)),
-        duration(job["cpu_seconds"]),
-        size(job["memory_peak_bytes"]),
-    )
+    shown = WIDE if out.width >= WIDE_COLUMNS else NARROW
+    out.print(table("", shown, [[COLUMNS[name](job) for name in shown] for job in jobs]))
 
 
 def _exit(job: dict[str, Any]) -> str:
@@ -119,6 +89,27 @@ def _ran_seconds(job: dict[str, Any]) -> float | None:
     start: datetime | None = job["start_time"]
     end: datetime | None = datetime.now(UTC) if job["state"] in OPEN_STATES else job["end_time"]
     return None if start is None or end is None else max(0.0, (end - start).total_seconds())
+
+
+COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
+    {
+        "job": lambda job: str(job["job_id"]),
+        "run": lambda job: str(job["run"]),
+        "cluster": lambda job: str(job["cluster_name"]),
+        "user": lambda job: job["user_name"] or UNKNOWN,
+        "name": lambda job: job["job_name"] or UNKNOWN,
+        "state": lambda job: str(job["state"]),
+        "verdict": lambda job: job["verdict"] or UNKNOWN,
+        "exit": _exit,
+        "started": lambda job: moment(job["start_time"]),
+        "ran": lambda job: duration(_ran_seconds(job)),
+        "cpu": lambda job: duration(job["cpu_seconds"]),
+        "peak memory": lambda job: size(job["memory_peak_bytes"]),
+    }
+)
+WIDE = tuple(COLUMNS)
+NARROW = ("job", "user", "name", "state", "exit", "ran", "cpu", "peak memory")
+WIDE_COLUMNS = 150
 
 
 @application.command("show")
