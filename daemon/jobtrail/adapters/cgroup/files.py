@@ -44,6 +44,14 @@ class OpenFiles:
         self.limit = limit
         self.kept = 0
 
+    def keep_directory(self, path: str) -> int:
+        """A descriptor of a directory, or -1 when the budget is spent. Raises OSError."""
+        if self.kept >= self.limit:
+            return -1
+        fd = os.open(path, _OPEN | os.O_DIRECTORY)
+        self.kept += 1
+        return fd
+
 
 def error_name(error: OSError) -> str:
     """`EACCES`, `EMFILE`, …: short, and the same on every node."""
@@ -75,6 +83,15 @@ def read_whole(fd: int) -> bytes:
 def read_path(path: str) -> bytes:
     """As read_whole, opening and closing the file. Raises OSError."""
     fd = os.open(path, _OPEN)
+    try:
+        return read_whole(fd)
+    finally:
+        os.close(fd)
+
+
+def read_from(directory_fd: int, name: str) -> bytes:
+    """As read_path, for a file in an open directory. Raises OSError."""
+    fd = os.open(name, _OPEN, dir_fd=directory_fd)
     try:
         return read_whole(fd)
     finally:

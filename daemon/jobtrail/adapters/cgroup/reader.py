@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jobtrail.adapters.cgroup import v1, v2
 from jobtrail.adapters.cgroup.files import GONE_ERRORS, Absent, OpenFiles, Planned, Values, error_name
+from jobtrail.adapters.cgroup.kills import NodeKills
 from jobtrail.adapters.cgroup.layout import Layout, RefusedError, detect, exists, slurm_job_number
 from jobtrail.adapters.cgroup.parents import Parents
 from jobtrail.adapters.cgroup.scan import scan_v1, scan_v2
@@ -59,8 +60,9 @@ class CgroupReader:
     """UsageSource for Slurm's jobs and for jobs whose event named a cgroup.
 
     Blocking; `read`, `cpu_totals` and `scan` are for one worker thread at a time, `attach` and `detach` may be called
-    from another at any time and never wait for them. About 11 (v1: 8) descriptors are kept open per job, of at most
-    `max_open_files` (default: half of RLIMIT_NOFILE's soft limit); beyond that, files are opened at each read.
+    from another at any time and never wait for them. Per job, v1 keeps 7 to 9 counter files and a directory per step
+    open, v2 11 counter files and two descriptors per directory below the job; in all at most `max_open_files` (default:
+    half of RLIMIT_NOFILE's soft limit). Beyond that, files are opened at each read.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class CgroupReader:
         self._monotonic = monotonic
         self._proc = proc
         self._budget = OpenFiles(_half_of_allowed_files() if max_open_files is None else max_open_files)
+        self._kills = NodeKills(str(proc))
         self._layout: Layout | None = None
         self._watched: dict[str, _Watched] = {}
         self._retired: list[_Watched] = []
@@ -89,7 +92,7 @@ class CgroupReader:
 
     @property
     def open_files(self) -> int:
-        """Descriptors kept open now."""
+        """Descriptors kept open for jobs now."""
         return self._budget.kept
 
     def attach(self, target: Target) -> None:
@@ -115,6 +118,7 @@ class CgroupReader:
     def read(self, refs: Iterable[str]) -> dict[str, Reading | Missed]:
         """One look at each of `refs`. Whatever the files hold or lack, it does not raise."""
         with self._work:
+            self._kills.look()
             try:
                 return {ref: self._read_one(watched) for ref, watched in self._named(refs)}
             finally:
@@ -154,6 +158,7 @@ class CgroupReader:
             self._close_retired()
             for parents in self._parents.values():
                 parents.close()
+            self._kills.close()
 
     def _named(self, refs: Iterable[str]) -> list[tuple[str, _Watched | None]]:
         with self._door:
@@ -213,7 +218,7 @@ class CgroupReader:
         if watched.v1 is not None:
             watched.v1.look_again()
         elif layout.mounts.v1:
-            watched.v1 = V1Job(functools.partial(layout.v1_directory, target), self._budget)
+            watched.v1 = V1Job(functools.partial(layout.v1_directory, target), self._budget, self._kills)
         if watched.found is None and layout.mounts.unified is not None:
             if watched.v2 is not None:
                 watched.v2.look_again()

@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from jobtrail.adapters.cgroup.files import read_path
+from jobtrail.adapters.cgroup.files import OpenFiles, read_path
 from jobtrail.adapters.cgroup.layout import V1_CONTROLLERS, Layout, subdirectories
-from jobtrail.adapters.cgroup.subtree import Subtree, populated
+from jobtrail.adapters.cgroup.subtree import Subtree, SubtreeChangedError, populated
 from jobtrail.domain.samples import FoundJob
 
 _JOB = re.compile(r"job_([0-9]{1,10})")
@@ -40,8 +40,9 @@ def _note(found: dict[str, FoundJob], number: int, uid: int, path: str) -> None:
 
 
 def _any_process(path: str) -> bool | None:
+    subtree = Subtree(path, OpenFiles(0), v2=False)
     try:
-        count = Subtree(path).count_ids("cgroup.procs")
+        count = subtree.count(("cgroup.procs",))["cgroup.procs"]
     except OSError:
         return None
     return None if count is None else count > 0
@@ -77,8 +78,8 @@ def _number_by_stepd(path: str, proc: Path) -> int | None:
     if not any(name.startswith("step_") for name in subdirectories(path)):
         return None
     try:
-        directories = Subtree(path).directories()
-    except OSError:
+        directories = Subtree(path, OpenFiles(0), v2=False).paths()
+    except (OSError, SubtreeChangedError):
         return None
     for directory in directories:
         try:

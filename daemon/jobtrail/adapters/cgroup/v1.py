@@ -6,7 +6,9 @@ Sources: the kernel's cgroup-v1/{cpuacct,memory,blkio-controller}.rst. Values ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+import os
+from collections.abc import Callable, Sequence
 
 from jobtrail.adapters.cgroup.files import (
     GONE_ERRORS,
@@ -18,8 +20,9 @@ from jobtrail.adapters.cgroup.files import (
     Values,
     error_name,
 )  # fmt: skip
+from jobtrail.adapters.cgroup.kills import JobKills, NodeKills
 from jobtrail.adapters.cgroup.parse import io_service_bytes, keyed, limit, single, ticks
-from jobtrail.adapters.cgroup.subtree import OomKills, Subtree
+from jobtrail.adapters.cgroup.subtree import Subtree
 
 PLANS: dict[str, tuple[Planned, ...]] = {
     "cpuacct": (
@@ -67,6 +70,7 @@ PARENT_PLAN = PLANS["cpuacct"][:1]
 METERS = ("cpuacct", "cpu", "memory", "blkio", "pids")
 HOLDERS_OF_PIDS = ("freezer", *METERS, "cpuset", "devices")  # Slurm puts a job's processes into freezer always
 TRIES = 3  # a directory may be replaced between two steps of one look, though hardly twice
+PID_LISTS = {"cgroup.procs": "processes", "tasks": "threads"}
 NO_PRESSURE = dict.fromkeys(
     (f"pressure_{resource}_{kind}_us" for resource in ("cpu", "memory", "io") for kind in ("some", "full")),
     "not in cgroup v1",
@@ -83,12 +87,13 @@ class V1Job:
 
     source = "cgroup_v1"
 
-    def __init__(self, place: Callable[[str], str | None], budget: OpenFiles) -> None:
+    def __init__(self, place: Callable[[str], str | None], budget: OpenFiles, node_kills: NodeKills) -> None:
         """Look in every controller. Raises OSError, and what `place` raises."""
         self._place = place
         self._budget = budget
+        self._node_kills = node_kills
         self._meters: dict[str, CounterSet] = {}
-        self._kills: OomKills | None = None
+        self._kills: JobKills | None = None
         self._pids: Subtree | None = None
         self._was_metered = False
         self._missing: Absent = {}
@@ -132,13 +137,22 @@ class V1Job:
         for field in _fields(controller):
             self._missing.pop(field, None)
         if controller == "memory":
-            self._kills = OomKills(path)
+            self._count_kills(path)
         return opened
+
+    def _count_kills(self, path: str) -> None:
+        try:
+            self._kills = JobKills(path, self._node_kills, self._budget)
+        except OSError as error:
+            self._kills = None
+            self._missing["oom_kills"] = error_name(error)
 
     def _find_pids(self) -> None:
         paths = (self._place(controller) for controller in HOLDERS_OF_PIDS)
         path = next((path for path in paths if path is not None), None)
-        self._pids = None if path is None else Subtree(path)
+        if self._pids is not None:
+            self._pids.close()
+        self._pids = None if path is None else Subtree(path, self._budget, v2=False)
 
     def read(self, values: Values, absent: Absent) -> bool:
         """Add all values and the reasons for those that lack. False when the job is gone. Raises OSError."""
@@ -146,6 +160,7 @@ class V1Job:
         for controller in tuple(self._meters):
             self._read_meter(controller, values, absent)
         if not self.found:
+            self.close()
             return False
         absent.update(self._missing)
         self._read_kills(values, absent)
@@ -173,32 +188,30 @@ class V1Job:
             values["oom_kills"] = kills
 
     def _read_pids(self, values: Values, absent: Absent) -> None:
-        plan = {"processes": "cgroup.procs"}
-        if "threads" not in values:
-            plan["threads"] = "tasks"
-        for field, name in plan.items():
-            try:
-                counted = self._count(name)
-            except OSError as error:
-                absent[field] = error_name(error)
-                continue
-            if counted is None:
+        plan = {"cgroup.procs": "processes"} if "threads" in values else PID_LISTS
+        try:
+            counted = self._count(tuple(plan))
+        except OSError as error:
+            absent.update(dict.fromkeys(plan.values(), error_name(error)))
+            return
+        for name, field in plan.items():
+            count = counted[name]
+            if count is None:
                 absent[field] = NOT_UNDERSTOOD
             else:
-                values[field] = counted
-                absent.pop(field, None)
+                values[field] = count
 
-    def _count(self, name: str) -> int | None:
+    def _count(self, names: Sequence[str]) -> dict[str, int | None]:
         if self._pids is not None:
             try:
-                return self._pids.count_ids(name)
+                return self._pids.count(names)
             except OSError as error:
                 if error.errno not in GONE_ERRORS:
                     raise
         self._find_pids()
         if self._pids is None:
-            raise FileNotFoundError(2, "no directory holds the job's processes")
-        return self._pids.count_ids(name)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return self._pids.count(names)
 
     def cpu_usage_us(self) -> int | None:
         """The job's CPU counter alone; None where it cannot be read."""
@@ -214,3 +227,5 @@ class V1Job:
         """Let all descriptors go."""
         for one in self._meters.values():
             one.close()
+        if self._pids is not None:
+            self._pids.close()

@@ -110,6 +110,8 @@ class V2Job:
             self._open()
 
     def _open(self) -> CounterSet | None:
+        if self._subtree is not None:
+            self._subtree.close()
         self._counters = self._subtree = None
         path = self._place()
         if path is None:
@@ -120,7 +122,7 @@ class V2Job:
             if error.errno in GONE_ERRORS:
                 return None
             raise
-        self._subtree = Subtree(path)
+        self._subtree = Subtree(path, self._budget, v2=True)
         return self._counters
 
     def read(self, values: Values, absent: Absent) -> bool:
@@ -134,7 +136,7 @@ class V2Job:
         if one is None or self._subtree is None:
             return False
         try:
-            processes = self._subtree.count_ids("cgroup.procs")
+            processes = self._subtree.count(("cgroup.procs",))["cgroup.procs"]
         except OSError as error:
             absent["processes"] = error_name(error)
             return True
@@ -158,3 +160,5 @@ class V2Job:
         """Let all descriptors go."""
         if self._counters is not None:
             self._counters.close()
+        if self._subtree is not None:
+            self._subtree.close()
