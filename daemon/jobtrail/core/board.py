@@ -50,6 +50,12 @@ class Board:
         if entry is not None and entry.ended_us is None:
             entry.reading, entry.cpu_percent, entry.usage = reading, cpu_percent, usage
 
+    def miss(self, ref: str) -> None:
+        """The job could not be read: show no levels rather than old ones. Its totals so far stay true."""
+        entry = self.jobs.get(ref)
+        if entry is not None and entry.ended_us is None:
+            entry.reading = entry.cpu_percent = None
+
     def end(self, ref: str, ended_us: int, now: float) -> None:
         """The job is over: its last values stay for two scrapes, or for two minutes if nobody scrapes."""
         entry = self.jobs.get(ref)

@@ -105,5 +105,9 @@ class Collector:
                 event_id=self._new_event_id(),
                 now_us=self._clock.time_us(),
             )
-            await send(self._intake, event)
+            try:
+                await send(self._intake, event)
+            except SpoolFull as error:  # the job is found again at the next start, or told by its epilog
+                self._tell(EventRejected(reason="spool_full", detail=str(error)))
+                return
             self._tell(JobAdopted(job_id=job.job_id, found_by="cgroup_scan"))

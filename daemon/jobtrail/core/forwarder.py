@@ -33,6 +33,7 @@ class Forwarder:
         self._backoff = backoff
         self._position: int | None = None
         self._one_by_one_until = 0
+        self._resumed = False  # whether the store sent us elsewhere since it last took a batch
         self.last_problem: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -46,6 +47,7 @@ class Forwarder:
                 await self._wait_out(str(error), stop)
             else:
                 self._backoff.reset()
+                self._resumed = False
                 self.last_problem = None
                 if not sent:
                     await wait_for_any(self._spool.wait_beyond(self._position or 0), stop.wait())
@@ -71,6 +73,8 @@ class Forwarder:
         report = await self._store(batch)
         if report is not None:
             self._account(report, self._clock.monotonic() - began)
+            if report.head.seq <= position:
+                raise StoreUnavailable(f"the store took a batch and still ends at sequence {report.head.seq}")
             self._position = report.head.seq
             await self._spool.mark_forwarded(report.head.seq)
         return True
@@ -78,8 +82,14 @@ class Forwarder:
     async def _find_position(self) -> int:
         if self._position is None:
             head = await self._sink.head(self._spool.status().chain_id)
+            own = self._spool.status().head_seq
+            if head.seq > own:
+                raise StoreUnavailable(
+                    f"the store holds this chain up to sequence {head.seq} and this node's spool ends at {own}: "
+                    f"the spool was set back, as by restoring a snapshot of the machine"
+                )
             self._position = head.seq
-            await self._spool.mark_forwarded(min(head.seq, self._spool.status().head_seq))
+            await self._spool.mark_forwarded(head.seq)
         return self._position
 
     async def _store(self, batch: Sequence[ChainedEvent]) -> StoreReport | None:
@@ -110,10 +120,10 @@ class Forwarder:
             self._tell(ProjectionRefused(seq=seq, reason=reason))
 
     async def _resume_after(self, head_seq: int, stop: asyncio.Event) -> None:
-        if self._position == head_seq:
+        if self._resumed or self._position == head_seq:
             await self._wait_out(f"the store asks for what follows {head_seq} and refuses it", stop)
         else:
-            self._position = head_seq
+            self._position, self._resumed = head_seq, True
 
     async def _wait_out(self, reason: str, stop: asyncio.Event) -> None:
         self._position = None

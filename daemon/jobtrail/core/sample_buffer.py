@@ -28,15 +28,19 @@ class SampleBuffer:
         self._rows: deque[SampleRow] = deque()
         self._max_rows = max_rows
         self._more = asyncio.Event()
+        self._shed = 0  # rows shed and not yet told of
 
     def add(self, row: SampleRow) -> None:
-        """Queue one reading. Without a store readings live on the board only."""
+        """Queue one reading. Without a store readings live on the board only.
+
+        What is shed to make room is told at the next flush: one fact for many rows.
+        """
         if self._sink is None:
             return
         self._rows.append(row)
         if len(self._rows) > self._max_rows:
             self._rows.popleft()
-            self._tell(SamplesDropped(rows=1))
+            self._shed += 1
         self._more.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -55,6 +59,9 @@ class SampleBuffer:
     async def flush(self) -> None:
         """Write all that is queued. Raises StoreUnavailable; what was not written stays queued."""
         self._more.clear()
+        if self._shed:
+            self._tell(SamplesDropped(rows=self._shed))
+            self._shed = 0
         while self._rows and self._sink is not None:
             batch = list(islice(self._rows, BATCH_ROWS))
             began = self._clock.monotonic()

@@ -95,6 +95,7 @@ class Sampler:
         self._opening: list[Watched] = []
         self._closing: list[Watched] = []
         self._unreported: list[Watched] = []
+        self._retry_due = 0.0
         self._ledgers: dict[tuple[int, str], ParentLedger] = {}
         self._wake = asyncio.Event()
         self._hop = asyncio.Lock()
@@ -146,6 +147,7 @@ class Sampler:
                 await self._look(due)
                 await self._checkpoint(due)
             await wait_for_any(self._wake.wait(), stop.wait(), timeout_seconds=self._seconds_to_next())
+        self._retry_due = 0.0
         await self._settle()
         for watched in list(self._watched.values()):
             if watched.usage.sample_count:
@@ -154,14 +156,13 @@ class Sampler:
     def _seconds_to_next(self) -> float:
         now = self._clock.monotonic()
         soonest = min((watched.due for watched in self._watched.values()), default=math.inf)
-        retry = now + UNREPORTED_RETRY_SECONDS if self._unreported else math.inf
+        retry = self._retry_due if self._unreported else math.inf
         return max(0.0, min(soonest, self._node_due, retry) - now)
 
     async def _settle(self) -> None:
         """Take the books of the parent counters when jobs came or went, and finish those that went."""
         opening, self._opening = self._opening, []
         closing, self._closing = self._closing, []
-        unreported, self._unreported = self._unreported, []
         await self._look(closing)
         for watched in opening:
             self._ledger(watched).track(watched.ref, watched.run.cpus)
@@ -170,9 +171,17 @@ class Sampler:
             await self._look_at_parent(watched, ended=[other.ref for other in closing])
         for watched in closing:
             self._finish(watched)
-        for watched in (*unreported, *closing):
+        await self._report_ended(closing)
+
+    async def _report_ended(self, ended: Iterable[Watched]) -> None:
+        """Send final usage; what is not taken is tried again, not more often than every few seconds."""
+        now = self._clock.monotonic()
+        if self._unreported and now >= self._retry_due:
+            ended, self._unreported = (*self._unreported, *ended), []
+        for watched in ended:
             if not await self._report(watched, True):
                 self._unreported.append(watched)
+                self._retry_due = now + UNREPORTED_RETRY_SECONDS
 
     def _ledger(self, watched: Watched) -> ParentLedger:
         key = (id(watched.source), watched.run.target.node)
@@ -223,6 +232,8 @@ class Sampler:
         if not isinstance(reading, Reading):
             if reading is not None and reading.miss is Miss.UNREADABLE:
                 self._tell(ReadingMissed(job_id=target.job_id, reason=reading.miss, detail=reading.detail))
+            if reading is None or reading.miss is Miss.UNREADABLE:
+                self._board.miss(watched.ref)
             return
         percent = cpu_percent(watched.last, reading, watched.run.cpus)
         watched.usage = observe(watched.usage, reading, watched.run.started_us)
@@ -253,9 +264,7 @@ class Sampler:
         self._node_due = (math.floor(now / interval) + 1) * interval
         self._board.expire(now)
         reading = await self._safely(self._node_source.read_node)
-        if reading is None:
-            return
-        self._board.node_cpu_percent = node_cpu_percent(self._node_last, reading)
+        self._board.node_cpu_percent = None if reading is None else node_cpu_percent(self._node_last, reading)
         self._board.node = self._node_last = reading
 
 
