@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobtrail.adapters.cgroup import CgroupReader
-from jobtrail.domain.samples import CpuTotals, Miss, Missed, Reading
+from jobtrail.domain.samples import Miss, Missed, Reading
 from tests.adapters.cgroup_trees import REAL_ROOT, RealV1Job, real_node, real_v1_job, target
 from tests.requirements import require_root, unmet
 
@@ -82,9 +82,9 @@ def test_cpu_time_agrees_with_getrusage(job: RealV1Job) -> None:
         got = reading(reader)
         assert got.cpu_usage_us == pytest.approx(used_us, rel=0.05)
         assert (got.cpu_user_us or 0) + (got.cpu_system_us or 0) == pytest.approx(used_us, rel=0.05, abs=20_000)
-        assert reader.cpu_totals(["r"]) == CpuTotals(
-            parent_us=pytest.approx(used_us, rel=0.05), by_ref={"r": got.cpu_usage_us or 0}
-        )
+        totals = reader.cpu_totals(["r"])
+        assert totals.by_ref == {"r": got.cpu_usage_us}
+        assert totals.parent_us == pytest.approx(used_us, rel=0.05)
         job.remove()
         assert reader.read(["r"])["r"] == Missed(miss=Miss.GONE)
         kept = reader.cpu_totals(["r"])
@@ -96,21 +96,19 @@ def test_cpu_time_agrees_with_getrusage(job: RealV1Job) -> None:
 def test_memory_processes_and_threads(job: RealV1Job) -> None:
     """50 MB held are in rss, current and peak; given back, they stay in the peak."""
     job.make("step_batch/task_0")
-    job.controllers = tuple(name for name in job.controllers if name != "pids")  # count threads from `tasks`
     with reader_of(real_node()) as reader:
         holder = start(lambda: job.enter("step_batch/task_0"), HOLD, str(50 << 20))
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         held = reading(reader)
         finish(holder)
-        job.controllers = (*job.controllers, "pids")
         freed = reading(reader)
     assert 50 << 20 <= (held.memory_rss_bytes or 0) < 75 << 20
     assert 50 << 20 <= (held.memory_current_bytes or 0) < 80 << 20
     assert 50 << 20 <= (freed.memory_peak_bytes or 0) < 80 << 20
     assert (freed.memory_rss_bytes or 0) < 10 << 20
     assert held.absent["memory_limit_bytes"] == "unlimited"
-    assert (held.processes, freed.processes, freed.threads) == (1, 0, 0)
+    assert (held.processes, held.threads, freed.processes, freed.threads) == (1, 1, 0, 0)
     assert held.io_write_bytes is not None
 
 
@@ -122,6 +120,16 @@ def test_a_kill_for_memory_in_a_task_is_counted(job: RealV1Job) -> None:
         before = reading(reader)
         assert finish(start(lambda: job.enter("step_batch/task_0"), HOLD, str(60 << 20))) == -signal.SIGKILL
         after = reading(reader)
+        assert reading(reader).oom_kills == 1
+        assert finish(start(lambda: job.enter("step_batch/task_0"), HOLD, str(60 << 20))) == -signal.SIGKILL
+        assert reading(reader).oom_kills == 2
+        for controller in job.controllers:
+            (job.directory(controller) / "step_batch/task_0").rmdir()
+        assert reading(reader).oom_kills == 2
+        with real_v1_job(54) as other:
+            (other.directory("memory") / "memory.limit_in_bytes").write_text(str(20 << 20))
+            assert finish(start(other.enter, HOLD, str(60 << 20))) == -signal.SIGKILL
+        assert reading(reader).oom_kills == 2
     assert (before.oom_kills, after.oom_kills) == (0, 1)
     assert after.memory_limit_bytes == 20 << 20
     assert "oom_kill 0" in (job.directory("memory") / "memory.oom_control").read_text()
@@ -199,14 +207,11 @@ def test_a_real_v2_cgroup() -> None:
     except OSError as error:
         unmet(f"no real cgroup v2 can be made: {error.filename}: {error.strerror}")
 
-    def enter() -> None:
-        (task / "cgroup.procs").write_text(str(os.getpid()))
-
     try:
         reader = CgroupReader(root)
         reader.attach(target("slurm-53", node=real_node()))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert finish(start(enter, BURN, "1.0")) == 0
+        assert finish(start(lambda: write_own_pid(task), BURN, "1.0")) == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used_us = 1e6 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         got = reading(reader)
@@ -216,6 +221,8 @@ def test_a_real_v2_cgroup() -> None:
         assert [(found.job_id, found.populated) for found in reader.scan() if found.path.startswith(str(scope))] == [
             ("slurm-53", False)
         ]
+        for step in ("step_1", "step_2"):  # the second replaces the first, so their number stays
+            assert processes_with_one_in(scope / "job_53" / step, reader) == 1
         remove_tree(scope / "job_53")
         assert reader.read(["r"])["r"] == Missed(miss=Miss.GONE)
         assert reader.cpu_totals(["r"]).parent_us == pytest.approx(used_us, rel=0.05)
@@ -224,6 +231,23 @@ def test_a_real_v2_cgroup() -> None:
         remove_tree(scope)
         if not had_slice:
             scope.parent.rmdir()
+
+
+def processes_with_one_in(step: Path, reader: CgroupReader) -> int | None:
+    """The job's count of processes while one lives in a step made just before."""
+    step.mkdir()
+    holder = start(lambda: write_own_pid(step), HOLD, "1")
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    counted = reading(reader).processes
+    finish(holder)
+    step.rmdir()
+    return counted
+
+
+def write_own_pid(directory: Path) -> None:
+    """Move the calling process into a cgroup."""
+    (directory / "cgroup.procs").write_text("0")
 
 
 def remove_tree(top: Path) -> None:
