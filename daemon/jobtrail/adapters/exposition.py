@@ -36,7 +36,11 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Family(msgspec.Struct, frozen=True):
-    """A metric family. `labels` are those every series of it has."""
+    """A metric family. `labels` are those every series of it has.
+
+    Untyped are the gauges whose names dashboards of this field know and Prometheus keeps for others: `promtool check
+    metrics` refuses a gauge whose name ends in _total or _count. Untyped claims nothing, and passes.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "untyped"]
@@ -96,14 +100,12 @@ NODE_FAMILIES: tuple[Family, ...] = (
     Family("hpc_node_cpu_usage_percent", "gauge", "CPU busy between the last two looks, per cent of all CPUs.",
            ("node",)),
     Family("hpc_node_memory_usage_bytes", "gauge", "Memory that is not available to new processes.", ("node",)),
-    Family("hpc_node_job_count", "gauge", "Jobs running on this node that are on this page.", ("node",)),
+    Family("hpc_node_job_count", "untyped", "Jobs running on this node that are on this page.", ("node",)),
     Family("hpc_node_total_memory_bytes", "gauge", "Memory of the node.", ("node",)),
     Family("hpc_node_total_cpus", "gauge", "CPUs online.", ("node",)),
     Family("hpc_node_cpu_load", "gauge", "Load average over one minute.", ("node",)),
 )  # fmt: skip
 
-# Both fall when jobs are deleted or change state, so they are no counters; `promtool check metrics` refuses a gauge
-# whose name ends in _total, and dashboards of this field know these names. Untyped claims nothing and passes.
 CLUSTER_FAMILIES: tuple[Family, ...] = (
     Family("hpc_job_state_total", "untyped", "Jobs now in each state (a count that can fall).", ("state",)),
     Family("hpc_job_total", "untyped", "Jobs on record (a count that can fall).", ()),

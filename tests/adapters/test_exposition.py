@@ -1,0 +1,349 @@
+"""The page of /metrics: exact text, what is absent, hostile names, and that Prometheus's own tools accept it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobtrail.adapters.exposition import FAMILIES, Exposition
+from jobtrail.core.board import Board
+from jobtrail.core.ports import OpenRun
+from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.job import State
+from jobtrail.domain.samples import NodeReading, Reading, Target
+from tests.requirements import require_tool
+
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "metrics" / "golden.prom"
+NOW_US = 1_800_000_100_000_000
+STARTED_US = 1_800_000_000_000_000
+HOSTILE = (
+    'quote"',
+    "back\\slash",
+    "new\nline",
+    '\\"',
+    '"} 1\nhpc_fake{x="',
+    "ünï→€",
+    "tab\tret\r",
+    "\x00\x1b[31m",
+    "%s%d",
+    "",
+)
+WHOLE = Reading(
+    time_us=STARTED_US + 90_000_000, source="cgroup_v2", cpu_usage_us=150_000_001, cpu_user_us=120_000_000,
+    cpu_system_us=30_000_001, cpu_throttled_periods=7, cpu_throttled_us=1_500_000, memory_current_bytes=1 << 30,
+    memory_peak_bytes=3 << 29, memory_limit_bytes=1 << 32, memory_rss_bytes=900_000_000, memory_cache_bytes=100_000_000,
+    memory_shmem_bytes=4096, oom_kills=2, io_read_bytes=123, io_write_bytes=0, processes=3, threads=17,
+    pressure_cpu_some_us=1, pressure_cpu_full_us=0, pressure_memory_some_us=20, pressure_memory_full_us=10,
+    pressure_io_some_us=3_000_000, pressure_io_full_us=2_500_000,
+)  # fmt: skip
+WHOLE_USAGE = NodeUsage(
+    cpu_usage_us=150_000_001, cpu_user_us=120_000_000, cpu_system_us=30_000_001, cpu_throttled_us=1_500_000,
+    memory_peak_bytes=3 << 29, oom_kills=2, io_read_bytes=123, io_write_bytes=0,
+)  # fmt: skip
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class StillClock:
+    """A clock that stands at NOW_US."""
+
+    def time_us(self) -> int:
+        """The one time."""
+        return NOW_US
+
+    def monotonic(self) -> float:
+        """The one time."""
+        return 100.0
+
+
+def run(ref: str, job_id: str = "slurm-1", node: str = "n1", **facts: Any) -> OpenRun:
+    """An open run."""
+    target = Target(ref=ref, cluster=facts.pop("cluster", "c1"), job_id=job_id, node=node)
+    return OpenRun(target=target, started_us=facts.pop("started_us", STARTED_US), **facts)
+
+
+def exposition(board: Board, own: bytes = b"") -> Exposition:
+    """An exposition of `board`."""
+    return Exposition(board, lambda: own, node="n1", clock=StillClock())
+
+
+def parsed(page: bytes) -> Samples:
+    """The page as prometheus_client's parser reads it; a series that comes twice is an error."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(page.decode()):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found, f"{key} comes twice"
+            found[key] = sample.value
+    return found
+
+
+def value(page: bytes, name: str, **labels: str) -> float | None:
+    """The one value of a series, or None when it is not there."""
+    return parsed(page).get((name, frozenset(labels.items())))
+
+
+def names(page: bytes) -> set[str]:
+    """Names of the series of a page."""
+    return {name for name, _ in parsed(page)}
+
+
+def full_board() -> Board:
+    """One job of each kind: whole, barely known, ended, and never read."""
+    board = Board(max_jobs=10)
+    board.open(
+        run("a", "slurm-1", user_name="alice", account="physics", partition="batch", qos="normal", cpus=4, gpus=0)
+    )
+    board.update("a", WHOLE, 37.5, WHOLE_USAGE)
+    board.open(run("b", "slurm-2", user_name="bob", cpus=1))
+    only_usage = NodeUsage(cpu_usage_us=2_000_000)
+    board.update("b", Reading(time_us=NOW_US, source="cgroup_v1", cpu_usage_us=2_000_000), None, only_usage)
+    board.open(run("c", "slurm-3", user_name="carol", gpus=2))
+    board.update("c", WHOLE, 0.0, WHOLE_USAGE)
+    board.end("c", STARTED_US + 95_500_000, 0.0)
+    board.open(run("d", "local-4", cluster="local"))
+    board.node = NodeReading(
+        time_us=NOW_US, cpus=8, memory_total_bytes=1 << 36, memory_used_bytes=1 << 34, load_1m=1.25
+    )
+    board.node_cpu_percent = 12.5
+    board.job_states = {"running": 3, "completed": 120}
+    board.shed_jobs_total = 1
+    return board
+
+
+def check_with_promtool(page: bytes) -> None:
+    """`promtool check metrics` finds nothing to say about the page."""
+    promtool = require_tool("promtool", "whether Prometheus's own linter accepts /metrics stays unchecked")
+    done = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_the_page_of_a_known_board_is_the_golden_one() -> None:
+    """Names, types, labels and values do not change by accident; JOBTRAIL_WRITE_GOLDEN=1 writes them anew."""
+    page = exposition(full_board()).render()
+    if os.environ.get("JOBTRAIL_WRITE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_bytes(page)
+    assert page == GOLDEN.read_bytes()
+
+
+def test_promtool_accepts_the_golden_page() -> None:
+    """All names and types follow Prometheus's rules."""
+    check_with_promtool(GOLDEN.read_bytes())
+
+
+def test_every_family_can_be_on_the_page() -> None:
+    """The golden page leaves no family untried."""
+    on_page = {family.name for family in text_string_to_metric_families(GOLDEN.read_text())}
+    assert on_page == {
+        family.name.removesuffix("_total") if family.kind == "counter" else family.name for family in FAMILIES
+    }
+
+
+def test_values_and_units() -> None:
+    """µs become seconds exactly, and nothing else changes its unit."""
+    page = exposition(full_board()).render()
+    job = {"job_id": "slurm-1", "node": "n1"}
+    assert value(page, "hpc_job_cpu_seconds_total", **job, mode="system") == 30.000001
+    assert value(page, "hpc_job_memory_peak_bytes", **job) == 3 << 29
+    assert value(page, "hpc_job_pressure_seconds_total", **job, resource="io", kind="full") == 2.5
+    assert value(page, "hpc_job_sample_age_seconds", **job) == 10.0
+    assert value(page, "hpc_job_runtime_seconds", **job, user="alice") == 100.0
+    ended = {"job_id": "slurm-3", "node": "n1", "user": "carol"}
+    assert value(page, "hpc_job_runtime_seconds", **ended) == 95.5
+    assert value(page, "hpc_job_cpu_usage_percent", **ended) == 0.0
+    assert value(page, "hpc_node_job_count", node="n1") == 3
+    assert value(page, "hpc_job_total") == 123
+    assert [value(page, "hpc_job_state_total", state=state) for state in ("running", "failed")] == [3, 0]
+
+
+def test_what_is_unknown_has_no_series() -> None:
+    """Absent is not 0: a job without readings has its info and its runtime, and nothing measured."""
+    board = Board(max_jobs=10)
+    board.open(run("a", user_name="u"))
+    page = exposition(board).render()
+    assert names(page) == {
+        "hpc_job_info", "hpc_job_runtime_seconds", "hpc_node_job_count", "jobtrail_series_shed_jobs_total"
+    }  # fmt: skip
+    assert b"hpc_job_memory" not in page, "a family without a series has no header either"
+
+
+def test_a_zero_is_a_value() -> None:
+    """A counter that was read as 0 is exported, also where other jobs have none."""
+    page = exposition(full_board()).render()
+    assert value(page, "hpc_job_io_write_bytes_total", job_id="slurm-1", node="n1") == 0
+    assert value(page, "hpc_job_io_write_bytes_total", job_id="slurm-2", node="n1") is None
+    assert value(page, "hpc_job_gpus_allocated", job_id="slurm-1", node="n1") == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "system", "usage", "expected"),
+    [
+        (3, 2, 6, {"user": 3e-6, "system": 2e-6}),
+        (3, None, 6, {"all": 6e-6}),
+        (None, 2, 6, {"all": 6e-6}),
+        (None, None, 6, {"all": 6e-6}),
+        (None, None, None, {}),
+    ],
+)
+def test_modes_never_count_time_twice(
+    user: int | None, system: int | None, usage: int | None, expected: dict[str, float]
+) -> None:
+    """A sum over modes is the job's CPU time, whether or not the split is known."""
+    board = Board(max_jobs=10)
+    for ref in ("a", "b"):
+        board.open(run(ref, f"slurm-{ref}"))
+    board.update("a", WHOLE, None, NodeUsage(cpu_user_us=user, cpu_system_us=system, cpu_usage_us=usage))
+    board.update("b", WHOLE, None, WHOLE_USAGE)
+    page = exposition(board).render()
+    modes = {
+        mode: value(page, "hpc_job_cpu_seconds_total", job_id="slurm-a", node="n1", mode=mode)
+        for mode in ("user", "system", "all")
+    }
+    assert {mode: seconds for mode, seconds in modes.items() if seconds is not None} == expected
+
+
+def test_states_are_absent_until_the_store_has_told_them() -> None:
+    """Unknown counts are not 0."""
+    board = Board(max_jobs=1)
+    assert b"hpc_job_state_total" not in exposition(board).render()
+    board.job_states = {}
+    assert value(exposition(board).render(), "hpc_job_state_total", state=State.RUNNING) == 0
+
+
+def test_readings_change_and_jobs_come_and_go() -> None:
+    """What is kept between pages never shows an old value or a job that is gone."""
+    board = Board(max_jobs=10)
+    page = exposition(board)
+    for number in range(3):
+        board.open(run(f"r{number}", f"slurm-{number}"))
+        board.update(f"r{number}", Reading(time_us=NOW_US, source="x", processes=number), None, NodeUsage())
+    first = page.render()
+    assert [value(first, "hpc_job_processes", job_id=f"slurm-{n}", node="n1") for n in range(3)] == [0, 1, 2]
+    del board.jobs["r1"]
+    board.update("r2", Reading(time_us=NOW_US, source="x", processes=9), None, NodeUsage())
+    second = page.render()
+    assert [value(second, "hpc_job_processes", job_id=f"slurm-{n}", node="n1") for n in range(3)] == [0, None, 9]
+    board.update("r0", Reading(time_us=NOW_US, source="x"), None, NodeUsage())
+    third = page.render()
+    assert [value(third, "hpc_job_processes", job_id=f"slurm-{n}", node="n1") for n in range(3)] == [None, None, 9]
+    board.jobs.clear()
+    assert b"hpc_job_" not in page.render()
+
+
+def test_rendering_changes_nothing() -> None:
+    """A page may be made any number of times: only the board's own `scraped` counts scrapes."""
+    board = full_board()
+    page = exposition(board)
+    assert page.render() == page.render() == page.render()
+    assert list(board.jobs) == ["a", "b", "c", "d"]
+    assert board.jobs["c"].scrapes_left == 2
+
+
+def test_a_requeued_job_is_one_series() -> None:
+    """While the first run is in grace the second may run: Prometheus refuses a page with a series twice."""
+    board = Board(max_jobs=10)
+    board.open(run("first", user_name="u"))
+    board.end("first", NOW_US, 0.0)
+    board.open(run("second", user_name="u", started_us=NOW_US - 1_000_000))
+    page = exposition(board).render()
+    assert value(page, "hpc_job_runtime_seconds", job_id="slurm-1", node="n1", user="u") == 1.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_absent(bad: float) -> None:
+    """A rate that cannot be told is absent, never NaN; the other jobs keep theirs."""
+    board = Board(max_jobs=10)
+    for ref, percent in (("a", 1.5), ("b", bad)):
+        board.open(run(ref, f"slurm-{ref}", user_name="u"))
+        board.update(ref, WHOLE, percent, WHOLE_USAGE)
+    board.node_cpu_percent, board.node = bad, NodeReading(time_us=0)
+    page = exposition(board).render()
+    assert value(page, "hpc_job_cpu_usage_percent", job_id="slurm-a", node="n1", user="u") == 1.5
+    assert value(page, "hpc_job_cpu_usage_percent", job_id="slurm-b", node="n1", user="u") is None
+    assert value(page, "hpc_node_cpu_usage_percent", node="n1") is None
+
+
+def test_a_clock_set_back_gives_no_negative_time() -> None:
+    """Ages and run times stop at 0."""
+    board = Board(max_jobs=10)
+    board.open(run("a", user_name="u", started_us=NOW_US + 5))
+    board.update("a", Reading(time_us=NOW_US + 5, source="x"), None, NodeUsage())
+    page = exposition(board).render()
+    assert value(page, "hpc_job_runtime_seconds", job_id="slurm-1", node="n1", user="u") == 0
+    assert value(page, "hpc_job_sample_age_seconds", job_id="slurm-1", node="n1") == 0
+
+
+def hostile_board(texts: tuple[str, ...]) -> Board:
+    """A board whose every name is one of `texts`."""
+    board = Board(max_jobs=100)
+    for number, text in enumerate(texts):
+        facts = dict.fromkeys(("user_name", "account", "partition", "qos"), text)
+        board.open(run(f"r{number}", f"slurm-{number}", node=f"n{text}", cluster=text, **facts))
+        board.update(f"r{number}", WHOLE, 1.0, WHOLE_USAGE)
+    return board
+
+
+def test_promtool_accepts_a_page_of_hostile_names() -> None:
+    """Whatever a job, user or partition is called, the page is valid."""
+    check_with_promtool(exposition(hostile_board(HOSTILE)).render())
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_name_is_read_back_as_it_was(text: str) -> None:
+    """Escaping loses nothing: Prometheus's parser gives back every name, character for character."""
+    samples = parsed(exposition(hostile_board((text,))).render())
+    info = [dict(labels) for name, labels in samples if name == "hpc_job_info"]
+    assert info == [
+        {
+            "job_id": "slurm-0",
+            "node": f"n{text}",
+            **dict.fromkeys(("user", "account", "partition", "qos", "cluster"), text),
+        }
+    ]
+    assert all(number == 1 for (name, _), number in samples.items() if name == "hpc_job_info")
+
+
+def test_half_a_character_does_not_break_the_page() -> None:
+    """A lone surrogate has no UTF-8; it becomes a question mark."""
+    page = exposition(hostile_board(("a\udc80b",))).render()
+    assert {dict(labels)["user"] for name, labels in parsed(page) if name == "hpc_job_info"} == {"a?b"}
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.integers(0, 2**63 - 1), st.none() | st.integers(0, 2**53), st.none() | st.floats(0, 1e9),
+        ),
+        min_size=1, max_size=8,
+    )
+)  # fmt: skip
+def test_every_value_is_read_back_and_every_absence_stays_one(
+    jobs: list[tuple[int | None, int | None, float | None]],
+) -> None:
+    """Whichever jobs have a value, each series carries its own job's."""
+    board = Board(max_jobs=100)
+    for number, (memory, cpu, percent) in enumerate(jobs):
+        board.open(run(f"r{number}", f"slurm-{number}", user_name="u"))
+        reading = Reading(time_us=NOW_US, source="x", memory_rss_bytes=memory)
+        board.update(f"r{number}", reading, percent, NodeUsage(cpu_throttled_us=cpu))
+    page = exposition(board).render()
+    for number, (memory, cpu, percent) in enumerate(jobs):
+        job = {"job_id": f"slurm-{number}", "node": "n1"}
+        assert value(page, "hpc_job_memory_rss_bytes", **job) == memory
+        assert value(page, "hpc_job_cpu_throttled_seconds_total", **job) == (None if cpu is None else cpu / 1e6)
+        assert value(page, "hpc_job_cpu_usage_percent", **job, user="u") == percent
+
+
+def test_the_daemons_own_figures_follow() -> None:
+    """The page ends with what the daemon says of itself."""
+    assert exposition(Board(max_jobs=1), own=b"jobtrail_x 1\n").render().endswith(b"\njobtrail_x 1\n")
