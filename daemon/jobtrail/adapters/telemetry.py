@@ -326,12 +326,13 @@ def _shorten(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
 
 def _make_visible(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     """Escape what is not printable: a job's name must not forge a line or command the terminal."""
-    for name, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            kept = "\n" if name == "exception" else ""
-            event[name] = "".join(c if c.isprintable() or c in kept else _escaped(c) for c in value)
-    return event
+    return {
+        _visible(name): _visible(value, keep="\n" if name == "exception" else "") if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def _visible(text: str, keep: str = "") -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
