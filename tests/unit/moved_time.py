@@ -30,6 +30,7 @@ class _Selector(selectors.DefaultSelector):
         ready = super().select(0)
         self._steps += 1
         if self._steps > MAX_STEPS:
+            self._steps = 0  # the loop needs some more turns to cancel its tasks
             raise StuckError(f"still busy after {MAX_STEPS} turns of the loop: a hot loop")
         if not ready:
             if timeout is None:

@@ -1,0 +1,80 @@
+"""Waits end with the first of their ends, and leave nothing behind."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobtrail.core.waiting import Backoff, wait_for_any
+from tests.fakes import FakeClock
+from tests.unit import moved_time
+
+
+def test_the_first_of_several_waits_ends_it_and_the_rest_are_cancelled() -> None:
+    async def main() -> None:
+        never, soon = asyncio.Event(), asyncio.Event()
+        asyncio.get_running_loop().call_later(5, soon.set)
+        await wait_for_any(never.wait(), soon.wait(), timeout_seconds=60)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    clock = FakeClock(monotonic=100)
+    moved_time.run(clock, main())
+    assert clock.monotonic() == pytest.approx(105)
+
+
+def test_the_time_limit_ends_it() -> None:
+    clock = FakeClock(monotonic=100)
+    moved_time.run(clock, wait_for_any(asyncio.Event().wait(), timeout_seconds=7))
+    assert clock.monotonic() == pytest.approx(107)
+
+
+def test_what_a_wait_raises_is_raised() -> None:
+    async def broken() -> None:
+        raise ValueError("the disk is gone")
+
+    with pytest.raises(ValueError, match="the disk is gone"):
+        moved_time.run(FakeClock(), wait_for_any(asyncio.Event().wait(), broken()))
+
+
+def test_being_cancelled_cancels_the_waits() -> None:
+    async def main() -> None:
+        task = asyncio.create_task(wait_for_any(asyncio.Event().wait(), asyncio.Event().wait()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    moved_time.run(FakeClock(), main())
+
+
+@given(st.floats(0.01, 5), st.floats(5, 100))
+def test_delays_double_up_to_the_most_and_keep_to_their_upper_half(first: float, most: float) -> None:
+    backoff = Backoff(first, most)
+    for _ in range(2):
+        ceiling = first
+        for _ in range(12):
+            delay = backoff.next_seconds()
+            assert ceiling / 2 <= delay <= ceiling <= most
+            ceiling = min(most, ceiling * 2)
+        backoff.reset()
+
+
+def test_a_thousand_nodes_do_not_come_back_at_once() -> None:
+    """Delays of one ceiling differ: a fixed delay would keep the nodes in step for ever."""
+    assert len({Backoff().next_seconds() for _ in range(20)}) > 1
+
+
+def test_a_test_that_would_hang_fails_instead() -> None:
+    """The moved-time loop tells a wait without end, and a loop in which no time passes."""
+
+    async def busy() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    with pytest.raises(moved_time.StuckError, match="no timer"):
+        moved_time.run(FakeClock(), asyncio.Event().wait())
+    with pytest.raises(moved_time.StuckError, match="hot loop"):
+        moved_time.run(FakeClock(), busy())
