@@ -79,7 +79,8 @@ class HttpApi:
             listener = stack.enter_context(unix_socket(Path(settings.socket), settings.socket_group))
             local = await stack.enter_async_context(self._served([*self.reading_routes(), *self.writing_routes()]))
             remote = await stack.enter_async_context(self._served(self.reading_routes(), self._refuse_writes))
-            # Entered last, so that both stop taking clients before either drains.
+            stack.push_async_callback(_drain, local, remote)
+            # Entered last, so that no client is taken while the others are drained.
             tcp = await tcp_server(remote, settings.host, settings.port)
             stack.callback(tcp.close)
             unix = await asyncio.get_running_loop().create_unix_server(local, sock=listener)
@@ -89,7 +90,7 @@ class HttpApi:
 
     @asynccontextmanager
     async def _served(self, routes: Sequence[web.RouteDef], *middlewares: Middleware) -> AsyncIterator[GuardedServer]:
-        """The server of one listener, drained at the end."""
+        """The server of one listener."""
         application = web.Application(
             middlewares=[self._answer, *middlewares], client_max_size=self._settings.max_body_bytes
         )
@@ -98,13 +99,11 @@ class HttpApi:
         await runner.setup()
         plain = runner.server
         assert plain is not None
-        server = GuardedServer(
-            plain.request_handler, request_factory=plain.request_factory, settings=self._settings, tell=self._tell
-        )
         try:
-            yield server
+            yield GuardedServer(
+                plain.request_handler, request_factory=plain.request_factory, settings=self._settings, tell=self._tell
+            )
         finally:
-            await server.drain()
             await runner.cleanup()
 
     @web.middleware
@@ -134,3 +133,7 @@ class HttpApi:
         if request.method not in READING:
             raise forbidden(f"nothing can be written over TCP; use the Unix socket {self._settings.socket}")
         return await handler(request)
+
+
+async def _drain(*servers: GuardedServer) -> None:
+    await asyncio.gather(*(server.drain() for server in servers))

@@ -15,6 +15,7 @@ from jobtrail.domain.errors import ConfigError
 
 BACKLOG = 1024  # hooks of a burst wait here; connect(2) on a Unix socket fails with EAGAIN beyond it
 SOCKET_MODE = 0o660
+MAX_PATH_BYTES = 107  # sun_path without its NUL, unix(7)
 
 
 @contextmanager
@@ -24,6 +25,8 @@ def unix_socket(path: Path, group: str) -> Iterator[socket.socket]:
     It appears under its name with its final owner and mode, so nobody can slip in before. A socket left over by a crash
     is replaced, one that somebody answers on is not. Raises ConfigError.
     """
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise ConfigError("http.socket", f"{path} is longer than the {MAX_PATH_BYTES} bytes a Unix socket may have")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_free(path)

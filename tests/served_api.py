@@ -1,0 +1,187 @@
+"""The HTTP surface on real sockets, in front of an intake that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobtrail.adapters.clock import SystemClock
+from jobtrail.adapters.http import Addresses, HttpApi, HttpSettings
+from jobtrail.adapters.slurm_env import hook_decoder
+from jobtrail.core.facts import EventRejected, Fact
+from jobtrail.core.ports import Health, HookDecoder, Receipt
+from jobtrail.domain.errors import EventConflict
+from jobtrail.domain.events import Event
+
+PROLOG = b"SLURM_JOB_ID=17\0SLURMD_NODENAME=n1\0SLURM_CLUSTER_NAME=lab\0"
+HOOK_PATH = "/v1/hooks/slurm/prolog"
+ANSWER_SECONDS = 10.0
+
+
+class RecordingIntake:
+    """An EventIntake in memory: knows what it holds, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.digests: dict[str, bytes] = {}
+        self.error: Exception | None = None
+        self.gate: asyncio.Event | None = None  # when set, accept waits for it
+        self.entered = asyncio.Event()
+
+    async def accept(self, event: Event, digest: bytes) -> Receipt:
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        held = self.digests.get(event.event_id)
+        if held not in (None, digest):
+            raise EventConflict(event.event_id)
+        if held is None:
+            self.digests[event.event_id] = digest
+            self.events.append(event)
+        seq = 1 + [one.event_id for one in self.events].index(event.event_id)
+        return Receipt(event_id=event.event_id, seq=seq, durability="disk", duplicate=held is not None)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """The body as an object."""
+        return msgspec.json.decode(self.body, type=dict[str, Any])
+
+
+class Served:
+    """A running HttpApi and what it was told and tells."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        defaults = {"host": "127.0.0.1", "port": 0, "socket": str(directory / "hooks.sock"), "node": "n1"}
+        decode: HookDecoder = settings.pop("decode_hook", hook_decoder())
+        self.intake = RecordingIntake()
+        self.facts: list[Fact] = []
+        self.health = Health(ready=True, details={"spool_depth": 0})
+        self.page = b"# TYPE up gauge\nup 1\n"
+        self.scrapes = 0
+        self.settings = HttpSettings(**{**defaults, **settings})
+        self.api = HttpApi(
+            intake=self.intake,
+            decode_hook=decode,
+            metrics=lambda: self.page,
+            scraped=self._scraped,
+            health=lambda: self.health,
+            tell=self.facts.append,
+            clock=SystemClock(),
+            settings=self.settings,
+        )
+        self.addresses: Addresses
+
+    def _scraped(self) -> None:
+        self.scrapes += 1
+
+    @property
+    def rejections(self) -> list[str]:
+        """Reasons of all refusals so far."""
+        return [fact.reason for fact in self.facts if isinstance(fact, EventRejected)]
+
+    async def unix(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A raw connection to the Unix socket."""
+        return await asyncio.open_unix_connection(self.settings.socket)
+
+    async def tcp(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A raw connection to the TCP port."""
+        return await asyncio.open_connection(self.addresses.host, self.addresses.port)
+
+    async def raw(self, data: bytes, *, tcp: bool = False, half_close: bool = False) -> bytes:
+        """Everything the daemon sends until it hangs up, after `data`."""
+        reader, writer = await (self.tcp() if tcp else self.unix())
+        try:
+            writer.write(data)
+            if half_close:
+                writer.write_eof()
+            return await asyncio.wait_for(read_all(reader), ANSWER_SECONDS)
+        finally:
+            await hang_up(writer)
+
+    async def request(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None, *, tcp: bool = False
+    ) -> Answer:
+        """One request on a connection of its own."""
+        data = request_bytes(method, path, body, {"Connection": "close", **(headers or {})})
+        return parse_answer(await self.raw(data, tcp=tcp), head_only=method == "HEAD")
+
+    async def hook(self, body: bytes = PROLOG, *, path: str = HOOK_PATH, **headers: str) -> Answer:
+        """POST a hook; keyword arguments replace its headers (`_` for `-`), an empty value leaves one out."""
+        return await self.request("POST", path, body, hook_headers(**headers))
+
+    async def event(self, kind: str, fields: dict[str, Any] | bytes, **headers: str) -> Answer:
+        """POST a JSON event."""
+        body = fields if isinstance(fields, bytes) else msgspec.json.encode(fields)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.request("POST", f"/v1/events/{kind}", body, named)
+
+
+@asynccontextmanager
+async def served(directory: Path, **settings: Any) -> AsyncIterator[Served]:
+    """An HttpApi that listens while the context lasts."""
+    one = Served(directory, **settings)
+    async with one.api.serving() as addresses:
+        one.addresses = addresses
+        yield one
+
+
+def hook_headers(**changes: str) -> dict[str, str]:
+    """Headers of a new hook event."""
+    headers = {
+        "Jobtrail-Event-Id": str(uuid.uuid4()),
+        "Jobtrail-Event-Time": f"{time.time():.9f}",
+        **{name.replace("_", "-"): value for name, value in changes.items()},
+    }
+    return {name: value for name, value in headers.items() if value}
+
+
+def request_bytes(method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """A request as it goes over the wire."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in headers.items())]
+    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    """Everything until the daemon hangs up, politely or not."""
+    data = b""
+    try:
+        while chunk := await reader.read(65536):
+            data += chunk
+    except ConnectionError:
+        pass
+    return data
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection the other side may have closed already."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def parse_answer(data: bytes, *, head_only: bool = False) -> Answer:
+    """The one answer in `data`, which must hold nothing else."""
+    head, separator, body = data.partition(b"\r\n\r\n")
+    assert separator, f"no answer in {data[:200]!r}"
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    assert head_only or len(body) == int(headers.get("content-length", 0)), data[:500]
+    return Answer(int(status_line.split()[1]), headers, body)
