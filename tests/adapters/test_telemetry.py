@@ -26,6 +26,7 @@ HOSTILE = 'line\nlevel=error event=forged\r\x1b[31mred\x9b0m "quoted" ünï\x00'
 
 ACCEPTED = facts.EventAccepted(kind="job_started", event_id="e", job_id="j", seq=1)
 HELD_ALREADY = facts.EventAccepted(kind="job_started", event_id="e", job_id="j", seq=1, duplicate=True)
+SAMPLES_NOT_WRITTEN = facts.ForwardFailed(reason="samples: gone", retry_in_seconds=1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +108,7 @@ def test_every_fact_moves_a_figure_and_writes_one_line(kind: type[facts.Fact]) -
         (facts.EventsForwarded(stored=7, replayed=2, seconds=0.1), ("events_forwarded_total",), 7),
         (facts.EventsForwarded(stored=7, replayed=2, seconds=0.1), ("events_replayed_total",), 2),
         (facts.ForwardFailed(reason="x", retry_in_seconds=1.0), ("forward_failures_total", "events", "other"), 1),
-        (facts.ForwardFailed(reason="samples: x", retry_in_seconds=1), ("forward_failures_total", "samples", "other"), 1),
+        (SAMPLES_NOT_WRITTEN, ("forward_failures_total", "samples", "other"), 1),
         (facts.ForwardConflict(seq=4), ("forward_conflicts_total",), 1),
         (facts.ProjectionRefused(seq=4, reason="r"), ("projection_refused_total",), 1),
         (facts.JobSampled(readings=5, seconds=0.02), ("samples_total",), 5),
