@@ -2,6 +2,8 @@
 
 Sources: the kernel's cgroup-v1/{cpuacct,memory,blkio-controller}.rst. Values are hierarchical: cpuacct and the
 `total_` lines of memory.stat count what lies below, so the job level holds what ended steps used.
+blkio counts what a process itself sends to a device: reads and direct writes. Buffered writes are written back later by
+the kernel and charged to the root cgroup, so `io_write_bytes` leaves them out; only v2 charges them to the writer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Resource counters from /proc: of a process tree where a job has no cgroup of its own, and of the node itself.
+"""Resource counters of a process tree from /proc, for jobs that have no cgroup of their own.
 
 A process tree tells less than a cgroup, and says so:
 - CPU time is utime + stime of the living processes (fields 14, 15 of /proc/PID/stat, proc_pid_stat(5)) and cutime +
@@ -15,19 +15,16 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from jobtrail.domain.samples import CpuTotals, FoundJob, Miss, Missed, NodeReading, Reading, Target
+from jobtrail.adapters.procfs.fields import NOT_UNDERSTOOD, US_PER_TICK, kib, line, number, reason_of, wall_clock_us
+from jobtrail.domain.samples import CpuTotals, FoundJob, Miss, Missed, Reading, Target
 
 SOURCE = "procfs"
-_US_PER_TICK = 1_000_000 // os.sysconf("SC_CLK_TCK")
-_LARGEST = 2**63 - 1
 _NOT_FOR_A_TREE = "not counted for a process tree"
-_NOT_UNDERSTOOD = "not understood"
 _NEVER = dict.fromkeys(
     (
         "cpu_throttled_periods",
@@ -41,21 +38,6 @@ _NEVER = dict.fromkeys(
     _NOT_FOR_A_TREE,
 )
 _Identity = tuple[int, int]  # pid and start time in ticks since boot, which a reused pid does not share
-
-
-def _wall_clock_us() -> int:
-    return time.time_ns() // 1_000
-
-
-def _number(digits: bytes) -> int | None:
-    if digits.isdigit() and len(digits) < 20:
-        value = int(digits)
-        return value if value <= _LARGEST else None
-    return None
-
-
-def _reason(error: OSError) -> str:
-    return "no such file" if error.errno == errno.ENOENT else errno.errorcode.get(error.errno or 0, "unknown error")
 
 
 class _Process(msgspec.Struct, frozen=True):
@@ -81,7 +63,7 @@ def _parse_stat(pid: int, data: bytes) -> _Process | None:
     words = data[data.rfind(b")") + 1 :].split()
     if len(words) < 20:
         return None
-    numbers = [_number(words[at]) for at in (19, 1, 11, 12, 13, 14, 17)]
+    numbers = [number(words[at]) for at in (19, 1, 11, 12, 13, 14, 17)]
     start, parent, user, system, waited_user, waited_system, threads = numbers
     if start is None or parent is None or user is None or system is None:
         return None
@@ -151,7 +133,7 @@ class _Tree:
         """User and system time, µs."""
         user = self.lost_user + sum(process.user + process.waited_user for process in self.living.values())
         system = self.lost_system + sum(process.system + process.waited_system for process in self.living.values())
-        return user * _US_PER_TICK, system * _US_PER_TICK
+        return user * US_PER_TICK, system * US_PER_TICK
 
 
 def _same(process: _Process | None, identity: _Identity) -> bool:
@@ -164,7 +146,7 @@ class ProcessTreeReader:
     Each `read` lists /proc once for all its jobs: some 10 µs per process of the node. No descriptor stays open.
     """
 
-    def __init__(self, root: Path = Path("/proc"), *, clock_us: Callable[[], int] = _wall_clock_us) -> None:
+    def __init__(self, root: Path = Path("/proc"), *, clock_us: Callable[[], int] = wall_clock_us) -> None:
         self._root = str(root)
         self._clock_us = clock_us
         self._trees: dict[str, _Tree] = {}
@@ -186,7 +168,7 @@ class ProcessTreeReader:
         try:
             table = self._processes()
         except OSError as error:
-            missed = Missed(miss=Miss.UNREADABLE, detail=f"{self._root}: {_reason(error)}")
+            missed = Missed(miss=Miss.UNREADABLE, detail=f"{self._root}: {reason_of(error)}")
             return dict.fromkeys(named, missed)
         return {ref: self._read_one(tree, table) for ref, tree in named.items()}
 
@@ -264,13 +246,13 @@ class ProcessTreeReader:
                 status = self._content(process.pid, "status")
             except OSError as error:
                 if error.errno not in {errno.ENOENT, errno.ESRCH}:
-                    reason = _reason(error)
+                    reason = reason_of(error)
                 continue
             if b"\nVmRSS:" not in status:
                 continue  # it has ended meanwhile and holds no memory any more
-            figures = [_kib(status, key) for key in (b"VmRSS", b"RssAnon", b"VmHWM")]
+            figures = [kib(status, key) for key in (b"VmRSS", b"RssAnon", b"VmHWM")]
             if None in figures:
-                reason = _NOT_UNDERSTOOD
+                reason = NOT_UNDERSTOOD
                 continue
             now, private, peak = (figure or 0 for figure in figures)
             resident, anonymous, highest = resident + now, anonymous + private, max(highest, peak)
@@ -294,101 +276,14 @@ class ProcessTreeReader:
             except OSError as error:
                 if error.errno in {errno.ENOENT, errno.ESRCH}:
                     continue  # its last figures stand until the next look
-                absent["io_read_bytes"] = absent["io_write_bytes"] = _reason(error)
+                absent["io_read_bytes"] = absent["io_write_bytes"] = reason_of(error)
                 return
-            read, written = _line(data, b"\nread_bytes: "), _line(data, b"\nwrite_bytes: ")
+            read, written = line(data, b"\nread_bytes: "), line(data, b"\nwrite_bytes: ")
             if read is None or written is None:
-                absent["io_read_bytes"] = absent["io_write_bytes"] = _NOT_UNDERSTOOD
+                absent["io_read_bytes"] = absent["io_write_bytes"] = NOT_UNDERSTOOD
                 return
             tree.io[key] = (read, written)
         read = tree.lost_io[0] + sum(one[0] for one in tree.io.values())
         written = tree.lost_io[1] + sum(one[1] for one in tree.io.values())
         tree.io_total = (max(tree.io_total[0], read), max(tree.io_total[1], written))
         values["io_read_bytes"], values["io_write_bytes"] = tree.io_total
-
-
-def _line(data: bytes, key: bytes) -> int | None:
-    at = data.find(key)
-    end = data.find(b"\n", at + 1)
-    return None if at < 0 or end < 0 else _number(data[at + len(key) : end].strip())
-
-
-def _kib(data: bytes, key: bytes) -> int | None:
-    """A `Key:   123 kB` line in bytes."""
-    at = data.find(b"\n" + key + b":")
-    end = data.find(b" kB\n", at + 1)
-    if at < 0 or end < 0:
-        return None
-    kib = _number(data[at + len(key) + 2 : end].strip())
-    return None if kib is None or kib > _LARGEST >> 10 else kib << 10
-
-
-class NodeProc:
-    """NodeSource from /proc/stat, /proc/meminfo and /proc/loadavg (proc(5))."""
-
-    def __init__(self, root: Path = Path("/proc"), *, clock_us: Callable[[], int] = _wall_clock_us) -> None:
-        self._root = root
-        self._clock_us = clock_us
-
-    def read_node(self) -> NodeReading:
-        """One look. CPU time is busy when neither idle nor waiting for I/O; memory is used when not MemAvailable."""
-        absent: dict[str, str] = {}
-        time_us = self._clock_us()
-        busy, total, cpus = self._cpu(absent)
-        memory_total, memory_used = self._memory(absent)
-        return NodeReading(
-            time_us=time_us,
-            cpu_busy_us=busy,
-            cpu_total_us=total,
-            cpus=cpus,
-            memory_total_bytes=memory_total,
-            memory_used_bytes=memory_used,
-            load_1m=self._load(absent),
-            absent=absent,
-        )
-
-    def _content(self, name: str, fields: tuple[str, ...], absent: dict[str, str]) -> bytes | None:
-        try:
-            return (self._root / name).read_bytes()
-        except OSError as error:
-            absent.update(dict.fromkeys(fields, _reason(error)))
-            return None
-
-    def _cpu(self, absent: dict[str, str]) -> tuple[int | None, int | None, int | None]:
-        data = self._content("stat", ("cpu_busy_us", "cpu_total_us", "cpus"), absent)
-        if data is None:
-            return None, None, None
-        lines = [line.split() for line in data.split(b"\n") if line.startswith(b"cpu")]
-        cpus = sum(1 for words in lines if words[0][3:].isdigit())
-        if not cpus:
-            absent["cpus"] = "no line of a single CPU in stat"
-        # user nice system idle iowait irq softirq steal; guest times are part of user and nice already
-        first = next((words[1:9] for words in lines if words[0] == b"cpu"), [])
-        ticks = [value for word in first if (value := _number(word)) is not None]
-        if len(ticks) < 8 or sum(ticks) > _LARGEST // _US_PER_TICK:
-            absent["cpu_busy_us"] = absent["cpu_total_us"] = _NOT_UNDERSTOOD
-            return None, None, cpus or None
-        total = sum(ticks)
-        return (total - ticks[3] - ticks[4]) * _US_PER_TICK, total * _US_PER_TICK, cpus or None
-
-    def _memory(self, absent: dict[str, str]) -> tuple[int | None, int | None]:
-        data = self._content("meminfo", ("memory_total_bytes", "memory_used_bytes"), absent)
-        if data is None:
-            return None, None
-        total, available = _kib(b"\n" + data, b"MemTotal"), _kib(b"\n" + data, b"MemAvailable")
-        if total is None:
-            absent["memory_total_bytes"] = "no MemTotal in meminfo"
-        if total is None or available is None or available > total:
-            absent["memory_used_bytes"] = "no MemTotal and MemAvailable in meminfo"
-            return total, None
-        return total, total - available
-
-    def _load(self, absent: dict[str, str]) -> float | None:
-        data = self._content("loadavg", ("load_1m",), absent)
-        if data is None:
-            return None
-        whole, point, part = (data.split() or [b""])[0].partition(b".")
-        if point and whole.isdigit() and part.isdigit() and len(data) < 1_000:
-            return float(b"%s.%s" % (whole, part))
-        absent["load_1m"] = _NOT_UNDERSTOOD
-        return None
