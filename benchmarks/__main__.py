@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.figures import Figure, show
 
-NAMES = ("sampling", "exposition", "acknowledgement", "hook", "copy", "size")
+NAMES = ("sampling", "exposition", "acknowledgement", "hook", "database", "size")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket as sockets
 import subprocess
 import sys
 import tempfile
@@ -68,8 +69,6 @@ def running(**settings: Any) -> Iterator[Running]:
 
 
 def _answers(socket: Path) -> bool:
-    import socket as sockets
-
     with sockets.socket(sockets.AF_UNIX) as connection:
         connection.settimeout(1)
         try:

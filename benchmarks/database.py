@@ -116,8 +116,8 @@ async def _unnest(connection: asyncpg.Connection[asyncpg.Record], rows: Sequence
     for start in range(0, len(rows), EVENT_BATCH):
         batch = rows[start : start + EVENT_BATCH]
         await connection.execute(
-            "INSERT INTO bench_trail SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::bytea[],"
-            " $6::bytea[], $7::bytea[], $8::bytea[], $9::bytea[])",
+            "INSERT INTO bench_trail SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[],"
+            " $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[], $9::bytea[])",
             [row.chain_id for row in batch],
             [row.seq for row in batch],
             [row.event_id for row in batch],
@@ -135,8 +135,8 @@ async def _rounds(url: str, directory: Path) -> tuple[list[float], ...]:
     pool = await open_pool(url, size=2, timeout_seconds=60.0)
     connection = await asyncpg.connect(url)
     await connection.execute(
-        "CREATE TABLE bench_trail (chain_id uuid, seq bigint, event_id uuid, kind text, prev_hash bytea, commitment bytea,"
-        " row_hash bytea, payload bytea, salt bytea, PRIMARY KEY (chain_id, seq), UNIQUE (chain_id, event_id))"
+        "CREATE TABLE bench_trail (chain_id uuid, seq bigint, event_id uuid, kind text, prev_hash bytea,"
+        " commitment bytea, row_hash bytea, payload bytea, salt bytea, PRIMARY KEY (chain_id, seq), UNIQUE (chain_id, event_id))"
     )
     copied, psql, stored, trail, unnested = [], [], [], [], []
     text = directory / "samples.tsv"
@@ -158,10 +158,12 @@ async def _rounds(url: str, directory: Path) -> tuple[list[float], ...]:
 
 def measure() -> list[Figure]:
     """Medians of interleaved rounds on an embedded PostgreSQL 18 with its default, durable settings."""
-    with tempfile.TemporaryDirectory(prefix="jobtrail-bench-pg-") as name:
-        with embedded_postgres.running(Path(name) / "postgres") as url:
-            migrate.upgrade(url)
-            rounds = asyncio.run(_rounds(url, Path(name)))
+    with (
+        tempfile.TemporaryDirectory(prefix="jobtrail-bench-pg-") as name,
+        embedded_postgres.running(Path(name) / "postgres") as url,
+    ):
+        migrate.upgrade(url)
+        rounds = asyncio.run(_rounds(url, Path(name)))
     copied, psql, stored, trail, unnested = (statistics.median(values) for values in rounds)
     return [
         Figure(
