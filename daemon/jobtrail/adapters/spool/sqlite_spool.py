@@ -227,7 +227,6 @@ class SqliteSpool:
         await self._ended.wait()
         await asyncio.to_thread(self._thread.join)
         self._place.release()
-        self._failure.cancel()
 
 
 def _notices(durability: Durability, damage: str | None) -> Iterator[str]:
