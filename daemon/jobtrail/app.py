@@ -83,13 +83,14 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
 
 async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -> None:
     incoming = _incoming(parts)
-    known = await parts.collector.resume(parts.spool, parts.sampler)
+    await parts.collector.resume(parts.spool, parts.sampler)
     async with asyncio.TaskGroup() as tasks:
         try:
             async with _http(parts).serving() as addresses:
                 _start_loops(tasks, parts, incoming, stop)
                 await incoming.take_all()
-                await _adopt(parts, known)
+                if parts.config.scheduler == "slurm" and "node" in parts.config.roles:
+                    tasks.create_task(_adopt(parts, stop))
                 parts.telemetry.started(socket=addresses.socket, http=addresses.url)
                 for notice in parts.spool.notices:
                     parts.telemetry.warn(notice)
@@ -126,19 +127,26 @@ async def _broken(parts: Parts) -> None:
     raise await parts.spool.failure()
 
 
-async def _adopt(parts: Parts, known: frozenset[str]) -> None:
-    """Take up Slurm jobs that run without any event about them."""
-    if parts.config.scheduler != "slurm" or "node" not in parts.config.roles:
-        return
-    found = await asyncio.to_thread(parts.cgroup.scan)
-    known |= {run.target.job_id for run in await parts.spool.open_runs()}
-    cluster = parts.config.cluster or await parts.spool.last_cluster()
-    if cluster:
-        await parts.collector.adopt(found, known, cluster)
-    elif found:
-        parts.telemetry.warn(
-            "running jobs found and no cluster name known: set `cluster` in the settings", jobs=len(found)
-        )
+async def _adopt(parts: Parts, stop: asyncio.Event) -> None:
+    """Take up Slurm jobs that run without any event about them.
+
+    Their cluster's name is that of the settings, or what a hook last said; on a node where no hook ever spoke, adoption
+    waits for the first one.
+    """
+    warned = False
+    while not stop.is_set():
+        found = await asyncio.to_thread(parts.cgroup.scan)
+        cluster = parts.config.cluster or await parts.spool.last_cluster()
+        if cluster or not found:
+            known = frozenset(run.target.job_id for run in await parts.spool.open_runs())
+            await parts.collector.adopt(found, known, cluster or "")
+            return
+        if not warned:
+            parts.telemetry.warn(
+                "jobs run here that no hook announced; waiting to learn the cluster's name", jobs=len(found)
+            )
+            warned = True
+        await wait_for_any(stop.wait(), parts.spool.wait_beyond(parts.spool.status().head_seq))
 
 
 async def _leave(parts: Parts) -> None:
@@ -191,7 +199,7 @@ async def _store(config: Config, telemetry: Telemetry) -> AsyncIterator[Store | 
 
 def _wire(config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, store: Store | None) -> Parts:
     board = Board(max_jobs=config.metrics.max_jobs)
-    cgroup = CgroupReader(Path(config.sampling.cgroup_root), clock_us=clock.time_us)
+    cgroup = CgroupReader(Path(config.sampling.cgroup_root), node=config.node_name, clock_us=clock.time_us)
     processes = ProcessTreeReader(Path(config.sampling.proc_root), clock_us=clock.time_us)
     tell = telemetry.observe
     buffer = SampleBuffer(store.samples if store else None, clock=clock, tell=tell, backoff=Backoff())
