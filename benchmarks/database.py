@@ -136,7 +136,8 @@ async def _rounds(url: str, directory: Path) -> tuple[list[float], ...]:
     connection = await asyncpg.connect(url)
     await connection.execute(
         "CREATE TABLE bench_trail (chain_id uuid, seq bigint, event_id uuid, kind text, prev_hash bytea,"
-        " commitment bytea, row_hash bytea, payload bytea, salt bytea, PRIMARY KEY (chain_id, seq), UNIQUE (chain_id, event_id))"
+        " commitment bytea, row_hash bytea, payload bytea, salt bytea, PRIMARY KEY (chain_id, seq),"
+        " UNIQUE (chain_id, event_id))"
     )
     copied, psql, stored, trail, unnested = [], [], [], [], []
     text = directory / "samples.tsv"
