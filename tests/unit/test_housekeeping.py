@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from itertools import pairwise
 
 from jobtrail.core.board import Board
 from jobtrail.core.facts import ChoreFailed, PartitionsKept
@@ -50,10 +51,7 @@ def test_chores_are_done_when_due() -> None:
 
     moved_time.run(clock, main())
     assert [(days, kept) for _, days, kept in store.kept] == [(DAYS_AHEAD, 7)] * 3
-    assert all(
-        later - earlier >= PARTITION_SECONDS
-        for (earlier, *_), (later, *_) in zip(store.kept, store.kept[1:], strict=False)
-    )
+    assert all(later - earlier >= PARTITION_SECONDS for (earlier, *_), (later, *_) in pairwise(store.kept))
     assert 2 * PARTITION_SECONDS / COUNT_SECONDS <= len(store.counted) <= 2 * PARTITION_SECONDS / COUNT_SECONDS + 3
     assert board.job_states == {"running": len(store.counted)}
     assert facts == [PartitionsKept(created=3, dropped=0)]

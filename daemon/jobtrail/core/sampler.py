@@ -38,7 +38,12 @@ class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
             due *= 2
         if due < self.interval_seconds:
             return now + due - age_seconds
-        return (math.floor(now / self.interval_seconds) + 1) * self.interval_seconds
+        return self.next_tick(now)
+
+    def next_tick(self, now: float) -> float:
+        """Monotonic time of the first tick after `now`."""
+        tick = (math.floor(now / self.interval_seconds) + 1) * self.interval_seconds
+        return tick if tick > now else tick + self.interval_seconds  # the division may have been rounded down
 
 
 class Watched(msgspec.Struct, kw_only=True):
@@ -260,8 +265,7 @@ class Sampler:
                 await self._report(one, False)
 
     async def _look_at_node(self, now: float) -> None:
-        interval = self._rhythm.interval_seconds
-        self._node_due = (math.floor(now / interval) + 1) * interval
+        self._node_due = self._rhythm.next_tick(now)
         self._board.expire(now)
         reading = await self._safely(self._node_source.read_node)
         self._board.node_cpu_percent = None if reading is None else node_cpu_percent(self._node_last, reading)
