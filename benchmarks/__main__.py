@@ -22,8 +22,12 @@ def main() -> None:
     figures: list[Figure] = []
     for name in chosen.names or NAMES:
         sys.stderr.write(f"measuring {name} …\n")
-        figures += importlib.import_module(f"benchmarks.{name}").measure()
-    show(figures, as_json=chosen.json)
+        measured = importlib.import_module(f"benchmarks.{name}").measure()
+        if not chosen.json:
+            show(measured, as_json=False)
+        figures += measured
+    if chosen.json:
+        show(figures, as_json=True)
 
 
 if __name__ == "__main__":

@@ -22,17 +22,18 @@ CLIENTS = 8
 
 
 class Poster:
-    """One keep-alive connection that posts prolog events."""
+    """One keep-alive connection that posts a prolog and an epilog in turn, so that jobs do not pile up."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
 
-    def post(self, job_id: int) -> float:
-        """Seconds from sending an event to its acknowledgement."""
-        body = prolog_body(job_id)
+    def post(self, number: int) -> float:
+        """Seconds from sending an event to its acknowledgement: odd numbers start a job, the next one ends it."""
+        body = prolog_body(number - (number + 1) % 2)
+        hook = "prolog" if number % 2 else "epilog"
         head = (
-            "POST /v1/hooks/slurm/prolog HTTP/1.1\r\nHost: localhost\r\n"
+            f"POST /v1/hooks/slurm/{hook} HTTP/1.1\r\nHost: localhost\r\n"
             f"Jobtrail-Event-Id: {uuid.uuid4()}\r\nJobtrail-Event-Time: {time.time():.6f}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
@@ -92,15 +93,15 @@ def measure() -> list[Figure]:
     """p99 of one client beside the disk's own flush, and the rate of eight clients. Rounds are interleaved."""
     with running() as daemon:
         job_ids = count(1)
-        poster = Poster(daemon.socket)
         flushes: list[float] = []
         alone: list[float] = []
         rates: list[float] = []
         for _ in range(ROUNDS):
             flushes += _flushes(daemon.directory, EVENTS_ALONE)
+            poster = Poster(daemon.socket)
             alone += [poster.post(next(job_ids)) for _ in range(EVENTS_ALONE)]
+            poster.close()
             rates.append(_burst(daemon.socket, job_ids))
-        poster.close()
     limit_ms = 5 * _p99(flushes) * 1e3 + 2
     return [
         Figure(

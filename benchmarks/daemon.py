@@ -47,7 +47,7 @@ def running(**settings: Any) -> Iterator[Running]:
         tree: dict[str, Any] = {
             "http": {"socket": str(directory / "hooks.sock"), "port": 0},
             "spool": {"directory": str(directory / "spool")},
-            "logging": {"level": "warning", "format": "json"},
+            "logging": {"level": "error", "format": "json"},
             **settings,
         }
         (directory / "jobtrail.yaml").write_text(yaml.safe_dump(tree))

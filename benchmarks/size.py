@@ -36,7 +36,7 @@ def make_tree(root: Path, jobs: int) -> None:
     (root / "cgroup.controllers").parent.mkdir(parents=True, exist_ok=True)
     (root / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
     scope = root / "system.slice" / "slurmstepd.scope"
-    for directory in (scope, *(scope / f"job_{number}" for number in range(1, jobs + 1))):
+    for directory in (scope, *(scope / f"job_{number}" for number in range(1, 2 * jobs, 2))):
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in FILES.items():
             (directory / name).write_text(text)
@@ -71,14 +71,14 @@ def _measure(tree: Path, database: dict[str, str]) -> list[Figure]:
         idle_rss = daemon.rss_bytes()
         poster = Poster(daemon.socket)
         for number in range(1, JOBS + 1):
-            poster.post(number)
+            poster.post(2 * number - 1)
         poster.close()
         time.sleep(20)  # the doubling looks at young jobs are over, the regular interval has begun
         loaded_rss = daemon.rss_bytes()
     with running(sampling=sampling, database=database) as daemon:
         poster = Poster(daemon.socket)
         for number in range(1, 11):
-            poster.post(number)
+            poster.post(2 * number - 1)
         poster.close()
         time.sleep(20)
         ten_jobs_cpu = _cpu_per_second(daemon, 60.0)
