@@ -1,0 +1,63 @@
+"""What deploy/ offers fits the program: the unit is valid and tight, the Slurm lines name hooks that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from jobtrail.config import Config
+from tests.requirements import require_tool
+
+REPOSITORY = Path(__file__).parents[2]
+UNIT = REPOSITORY / "deploy" / "systemd" / "jobtrail.service"
+SLURM = REPOSITORY / "deploy" / "slurm"
+INSTALLATION = (REPOSITORY / "docs" / "installation.md").read_text(encoding="utf-8")
+MOST_EXPOSED = 2.0  # of 10, as `systemd-analyze security` counts
+
+
+def settings(text: str) -> dict[str, str]:
+    """Key and value of each line; of a repeated key the last."""
+    return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text, re.M))
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """No misspelt or misplaced directive."""
+    analyze = require_tool("systemd-analyze", "whether the unit file is valid stays unchecked")
+    copy = tmp_path / UNIT.name
+    copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(encoding="utf-8"), flags=re.M))
+    done = subprocess.run([analyze, "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_unit_leaves_little_open() -> None:
+    """systemd's own rating of the sandbox stays where it is."""
+    analyze = require_tool("systemd-analyze", "how far the unit's sandbox goes stays unchecked")
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", f"--threshold={MOST_EXPOSED * 10:.0f}", str(UNIT)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found is not None, done.stdout + done.stderr
+    assert float(found[1]) <= MOST_EXPOSED
+    assert done.returncode == 0
+
+
+def test_the_units_directories_are_those_of_the_settings() -> None:
+    """The default paths lie in the only places the unit lets the daemon write to."""
+    unit = settings(UNIT.read_text(encoding="utf-8"))
+    config = Config()
+    assert Path("/run", unit["RuntimeDirectory"]) == Path(config.http.socket).parent
+    assert Path("/var/lib", unit["StateDirectory"]) == Path(config.spool.directory).parent
+    assert unit["Type"] == "notify"
+
+
+def test_the_slurm_lines_name_the_hooks_there_are() -> None:
+    """Prolog and Epilog are the repository's hooks, at the place the installation puts them."""
+    lines = settings((SLURM / "jobtrail.conf").read_text(encoding="utf-8"))
+    for name in ("Prolog", "Epilog"):
+        path = Path(lines[name])
+        assert (REPOSITORY / "hooks" / "slurm" / path.name).is_file()
+        assert path.name == f"{name.lower()}.sh"
+        assert f"{name}={path}" in INSTALLATION
+    assert lines["PrologFlags"] in INSTALLATION
