@@ -1,0 +1,44 @@
+"""Every test that docs/promises.md names exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_every_named_test_exists() -> None:
+    """A renamed or removed test would leave a promise without proof."""
+    text = (REPOSITORY / "docs" / "promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) >= 20
+    missing = [f"{path}::{name}" for path, name in named if name not in _tests_in(REPOSITORY / path)]
+    assert missing == []
+
+
+def _tests_in(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_every_linked_document_exists() -> None:
+    """README and docs name files of the project by path."""
+    missing = []
+    for document in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
+        for path in re.findall(r"\b((?:docs|deploy|hooks|tests|scripts|benchmarks)/[\w./-]+\w)", document.read_text()):
+            if not (REPOSITORY / path).exists():
+                missing.append(f"{document.name}: {path}")
+    assert missing == []
+
+
+def test_every_command_is_documented() -> None:
+    """docs/cli.md lists each command and sub-command, and every exit code."""
+    from jobtrail.cli import exit_codes
+    from jobtrail.cli.commands import COMMANDS
+
+    text = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"`jobtrail {name}" not in text] == []
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper()}
+    assert [code for code in codes if not re.search(rf"\b{code}\b", text)] == []
