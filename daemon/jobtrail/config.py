@@ -7,9 +7,9 @@ PORT, SCHEDULER_BACKEND, METRICS_RETENTION_DAYS and SEED_DEMO are honoured as we
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -84,7 +84,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     scheduler: Literal["slurm", "local", "demo"] = "slurm"
     cluster: str = ""  # overrides SLURM_CLUSTER_NAME; names the cluster of local jobs
     node: str = ""  # this node's name for local jobs and node metrics; default: the host name
-    roles: tuple[Role, ...] = ("node", "server")
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = ("node", "server")
     seed_demo: bool = False
     http: Http = Http()
     spool: Spool = Spool()
@@ -113,6 +113,11 @@ ALIASES: Mapping[str, str] = {
     "SEED_DEMO": "seed_demo",
 }
 PREFIX = "JOBTRAIL_"
+_SECTIONS: Mapping[str, type[msgspec.Struct]] = {
+    field.name: field.type
+    for field in msgspec.structs.fields(Config)
+    if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+}
 # Read by other programs of the project under the same prefix; not settings of the daemon.
 NOT_SETTINGS = frozenset(
     {"JOBTRAIL_CONFIG", "JOBTRAIL_SOCKET", "JOBTRAIL_SPOOL", "JOBTRAIL_TIMEOUT", "JOBTRAIL_HOOK_CONF"}
@@ -129,16 +134,41 @@ def find_file(environment: Mapping[str, str]) -> Path | None:
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """Settings from `path` and `environment`. Raises ConfigError naming the key and what it may be."""
     tree = _read_yaml(path) if path is not None else {}
-    for name, dotted in ALIASES.items():
-        if environment.get(name):
-            _put(tree, dotted.split("."), environment[name], name)
-    for name, value in environment.items():
-        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
-            _put(tree, name.removeprefix(PREFIX).lower().split("__"), value, name)
+    for section in _SECTIONS:
+        if section in tree and tree[section] is None:  # a heading above nothing but comments
+            tree[section] = {}
+    origins: dict[str, str] = {}
+    for name, dotted, value in _from_environment(environment):
+        _put(tree, dotted.split("."), value, name)
+        origins[dotted] = name
     try:
+        _refuse_unknown(tree, Config, "")
         return msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(str(path or "environment"), _explain(str(error))) from error
+        problem, _, place = str(error).partition(" - at `$.")
+        key = place.rstrip("`").partition("[")[0]
+        source = next((name for dotted, name in origins.items() if key and f"{dotted}.".startswith(f"{key}.")), None)
+        raise ConfigError(source or str(path or "environment"), f"`{key}`: {problem}{_choices(key)}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Name, dotted key and value of each setting; the project's own names last, so that they win."""
+    for name, dotted in ALIASES.items():
+        if environment.get(name):
+            yield name, dotted, environment[name]
+    for name, value in environment.items():
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+            yield name, name.removeprefix(PREFIX).lower().replace("__", "."), value
+
+
+def _refuse_unknown(tree: Mapping[Any, Any], section: type[msgspec.Struct], place: str) -> None:
+    """Raise ValidationError, in msgspec's own words, for a key that is no setting; it says which there are."""
+    for key, value in tree.items():
+        if key not in section.__struct_fields__:
+            known = ", ".join(section.__struct_fields__)
+            raise msgspec.ValidationError(f"is not a setting; there are {known} - at `$.{place}{key}`")
+        if key in _SECTIONS and isinstance(value, dict) and not place:
+            _refuse_unknown(value, _SECTIONS[key], f"{key}.")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -166,7 +196,10 @@ def _put(tree: dict[str, Any], keys: list[str], value: str, name: str) -> None:
     tree[last] = [part.strip() for part in value.split(",")] if last == "roles" else value
 
 
-def _explain(message: str) -> str:
-    """msgspec's message with the place in front, as `section.key: what is wrong`."""
-    problem, _, place = message.partition(" - at `$")
-    return f"`{place.rstrip('`').lstrip('.')}`: {problem}" if place else problem
+def _choices(key: str) -> str:
+    """The words a setting may be, where it is one of some."""
+    kind: Any = Config
+    for name in key.split("."):
+        kind = get_type_hints(kind).get(name) if isinstance(kind, type) else None
+    words = [word for part in (kind, *get_args(kind)) if get_origin(part) is Literal for word in get_args(part)]
+    return f"; it is one of {', '.join(words)}" if words else ""
