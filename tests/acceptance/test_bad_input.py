@@ -100,7 +100,8 @@ async def test_a_hooks_body_that_is_no_environment(api: Served, name: str) -> No
 )
 async def test_absurd_headers(api: Served, name: str, value: str) -> None:
     """400 naming the header, whether it is missing or no uuid, no time, or a time out of all reason."""
-    refused(api, await api.hook(**{name: value}), 400, name.replace("_", "-"))
+    headers: dict[str, Any] = {name: value}
+    refused(api, await api.hook(**headers), 400, name.replace("_", "-"))
 
 
 async def test_a_header_given_twice(api: Served) -> None:

@@ -271,13 +271,14 @@ async def test_a_full_tcp_listener_leaves_the_hooks_alone(api: Served) -> None:
 async def test_a_crowd_of_slow_clients_is_gone_in_time(tmp_path: Path) -> None:
     """Hundreds of half heads on the hooks' own socket: all are cut, and an honest hook among them is served."""
     async with served(tmp_path, header_timeout_seconds=HEAD_SECONDS, max_connections=512) as api:
-        crowd = [await api.unix() for _ in range(300)]
-        for _, writer in crowd:
-            writer.write(b"POST /v1/hooks/slurm/prolog HTTP/1.1\r\nHost: x\r\n")
         began = time.monotonic()
+        crowd = []
+        for _ in range(300):
+            crowd.append(await api.unix())
+            crowd[-1][1].write(b"POST /v1/hooks/slurm/prolog HTTP/1.1\r\nHost: x\r\n")
         assert (await api.hook()).status == 201
         answers = await asyncio.gather(*(read_all(reader) for reader, _ in crowd))
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 10 * HEAD_SECONDS + SLACK_SECONDS
         assert {parse_answer(answer).status for answer in answers} == {408}
         for _, writer in crowd:
             await hang_up(writer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -62,13 +62,13 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in, or turn it away when the listener is full."""
-        assert isinstance(transport, asyncio.Transport)
+        wire = cast(asyncio.Transport, transport)  # a stream's transport always is one; uvloop's does not inherit
         if not self._guard.admit():
             self._tell(EventRejected(reason="busy", detail="too many connections"))
-            transport.write(BUSY)
-            transport.close()
+            wire.write(BUSY)
+            wire.close()
             return
-        self._wire = transport
+        self._wire = wire
         super().connection_made(transport)
         self._await_head()
 
