@@ -34,9 +34,9 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
     def cpu_seconds(self) -> float:
-        """CPU time so far (proc(5), stat fields 14 and 15)."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """CPU time so far of all threads, to the nanosecond (proc(5), schedstat field 1)."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def _measure(tree: Path, database: dict[str, str]) -> list[Figure]:
     sampling = {"cgroup_root": str(tree)}
     with running(sampling=sampling) as daemon:
         start = daemon.start_seconds
-    with running(sampling=sampling, database=database) as daemon:
+    with running(sampling=sampling, database=database, roles=["node"]) as daemon:
         idle_cpu = _cpu_per_second(daemon, IDLE_SECONDS)
         idle_rss = daemon.rss_bytes()
         poster = Poster(daemon.socket)
@@ -75,7 +75,7 @@ def _measure(tree: Path, database: dict[str, str]) -> list[Figure]:
         poster.close()
         time.sleep(20)  # the doubling looks at young jobs are over, the regular interval has begun
         loaded_rss = daemon.rss_bytes()
-    with running(sampling=sampling, database=database) as daemon:
+    with running(sampling=sampling, database=database, roles=["node"]) as daemon:
         poster = Poster(daemon.socket)
         for number in range(1, 11):
             poster.post(2 * number - 1)

@@ -24,6 +24,9 @@ while time.process_time() < float(sys.argv[1]): sum(range(2000))
 """
 HOLD = """
 import sys
+
+# The interpreter's start and end, which the process itself cannot count, on a busy machine.
+NOISE_US = 100_000
 block = bytearray(int(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -80,16 +83,16 @@ def test_cpu_time_agrees_with_getrusage(job: RealV1Job) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used_us = 1e6 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         got = reading(reader)
-        assert got.cpu_usage_us == pytest.approx(used_us, rel=0.05)
+        assert got.cpu_usage_us == pytest.approx(used_us, rel=0.05, abs=NOISE_US)
         assert (got.cpu_user_us or 0) + (got.cpu_system_us or 0) == pytest.approx(used_us, rel=0.05, abs=20_000)
         totals = reader.cpu_totals(["r"])
         assert totals.by_ref == {"r": got.cpu_usage_us}
-        assert totals.parent_us == pytest.approx(used_us, rel=0.05)
+        assert totals.parent_us == pytest.approx(used_us, rel=0.05, abs=NOISE_US)
         job.remove()
         assert reader.read(["r"])["r"] == Missed(miss=Miss.GONE)
         kept = reader.cpu_totals(["r"])
         assert kept.by_ref == {}
-        assert kept.parent_us == pytest.approx(used_us, rel=0.05)
+        assert kept.parent_us == pytest.approx(used_us, rel=0.05, abs=NOISE_US)
         job.make()
 
 
@@ -215,7 +218,7 @@ def test_a_real_v2_cgroup() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used_us = 1e6 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         got = reading(reader)
-        assert got.cpu_usage_us == pytest.approx(used_us, rel=0.05)
+        assert got.cpu_usage_us == pytest.approx(used_us, rel=0.05, abs=NOISE_US)
         assert got.processes == 0
         assert got.pressure_cpu_some_us is not None or "pressure" in got.absent["pressure_cpu_some_us"]
         assert [(found.job_id, found.populated) for found in reader.scan() if found.path.startswith(str(scope))] == [
@@ -225,7 +228,7 @@ def test_a_real_v2_cgroup() -> None:
             assert processes_with_one_in(scope / "job_53" / step, reader) == 1
         remove_tree(scope / "job_53")
         assert reader.read(["r"])["r"] == Missed(miss=Miss.GONE)
-        assert reader.cpu_totals(["r"]).parent_us == pytest.approx(used_us, rel=0.05)
+        assert reader.cpu_totals(["r"]).parent_us == pytest.approx(used_us, rel=0.05, abs=NOISE_US)
         reader.close()
     finally:
         remove_tree(scope)

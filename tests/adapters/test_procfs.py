@@ -18,6 +18,9 @@ from jobtrail.domain.samples import CpuTotals, Miss, Missed, NodeReading, Readin
 from tests.adapters.cgroup_trees import target
 from tests.requirements import require_root, unmet
 
+# The interpreter's start and end, which the process itself cannot count, on a busy machine.
+NOISE_US = 100_000
+
 TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -283,7 +286,7 @@ def test_a_real_tree_agrees_with_getrusage() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used_us = 1e6 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert used_us > 1_400_000
-    assert last.cpu_usage_us == pytest.approx(used_us, rel=0.05)
+    assert last.cpu_usage_us == pytest.approx(used_us, rel=0.05, abs=NOISE_US)
     assert (first.cpu_usage_us or 0) <= (last.cpu_usage_us or 0)
     assert (last.processes, last.threads) == (2, 2)
     assert (last.memory_rss_bytes or 0) > 1 << 20
