@@ -199,19 +199,23 @@ class Journal:
 
     def make_room(self) -> None:
         """Purge forwarded events whatever their age, using up the ballast for it where the file system is full."""
-        if self._purgeable():
+        self._checkpoint()
+        if self._purgeable() > self.state.purged_seq:
             if self._place.is_low():
                 self._ballast.release()
-            try:
+            with suppress(NoRoom):  # what could be purged is; the events that find no room are refused
                 while self._purge(None):
-                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            except NoRoom:
-                pass  # what could be purged is; the events that find no room are refused
-            except sqlite3.Error as error:
-                if not _is_full(error):
-                    raise SpoolBroken(_describe(error)) from error
+                    self._checkpoint()
         self._ballast.restore()
         self.status = self._status()
+
+    def _checkpoint(self) -> None:
+        """Fold the write-ahead log into the file and give its space back, as far as there is room to."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            if not _is_full(error):
+                raise SpoolBroken(_describe(error)) from error
 
     def _purgeable(self) -> int:
         """The last sequence number that may be purged: forwarded, and never the head."""
@@ -237,7 +241,9 @@ class Journal:
         self.state = msgspec.structs.replace(self.state, purged_seq=seq)
         self._connection.execute("DELETE FROM refusals WHERE seq <= ?", (seq,))
         self._runs.forget_early_ends(self._time_us() - EARLY_ENDS_US)
-        self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        for _ in range(number(self._connection, "freelist_count")):
+            # sqlite3 steps a statement without result columns once, and each step frees one page.
+            self._connection.execute("PRAGMA incremental_vacuum(1)")
 
     def _status(self) -> SpoolStatus:
         state = self.state

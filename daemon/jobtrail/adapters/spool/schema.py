@@ -45,11 +45,9 @@ CREATE TABLE early_ends (
 CREATE TABLE refusals (seq INTEGER PRIMARY KEY, reason TEXT NOT NULL, refused_us INTEGER NOT NULL);
 """
 
-# Order matters: exclusive locking before WAL keeps the wal-index in memory (sqlite.org/wal.html, section 8), and
-# auto_vacuum can only be chosen while the file is empty.
+# Order matters: exclusive locking before WAL keeps the wal-index in memory (sqlite.org/wal.html, section 8).
 SETTINGS = (
     "PRAGMA locking_mode = EXCLUSIVE",
-    "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA temp_store = MEMORY",
@@ -96,6 +94,8 @@ def connect(path: Path, limit_bytes: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=0)
     connection.text_factory = _lenient_text
     try:
+        if path.stat().st_size == 0:  # later it could not be chosen, and would be written, which a full disk refuses
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         for setting in SETTINGS:
             connection.execute(setting).fetchall()
         connection.execute(f"PRAGMA max_page_count = {limit_bytes // PAGE_BYTES}").fetchall()
