@@ -18,15 +18,14 @@ from jobtrail.domain.samples import Miss, Missed, Reading
 from tests.adapters.cgroup_trees import REAL_ROOT, RealV1Job, real_node, real_v1_job, target
 from tests.requirements import require_root, unmet
 
+# The interpreter's start and end, which the process itself cannot count, on a busy machine.
+NOISE_US = 100_000
 BURN = """
 import sys, time
 while time.process_time() < float(sys.argv[1]): sum(range(2000))
 """
 HOLD = """
 import sys
-
-# The interpreter's start and end, which the process itself cannot count, on a busy machine.
-NOISE_US = 100_000
 block = bytearray(int(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
