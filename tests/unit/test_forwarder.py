@@ -136,7 +136,7 @@ def test_events_arrive_in_order_as_they_come() -> None:
     bench.run(bench.spool.add, lambda: bench.spool.add(2), lambda: None)
     assert bench.stored == bench.spool.chain.rows
     assert bench.sink.batches == [(1, 2, 3), (4,), (5, 6)]
-    assert bench.spool.forwarded == 6
+    assert (bench.spool.forwarded, bench.spool.status().depth) == (6, 0)
     assert [fact.stored for fact in bench.facts.of(EventsForwarded)] == [3, 1, 2]
     assert bench.problems == []
 

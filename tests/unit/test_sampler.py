@@ -343,6 +343,27 @@ def test_an_unreadable_job_is_told_and_shows_no_old_levels() -> None:
     assert bench.facts.of(ReadingMissed) == [missed]
 
 
+def test_a_reading_without_cpu_time_is_kept_for_what_it_has() -> None:
+    """The cpu controller may be off: its values stay absent, memory is known, and the end makes nothing up."""
+    bench = Bench()
+
+    async def scene() -> None:
+        bench.open(alive=False)
+        bench.source.readings["slurm-a"] = Reading(
+            time_us=1, source="cgroup_v2", memory_peak_bytes=7, absent={"cpu_usage_us": "no cpu controller"}
+        )
+        await asyncio.sleep(1)
+        bench.source.readings.clear()
+        bench.close()
+        await asyncio.sleep(1)
+
+    bench.run(scene)
+    (usage,) = bench.finals()
+    assert (usage.cpu_usage_us, usage.memory_peak_bytes) == (None, 7)
+    assert usage.absent == {"cpu_usage_us": "no cpu controller"}
+    assert [row.cpu_percent for row in bench.rows] == [None] * 4
+
+
 def test_a_source_that_raises_costs_its_values_and_not_the_daemon() -> None:
     """It is told by name, jobs of another source are read all the same, and it is asked again."""
     bench = Bench()

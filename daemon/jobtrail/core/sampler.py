@@ -224,11 +224,11 @@ class Sampler:
     async def _safely(self, read: Callable[[], Result]) -> Result | None:
         """Run a blocking read in a thread, one at a time; a failing source costs its values, not the daemon."""
         async with self._hop:
-            try:
-                return await asyncio.to_thread(read)
-            except Exception as error:  # noqa: BLE001 - a boundary: whatever a reader's bug raises is counted here
-                self._tell(SampleSourceFailed(source=_name(read), reason=f"{type(error).__name__}: {error}"))
-                return None
+            result = await asyncio.to_thread(_attempt, read)
+        if isinstance(result, Exception):
+            self._tell(SampleSourceFailed(source=_name(read), reason=f"{type(result).__name__}: {result}"))
+            return None
+        return result
 
     def _take(self, watched: Watched, reading: Reading | Missed | None) -> None:
         now = self._clock.monotonic()
@@ -270,6 +270,13 @@ class Sampler:
         reading = await self._safely(self._node_source.read_node)
         self._board.node_cpu_percent = None if reading is None else node_cpu_percent(self._node_last, reading)
         self._board.node = self._node_last = reading
+
+
+def _attempt(read: Callable[[], Result]) -> Result | Exception:
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 - a boundary: whatever a reader's bug raises is counted by the caller
+        return error
 
 
 def _name(read: Callable[[], object]) -> str:
