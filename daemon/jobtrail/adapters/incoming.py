@@ -33,7 +33,7 @@ ABANDONED_SECONDS = 3600.0
 
 _HEADER = re.compile(rb"JOBTRAIL_HOOK=([^\0]*)\0JOBTRAIL_EVENT_ID=([^\0]*)\0JOBTRAIL_EVENT_TIME=([^\0]*)\0")
 _TIME = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?")
-_IN_CLOSE_WRITE, _IN_MOVED_TO = 0x08, 0x80  # linux/inotify.h
+_IN_MOVED_TO = 0x80  # linux/inotify.h
 
 
 class Take(Protocol):
@@ -246,8 +246,7 @@ def _watched(directory: Path) -> Iterator[_Arrivals]:
         arrived.set()
 
     try:
-        mask = _IN_CLOSE_WRITE | _IN_MOVED_TO
-        arrived.works = libc.inotify_add_watch(descriptor, os.fsencode(directory), mask) >= 0
+        arrived.works = libc.inotify_add_watch(descriptor, os.fsencode(directory), _IN_MOVED_TO) >= 0
         loop.add_reader(descriptor, note)
         yield arrived
     finally:

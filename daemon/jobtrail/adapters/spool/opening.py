@@ -16,7 +16,15 @@ from jobtrail.adapters.spool import rows
 from jobtrail.adapters.spool.directory import SpoolDirectory, sync_directory
 from jobtrail.adapters.spool.journal import link_event
 from jobtrail.adapters.spool.runs import OpenRuns
-from jobtrail.adapters.spool.schema import State, connect, create_tables, load_state, pragma, refuse_newer_schema
+from jobtrail.adapters.spool.schema import (
+    UNREADABLE,
+    State,
+    connect,
+    create_tables,
+    load_state,
+    pragma,
+    refuse_newer_schema,
+)
 from jobtrail.adapters.spool.schema import save_state as save
 from jobtrail.core.ports import OpenRun
 from jobtrail.domain.audit import ChainedEvent, ChainHead, link
@@ -76,7 +84,7 @@ def _open_present(
     """What is there: its connection, its state, and what is damaged in it. Made where there is nothing."""
     try:
         connection = connect(place.database, writer.limit_bytes)
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         return None, None, _damage(error)
     opened.callback(connection.close)
     try:
@@ -84,7 +92,7 @@ def _open_present(
             lost = "; the directory was used before and its spool.db is missing or empty" if place.used_before else ""
             return connection, _begin(connection, writer, note=f"a new spool{lost}"), None
         state, damage = _examine(connection, place.database)
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         return connection, None, _damage(error)
     return connection, state, damage
 
@@ -95,8 +103,10 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
     )
 
 
-def _damage(error: sqlite3.Error) -> str:
+def _damage(error: sqlite3.Error | UnicodeDecodeError) -> str:
     """What is wrong with the file; an error that is not about the file is raised as it is."""
+    if isinstance(error, UnicodeDecodeError):
+        return "its schema is damaged"
     code = getattr(error, "sqlite_errorcode", 0)
     if code & 0xFF in _DAMAGE or code == _SHORT_READ:
         return str(error)
@@ -244,7 +254,7 @@ class _Salvage:
             return None
         try:
             return load_state(self._damaged)
-        except sqlite3.Error:
+        except UNREADABLE:
             return None
 
     def _rows_one_by_one(self) -> Iterator[ChainedEvent]:
@@ -268,7 +278,7 @@ class _Salvage:
             return 0
         try:
             value = self._damaged.execute(query).fetchone()[0]
-        except sqlite3.Error:
+        except UNREADABLE:
             return None
         return value if isinstance(value, int) else None
 
@@ -277,7 +287,7 @@ class _Salvage:
             return None
         try:
             return rows.one(self._damaged, seq)
-        except sqlite3.Error:
+        except UNREADABLE:
             return None
 
     def _digest(self, seq: int) -> bytes:
@@ -291,7 +301,7 @@ class _Salvage:
         runs = OpenRuns(self._damaged)
         try:
             return None if runs.damaged() else list(runs.all())
-        except sqlite3.Error:
+        except UNREADABLE:
             return None
 
 

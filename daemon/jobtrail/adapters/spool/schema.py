@@ -56,6 +56,8 @@ SETTINGS = (
     f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
     f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}",
 )
+# The second is what Python's sqlite3 raises when SQLite's own message quotes a damaged name from the schema.
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 PROMISED = (("journal_mode", "wal"), ("synchronous", 2), ("locking_mode", "exclusive"))
 
 
@@ -88,7 +90,7 @@ _decode_state = msgspec.json.Decoder(State).decode
 def connect(path: Path, limit_bytes: int) -> sqlite3.Connection:
     """Open `path`, creating it where missing, with every setting made and the vital ones read back.
 
-    Raises SpoolBroken when a setting does not hold, sqlite3.Error when the file cannot be opened or is none of SQLite.
+    Raises SpoolBroken when a setting does not hold, one of UNREADABLE when the file cannot be opened or is no database.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, timeout=0)
@@ -101,7 +103,7 @@ def connect(path: Path, limit_bytes: int) -> sqlite3.Connection:
         connection.execute(f"PRAGMA max_page_count = {limit_bytes // PAGE_BYTES}").fetchall()
         for name, promised in PROMISED:
             check_setting(connection, name, promised)
-    except (sqlite3.Error, SpoolBroken):
+    except (*UNREADABLE, SpoolBroken):
         connection.close()
         raise
     return connection
