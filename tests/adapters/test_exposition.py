@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobtrail.adapters.exposition import FAMILIES, Exposition
+from jobtrail.adapters.exposition import FAMILIES, PLAIN_JOBS, Exposition
 from jobtrail.core.board import Board
 from jobtrail.core.ports import OpenRun
 from jobtrail.domain.events import NodeUsage
@@ -342,6 +342,24 @@ def test_every_value_is_read_back_and_every_absence_stays_one(
         assert value(page, "hpc_job_memory_rss_bytes", **job) == memory
         assert value(page, "hpc_job_cpu_throttled_seconds_total", **job) == (None if cpu is None else cpu / 1e6)
         assert value(page, "hpc_job_cpu_usage_percent", **job, user="u") == percent
+
+
+@pytest.mark.parametrize("jobs", [PLAIN_JOBS, PLAIN_JOBS + 1])
+def test_seconds_are_the_same_numbers_on_a_long_page(jobs: int) -> None:
+    """How seconds are written changes with the number of jobs; what is read back does not, and gaps stay gaps."""
+    board = Board(max_jobs=jobs)
+    throttled = [None if number % 7 == 3 else number**5 for number in range(jobs)]
+    for number, microseconds in enumerate(throttled):
+        board.open(run(f"r{number}", f"slurm-{number}"))
+        usage = NodeUsage(cpu_throttled_us=microseconds)
+        board.update(f"r{number}", Reading(time_us=NOW_US, source="x"), None, usage)
+    page = exposition(board).render()
+    assert (b" 0e-6\n" in page) == (jobs > PLAIN_JOBS)
+    read = parsed(page)
+    for number, microseconds in enumerate(throttled):
+        labels = frozenset({("job_id", f"slurm-{number}"), ("node", "n1")})
+        expected = None if microseconds is None else microseconds / 1e6
+        assert read.get(("hpc_job_cpu_throttled_seconds_total", labels)) == expected
 
 
 def test_the_daemons_own_figures_follow() -> None:

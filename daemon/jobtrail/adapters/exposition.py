@@ -21,6 +21,7 @@ from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.job import State
 from jobtrail.domain.samples import Reading
 
+PLAIN_JOBS = 200  # with more jobs on the page its seconds are written with an exponent
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Value = int | float | None
@@ -169,9 +170,14 @@ class _SeriesLines:
         return b"".join(parts)
 
     def _encode(self, column: Column) -> bytes:
-        if self._series.microseconds:
-            return _encode([None if value is None else value / 1e6 for value in column])
-        return _encode(column)
+        """Seconds are written as people write them while people may read the page; of a page for machines, as whole µs
+        with an exponent: the same number, exactly, for a third of the time.
+        """
+        if not self._series.microseconds:
+            return _encode(column)
+        if len(column) > PLAIN_JOBS:
+            return _encode(column)[:-1].replace(b",", b"e-6,") + b"e-6]"
+        return _encode([None if value is None else value / 1e6 for value in column])
 
 
 class _JobTable:
@@ -187,7 +193,7 @@ class _JobTable:
         ]
 
     def render(self, jobs: Mapping[str, JobEntry], now_us: int) -> Iterable[bytes]:
-        """Text of each family that has a series."""
+        """The pieces of the text of each family that has a series."""
         if self._refs != (refs := list(jobs)):
             self._relabel(jobs)
             self._refs = refs
@@ -201,7 +207,9 @@ class _JobTable:
         for header, series in self._families:
             lines = [one.render(columns) for one in series]
             if any(lines):
-                yield b"".join((header, *lines, b"\n"))
+                yield header
+                yield from lines
+                yield b"\n"
 
     def _relabel(self, jobs: Mapping[str, JobEntry]) -> None:
         # A requeued job may run again while its last run is still in grace: one job and node is one series, the newer.
