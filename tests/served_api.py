@@ -18,7 +18,7 @@ from jobtrail.adapters.slurm_env import hook_decoder
 from jobtrail.core.facts import EventRejected, Fact
 from jobtrail.core.ports import Health, HookDecoder, Receipt
 from jobtrail.domain.errors import EventConflict
-from jobtrail.domain.events import Event
+from jobtrail.domain.events import Event, EventKind
 
 PROLOG = b"SLURM_JOB_ID=17\0SLURMD_NODENAME=n1\0SLURM_CLUSTER_NAME=lab\0"
 HOOK_PATH = "/v1/hooks/slurm/prolog"
@@ -81,11 +81,20 @@ class Served:
             metrics=lambda: self.page,
             scraped=self._scraped,
             health=lambda: self.health,
+            owner_of_run=self._owner_of_run,
             tell=self.facts.append,
             clock=SystemClock(),
             settings=self.settings,
         )
         self.addresses: Addresses
+
+    def _owner_of_run(self, _cluster: str, job_id: str) -> int | None:
+        """As the sampler does: the user of the last start that no end followed."""
+        owner = None
+        for event in self.intake.events:
+            if event.job_id == job_id:
+                owner = event.facts.uid if event.kind is EventKind.JOB_STARTED and event.facts else None
+        return owner
 
     def _scraped(self) -> None:
         self.scrapes += 1

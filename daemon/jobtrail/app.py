@@ -298,6 +298,7 @@ def _http(parts: Parts) -> HttpApi:
         metrics=page.render,
         scraped=lambda: parts.board.scraped(clock.monotonic()),
         health=lambda: _health(parts),
+        owner_of_run=parts.sampler.owner_of,
         tell=parts.telemetry.observe,
         clock=clock,
         settings=HttpSettings(
@@ -310,6 +311,8 @@ def _http(parts: Parts) -> HttpApi:
             node=config.node_name,
             cluster=config.cluster,
             local_cluster=config.local_cluster,
+            proc_root=config.sampling.proc_root,
+            cgroup_root=config.sampling.cgroup_root,
             max_body_bytes=config.http.max_body_bytes,
             header_timeout_seconds=config.http.header_timeout_seconds,
             body_timeout_seconds=config.http.body_timeout_seconds,

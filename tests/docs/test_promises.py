@@ -27,7 +27,7 @@ def test_every_linked_document_exists() -> None:
     """README and docs name files of the project by path."""
     missing = []
     for document in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
-        for path in re.findall(r"\b((?:docs|deploy|hooks|tests|scripts|benchmarks)/[\w./-]+\w)", document.read_text()):
+        for path in re.findall(r"(?<![\w/.-])((?:docs|deploy|hooks|tests|scripts|benchmarks)/[\w./-]+\w)", document.read_text()):
             if not (REPOSITORY / path).exists():
                 missing.append(f"{document.name}: {path}")
     assert missing == []

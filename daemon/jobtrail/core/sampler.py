@@ -135,6 +135,12 @@ class Sampler:
         self._closing.append(watched)
         self._wake.set()
 
+    def owner_of(self, cluster: str, job_id: str) -> int | None:
+        """The uid of a run that is open on this node; None where there is none, or none is known."""
+        wanted = (cluster, job_id)
+        targets = (watched.run.target for watched in self._watched.values())
+        return next((target.uid for target in targets if (target.cluster, target.job_id) == wanted), None)
+
     async def last_look(self, cluster: str, job_id: str) -> None:
         """Read a job's counters now, while whoever reports its end still holds them open."""
         named = [w for w in self._watched.values() if (w.run.target.cluster, w.run.target.job_id) == (cluster, job_id)]

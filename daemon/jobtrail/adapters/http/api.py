@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
+from jobtrail.adapters.http.ownership import OwnerOfRun, Ownership
 from jobtrail.adapters.http.pages import Pages
 from jobtrail.adapters.http.posts import Posts
 from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, forbidden, refusal
@@ -37,6 +38,7 @@ class HttpApi:
         metrics: Callable[[], bytes],
         scraped: Callable[[], None],
         health: Callable[[], Health],
+        owner_of_run: OwnerOfRun,
         tell: Observer,
         clock: Clock,
         settings: HttpSettings,
@@ -44,7 +46,10 @@ class HttpApi:
         self._tell = tell
         self._settings = settings
         gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler)
-        self._posts = Posts(intake=intake, decode_hook=decode_hook, gate=gate, clock=clock, settings=settings)
+        ownership = Ownership(owner_of_run, proc_root=Path(settings.proc_root), cgroup_root=Path(settings.cgroup_root))
+        self._posts = Posts(
+            intake=intake, decode_hook=decode_hook, gate=gate, ownership=ownership, clock=clock, settings=settings
+        )
         self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
 
     def reading_routes(self) -> list[web.RouteDef]:

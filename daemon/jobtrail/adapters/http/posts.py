@@ -11,6 +11,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from jobtrail.adapters.http import event_json
 from jobtrail.adapters.http.headers import EVENT_ID, EVENT_TIME, event_id, event_time_us, one_header
+from jobtrail.adapters.http.ownership import Ownership
 from jobtrail.adapters.http.refusals import Refused, json_answer, too_large, too_slow, unknown_hook
 from jobtrail.adapters.http.senders import Gate, Sender
 from jobtrail.adapters.http.settings import HttpSettings
@@ -25,11 +26,19 @@ class Posts:
     """Decodes what comes in and passes it to the intake."""
 
     def __init__(
-        self, *, intake: EventIntake, decode_hook: HookDecoder, gate: Gate, clock: Clock, settings: HttpSettings
+        self,
+        *,
+        intake: EventIntake,
+        decode_hook: HookDecoder,
+        gate: Gate,
+        ownership: Ownership,
+        clock: Clock,
+        settings: HttpSettings,
     ) -> None:
         self._intake = intake
         self._decode_hook = decode_hook
         self._gate = gate
+        self._ownership = ownership
         self._clock = clock
         self._settings = settings
 
@@ -74,7 +83,9 @@ class Posts:
         time_us = None if time_text is None else event_time_us(time_text)
         body = await self._body(request)
         envelope = await self._envelope(canonical, time_us, sender)
-        return await self._accept(make(body, envelope), request_digest(kind, time_text or "", body))
+        event = make(body, envelope)
+        self._ownership.check(sender, event)
+        return await self._accept(event, request_digest(kind, time_text or "", body))
 
     async def _envelope(self, identity: str, header_time_us: int | None, sender: Sender) -> event_json.Envelope:
         return event_json.Envelope(

@@ -17,6 +17,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     local_scheduler: bool = False  # anybody who can connect may report local jobs, as themselves
     cluster: str = ""  # cluster of JSON events about Slurm jobs that name none; empty: they must
     local_cluster: str = "local"
+    proc_root: str = "/proc"
+    cgroup_root: str = "/sys/fs/cgroup"
     max_body_bytes: int = 1_048_576
     header_timeout_seconds: float = 5.0  # also how long a connection may idle
     body_timeout_seconds: float = 5.0
