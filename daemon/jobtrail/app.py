@@ -94,6 +94,8 @@ async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -
                 parts.telemetry.started(socket=addresses.socket, http=addresses.url)
                 for notice in parts.spool.notices:
                     parts.telemetry.warn(notice)
+                for remark in parts.spool.remarks:
+                    parts.telemetry.note(remark)
                 systemd.notify("READY=1")
                 if ready is not None:
                     ready.set()

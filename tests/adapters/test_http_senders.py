@@ -139,7 +139,7 @@ async def test_a_local_users_words_reach_no_other_users_jobs(reachable: Path) ->
             await event_as(STRANGER_UID, api, "job-started", job_id="local-1"),
             await event_as(STRANGER_UID, api, "job-finished", job_id="local-9", exit_code=0),
             await event_as(STRANGER_UID, api, "job-started", job_id="local-2", root_pid=os.getpid()),
-            await event_as(STRANGER_UID, api, "job-started", job_id="local-2", root_pid=2**22 + 1),
+            await event_as(STRANGER_UID, api, "job-started", job_id="local-2", root_pid=2**22),
             await event_as(STRANGER_UID, api, "job-started", job_id="local-2", cgroup_path="/theirs"),
         ]
         assert [answer.status for answer in refused] == [403] * 6

@@ -166,6 +166,24 @@ async def test_forwarded_events_go_when_their_time_is_over(tmp_path: Path) -> No
         assert (await add(spool, event())).seq == 254
 
 
+async def test_the_id_of_a_purged_event_is_remembered(tmp_path: Path) -> None:
+    """A hook's file that comes to light after the purge is the same event still, and another body a conflict."""
+    clock = FakeClock()
+    async with opened(tmp_path / "spool", keep_forwarded_us=0, clock=clock) as spool:
+        first = event()
+        held = await add(spool, first)
+        await add(spool, event())
+        await spool.mark_forwarded(3)
+        clock.advance(100)
+        await add(spool, event())
+        await _until_held(spool, [4])
+        again = await add(spool, first)
+        assert (again.seq, again.duplicate) == (held.seq, True)
+        with pytest.raises(EventConflict):
+            await spool.append(first, b"another digest")
+        assert [row.seq for row in await rows_after(spool)] == [4]
+
+
 async def test_a_second_daemon_is_refused_by_pid(tmp_path: Path) -> None:
     """The first goes on undisturbed; once it is gone the spool is free."""
     async with opened(tmp_path / "spool") as spool:
@@ -300,7 +318,7 @@ async def test_a_receipt_tells_that_it_is_volatile(tmp_path: Path) -> None:
 async def test_an_affected_sqlite_is_named(tmp_path: Path) -> None:
     """Up to 3.51.2 two connections at once can corrupt a file in WAL mode (sqlite.org/wal.html)."""
     async with opened(tmp_path / "spool") as spool:
-        named = any(sqlite3.sqlite_version in notice for notice in spool.notices)
+        named = any(sqlite3.sqlite_version in remark for remark in spool.remarks)
     assert named == (sqlite3.sqlite_version_info < (3, 51, 3))
 
 

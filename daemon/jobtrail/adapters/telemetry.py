@@ -179,6 +179,10 @@ class Telemetry:
         """Something an administrator should know and no fact counts."""
         self._log.warning(message, **details)
 
+    def note(self, message: str, **details: object) -> None:
+        """Something good to know and nothing to do about."""
+        self._log.info(message, **details)
+
     def render(self) -> bytes:
         """The daemon's own families in text format 0.0.4. Reads memory, and /proc/self for the process_ families."""
         return generate_latest(self._page)

@@ -23,6 +23,7 @@ GROUP_BYTES = 4 * 1024 * 1024  # of payload in one transaction, so that the writ
 PURGE_ROWS = 100  # in one transaction, so that an append never waits long for a purge
 PURGE_EVERY_US = 60_000_000
 EARLY_ENDS_US = 86_400_000_000
+BYTES_PER_PAST_ID = 10_000  # of the byte limit for each id remembered after its event, so ids take about a hundredth
 BUSY_PART = 0.9  # of the byte limit; above it forwarded events go before their time
 
 
@@ -102,9 +103,7 @@ class Journal:
     def append(self, event: Event, digest: bytes) -> Receipt:
         """Hold `event` at the end of the chain. Raises EventConflict, InvalidEvent, NoRoom."""
         event_id = _checked_id(event)
-        held = self._connection.execute(
-            "SELECT seq, digest FROM events WHERE event_id = ?", (event_id.bytes,)
-        ).fetchone()
+        held = self._held(event_id)
         if held is not None:
             if held[1] != digest:
                 raise EventConflict(event.event_id)
@@ -125,6 +124,17 @@ class Journal:
             opened=effect.opened,
             closed=effect.closed,
         )
+
+    def _held(self, event_id: uuid.UUID) -> tuple[int, bytes] | None:
+        """Sequence number and digest of an event that is held, or was until it was purged."""
+        for table in ("events", "past_ids"):
+            found: tuple[int, bytes] | None = self._connection.execute(
+                f"SELECT seq, digest FROM {table} WHERE event_id = ?",  # noqa: S608 - two names of ours
+                (event_id.bytes,),
+            ).fetchone()
+            if found is not None:
+                return found
+        return None
 
     def _chain(self, event: Event, payload: bytes, digest: bytes) -> ChainedEvent:
         row = link_event(self.state, event, payload, received_us=self._time_us())
@@ -236,7 +246,11 @@ class Journal:
         return count
 
     def delete_up_to(self, seq: int) -> None:
-        """Delete events up to `seq` and give their pages back to the file system."""
+        """Delete events up to `seq`, but for their ids, and give their pages back to the file system."""
+        self._connection.execute(
+            "INSERT OR IGNORE INTO past_ids SELECT seq, event_id, digest FROM events WHERE seq <= ?", (seq,)
+        )
+        self._connection.execute("DELETE FROM past_ids WHERE seq <= ?", (seq - self._limit_bytes // BYTES_PER_PAST_ID,))
         self._connection.execute("DELETE FROM events WHERE seq <= ?", (seq,))
         self.state = msgspec.structs.replace(self.state, purged_seq=seq)
         self._connection.execute("DELETE FROM refusals WHERE seq <= ?", (seq,))

@@ -42,6 +42,7 @@ CREATE TABLE early_ends (
     cluster TEXT NOT NULL, job_id TEXT NOT NULL, node TEXT NOT NULL, ended_us INTEGER NOT NULL,
     PRIMARY KEY (cluster, job_id, node)
 );
+CREATE TABLE past_ids (seq INTEGER PRIMARY KEY, event_id BLOB NOT NULL UNIQUE, digest BLOB NOT NULL) STRICT;
 CREATE TABLE refusals (seq INTEGER PRIMARY KEY, reason TEXT NOT NULL, refused_us INTEGER NOT NULL);
 """
 

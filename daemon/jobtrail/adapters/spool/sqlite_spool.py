@@ -24,9 +24,9 @@ WAL_RESET_FIXED_IN = (3, 51, 3)
 class SqliteSpool:
     """An EventSpool in one SQLite file, in WAL mode with synchronous=FULL.
 
-    `append` returns after the transaction that holds the event was flushed (fdatasync(2)). An event id is remembered as
-    long as its event is held: until it was forwarded and is older than the retention time, or room is needed.
-    `notices` are sentences about what an administrator should know of this spool.
+    `append` returns after the transaction that holds the event was flushed (fdatasync(2)). An event id is remembered
+    longer than its event, which goes when it was forwarded and is older than the retention time, or room is needed.
+    `notices` are sentences about what an administrator should act on; `remarks` about what is good to know.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class SqliteSpool:
         self._closing = False
         self.durability_note = ""
         self.notices: tuple[str, ...] = ()
+        self.remarks = tuple(_remarks())
         self._thread = WriterThread(
             self._open_journal,
             Listener(opened=self._on_opened, answered=self._on_answered, ended=self._on_ended),
@@ -234,6 +235,9 @@ def _notices(durability: Durability, damage: str | None) -> Iterator[str]:
         yield f"events are not safe from a power cut: {durability.note}"
     if damage is not None:
         yield f"the spool's file was damaged: {damage}"
+
+
+def _remarks() -> Iterator[str]:
     if sqlite3.sqlite_version_info < WAL_RESET_FIXED_IN:
         yield (
             f"SQLite {sqlite3.sqlite_version} has the WAL-reset defect that 3.51.3 mended; it needs two connections "
