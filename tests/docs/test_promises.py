@@ -25,11 +25,10 @@ def _tests_in(path: Path) -> set[str]:
 
 def test_every_linked_document_exists() -> None:
     """README and docs name files of the project by path."""
-    missing = []
-    for document in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
-        for path in re.findall(r"(?<![\w/.-])((?:docs|deploy|hooks|tests|scripts|benchmarks)/[\w./-]+\w)", document.read_text()):
-            if not (REPOSITORY / path).exists():
-                missing.append(f"{document.name}: {path}")
+    pattern = r"(?<![\w/.-])((?:docs|deploy|hooks|tests|scripts|benchmarks)/[\w./-]+\w)"
+    documents = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    named = [(document.name, path) for document in documents for path in re.findall(pattern, document.read_text())]
+    missing = [(name, path) for name, path in named if not (REPOSITORY / path).exists()]
     assert missing == []
 
 

@@ -390,26 +390,28 @@ def test_counters_that_could_not_be_read_credit_nobody_with_what_they_hold() -> 
     bench = Bench()
 
     async def scene() -> None:
-        bench.open("old")
-        await asyncio.sleep(100)
-        bench.open("a")
+        for name in ("a", "b", "c"):
+            bench.open(name)
         await asyncio.sleep(10)
         bench.source.end("a")
         bench.source.failing = "read error"
         bench.close("a")
         await asyncio.sleep(1)
         bench.source.failing = None
-        bench.open("b")
-        await asyncio.sleep(3)
         bench.source.end("b")
         bench.close("b")
         await asyncio.sleep(1)
+        bench.source.end("c")
+        bench.close("c")
+        await asyncio.sleep(1)
 
     bench.run(scene)
-    (first,), (second,) = bench.finals("a"), bench.finals("b")
-    assert first.cpu_usage_us == pytest.approx(6.4 * SECOND, abs=2000)
-    assert "cpu" not in first.sources
-    assert second.cpu_usage_us == pytest.approx(3 * SECOND, abs=2000)
+    (first,), (second,), (third,) = bench.finals("a"), bench.finals("b"), bench.finals("c")
+    for usage in (first, second):
+        assert usage.cpu_usage_us == pytest.approx(6.4 * SECOND, abs=2000)
+        assert "cpu" not in usage.sources
+    assert third.cpu_usage_us == pytest.approx(12 * SECOND, abs=2000)
+    assert third.sources["cpu"] == "parent_counter"
 
 
 def test_a_final_report_that_is_not_taken_is_tried_again_now_and_then() -> None:

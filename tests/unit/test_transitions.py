@@ -150,6 +150,49 @@ def test_a_clock_that_was_set_back_still_ends_the_run() -> None:
     assert (job.state, job.window_us) == (State.ENDED, 0)
 
 
+def test_a_node_whose_clock_is_behind_joins_the_older_of_two_runs_it_has_not_told_of() -> None:
+    """It delivers its own chain in order, so its first word is about the first run."""
+    names = ["n1", "n2"]
+    batch = [
+        started("n1", 100, "a", nodes=names),
+        finished("n1", 200, "b", nodes=names),
+        started("n1", 300, "c", nodes=names),
+    ]
+    runs = tell([*batch, started("n2", 99, "d", nodes=names)])
+    assert [sorted(run.nodes) for run in runs] == [["n1", "n2"], ["n1"]]
+
+
+def test_an_end_before_the_nodes_start_is_that_of_an_older_run_that_awaits_one() -> None:
+    """The older run's prolog never ran there."""
+    names = ["n1", "n2"]
+    told = [
+        started("n2", 10, "a", nodes=names),
+        finished("n2", 60, "b", nodes=names),
+        started("n1", 100, "c", nodes=names),
+    ]
+    runs = tell([*told[:2], msgspec.structs.replace(told[2], slurm_start_time=5)])
+    assert len(runs) == 1, "without its own word run one is still open to the node"
+    other = tell([*told[:2], started("n2", 90, "d", nodes=names), told[2], finished("n1", 50, "e", nodes=names)])
+    assert [(run.job.state, sorted(run.nodes)) for run in other] == [
+        (State.ENDED, ["n1", "n2"]), (State.RUNNING, ["n1", "n2"])
+    ]  # fmt: skip
+
+
+def test_a_found_job_belongs_to_the_run_that_was_on_when_it_was_found() -> None:
+    """Also when its word comes after both runs were told whole."""
+    told = [started("n1", 0, "a"), finished("n1", 10, "b"), started("n1", 20, "c"), finished("n1", 35, "d")]
+    guess = found("n1", 5)
+    runs = tell([*told, guess])
+    assert [run.nodes["n1"].also_opened_by for run in runs] == [(guess.event_id,), ()]
+
+
+def test_without_a_list_of_nodes_a_start_before_the_end_is_in_the_run() -> None:
+    """And one after it begins the next."""
+    told = [started("n1", 0), finished("n1", 50)]
+    assert len(tell([*told, started("n2", 40)])) == 1
+    assert len(tell([*told, started("n2", 60)])) == 2
+
+
 def test_slurms_keys_tell_runs_apart_even_where_times_would_join_them() -> None:
     """The same start second with another SLUID is another run; so is another start second of an open run."""
     one, two = started("n1", 0, "a", sluid="s1", **SLURM_KEY), started("n1", 1, "b", sluid="s2", **SLURM_KEY)

@@ -80,7 +80,8 @@ class ParentLedger:
     def _growth(self, parent_us: int | None) -> int | None:
         """What the parent grew by; None when that cannot be told.
 
-        A parent that was missing at the last look was made since then, so all it holds is growth.
+        A parent that was missing at the last look was made since then, so all it holds is growth. One that started over
+        shows less than before, a negative growth, of which nobody gets anything.
         """
         looked, self._looked = self._looked, True
         before, self._parent_us = self._parent_us, parent_us
@@ -88,7 +89,7 @@ class ParentLedger:
             return None
         if before is None:
             return parent_us
-        return parent_us - before if parent_us >= before else None
+        return parent_us - before
 
     def _share(self, jobs: dict[str, _Tracked], growth: int | None) -> None:
         for job in jobs.values():

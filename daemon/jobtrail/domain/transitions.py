@@ -121,7 +121,7 @@ def _run_to_start(runs: Sequence[Run], event: Event) -> Run | None:
 def _newest_begun(runs: Sequence[Run], event: Event) -> Run | None:
     """The newest run that had begun by the time of `event`; where none had, as clocks differ, the oldest."""
     for run in runs:
-        if run.job.start_us is None or run.job.start_inferred or run.job.start_us <= event.time_us:
+        if run.job.start_us is None or run.job.start_us <= event.time_us:
             return run
     return runs[-1] if runs else None
 
