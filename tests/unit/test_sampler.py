@@ -1,8 +1,7 @@
-"""Running jobs are looked at early and often, then on a common tick, and settled once when they end."""
+"""Running jobs are looked at early and often, then on a common tick, and never shown with old or made-up values."""
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
 from itertools import pairwise
 
 import msgspec
@@ -10,134 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtrail.core.board import GRACE_SECONDS, Board
+from jobtrail.core.board import GRACE_SECONDS
 from jobtrail.core.facts import JobSampled, ReadingMissed, SampleSourceFailed
-from jobtrail.core.ports import SampleRow
-from jobtrail.core.sampler import UNREPORTED_RETRY_SECONDS, Rhythm, Sampler, Watched
+from jobtrail.core.sampler import Rhythm, Sampler
 from jobtrail.domain.events import NodeUsage
-from jobtrail.domain.samples import CpuTotals, Missed, NodeReading, Reading, Target
-from tests.fakes import Facts, FakeClock, FakeNodeSource, FakeUsageSource
-from tests.unit import moved_time
-from tests.unit.runs import open_run
-
-SECOND = 1_000_000
-
-
-class Cpus(FakeUsageSource):
-    """A source in which every job that is alive burns one CPU, and the parent keeps what they burned."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        super().__init__()
-        self._clock = clock
-        self._born: dict[str, float] = {}
-        self._burned_us = 0
-        self.failing: str | None = None
-        self.looked_at: list[tuple[float, tuple[str, ...]]] = []
-
-    def start(self, name: str) -> None:
-        self._born[f"slurm-{name}"] = self._clock.monotonic()
-        self.parent_us = self.parent_us or 0
-
-    def end(self, name: str) -> None:
-        """The job's processes are gone, and its counters with them."""
-        job_id = f"slurm-{name}"
-        self._burned_us += self._used_us(job_id)
-        del self._born[job_id]
-        self.readings.pop(job_id, None)
-
-    def read(self, refs: Iterable[str]) -> dict[str, Reading | Missed]:
-        self._refresh()
-        asked = tuple(refs)
-        self.looked_at.append((self._clock.monotonic(), asked))
-        return super().read(asked)
-
-    def cpu_totals(self, refs: Iterable[str]) -> CpuTotals:
-        self._refresh()
-        if self.parent_us is not None:
-            self.parent_us = self._burned_us + sum(map(self._used_us, self._born))
-        return super().cpu_totals(refs)
-
-    def _used_us(self, job_id: str) -> int:
-        return round((self._clock.monotonic() - self._born[job_id]) * 1e6)
-
-    def _refresh(self) -> None:
-        if self.failing:
-            raise RuntimeError(self.failing)
-        for job_id in self._born:
-            used, now = self._used_us(job_id), self._clock.time_us()
-            self.readings[job_id] = Reading(
-                time_us=now, source="cgroup_v2", cpu_usage_us=used, memory_current_bytes=1000
-            )
-
-
-class Bench:
-    """A sampler with its surroundings; reports are taken, unless `full`."""
-
-    def __init__(self, rhythm: Rhythm | None = None, max_jobs: int = 10) -> None:
-        self.clock, self.facts, self.board = FakeClock(), Facts(), Board(max_jobs=max_jobs)
-        self.source, self.other, self.node = Cpus(self.clock), Cpus(self.clock), FakeNodeSource()
-        self.rows: list[SampleRow] = []
-        self.reports: list[tuple[float, str, bool, NodeUsage]] = []
-        self.refused: list[float] = []
-        self.full = False
-        self.sampler = Sampler(
-            source_for=self._source_for,
-            node_source=self.node,
-            board=self.board,
-            add_row=self.rows.append,
-            report=self._report,
-            clock=self.clock,
-            tell=self.facts,
-            rhythm=rhythm or Rhythm(),
-        )
-
-    def _source_for(self, target: Target) -> Cpus:
-        return self.other if target.job_id.startswith("slurm-local") else self.source
-
-    async def _report(self, watched: Watched, final: bool) -> bool:
-        if self.full:
-            self.refused.append(self.clock.monotonic())
-            return False
-        self.reports.append((self.clock.monotonic(), watched.ref, final, watched.usage))
-        return True
-
-    def open(self, name: str = "a", *, alive: bool = True, age: float = 0, usage: NodeUsage | None = None) -> None:
-        if alive:
-            self._source_for(open_run(name).target).start(name)
-        started_us = self.clock.time_us() - round(age * 1e6)
-        self.sampler.opened(open_run(name, started_us=started_us, usage=usage))
-
-    def close(self, name: str = "a", *, ended_us: int | None = None) -> None:
-        self.sampler.closed(open_run(name), self.clock.time_us() if ended_us is None else ended_us)
-
-    def finals(self, name: str = "a") -> list[NodeUsage]:
-        return [usage for _, ref, final, usage in self.reports if final and ref == f"ref-{name}"]
-
-    def checkpoints(self, name: str = "a") -> list[float]:
-        return [at for at, ref, final, _ in self.reports if not final and ref == f"ref-{name}"]
-
-    def looks(self, name: str = "a") -> list[float]:
-        return [at for at, refs in self.source.looked_at if f"ref-{name}" in refs]
-
-    def shows(self, name: str = "a") -> tuple[bool, bool]:
-        """Whether the board shows levels of the job, and totals."""
-        entry = self.board.jobs[f"ref-{name}"]
-        return entry.reading is not None, entry.usage is not None
-
-    def run(self, scene: Callable[[], Awaitable[None]]) -> None:
-        """Play the scene while the sampler runs; then stop it, at once."""
-
-        async def main() -> None:
-            stop = asyncio.Event()
-            task = asyncio.create_task(self.sampler.run(stop))
-            await asyncio.sleep(0)
-            await scene()
-            began = self.clock.monotonic()
-            stop.set()
-            await task
-            assert self.clock.monotonic() - began < 0.01, "the stop had to wait"
-
-        moved_time.run(self.clock, main())
+from jobtrail.domain.samples import NodeReading, Reading
+from tests.fakes import FakeNodeSource
+from tests.unit.sampling import SECOND, Bench
 
 
 def test_a_job_is_looked_at_at_doubling_ages_and_then_on_the_common_tick() -> None:
@@ -219,84 +97,6 @@ def test_a_start_in_the_future_is_an_age_of_nothing() -> None:
 
     bench.run(scene)
     assert len(bench.looks()) == 1
-
-
-def test_an_ended_job_is_reported_once_and_let_go() -> None:
-    """Its final usage holds what the parent's counter says of its last moments; its last values stay on show."""
-    bench = Bench()
-
-    async def scene() -> None:
-        bench.open()
-        await asyncio.sleep(3)
-        bench.source.end("a")
-        await asyncio.sleep(0.5)
-        bench.close()
-        bench.close()
-        await asyncio.sleep(1000)
-
-    bench.run(scene)
-    (usage,) = bench.finals()
-    assert usage.cpu_usage_us == pytest.approx(3 * SECOND, abs=2000)
-    assert usage.sources == {"usage": "cgroup_v2", "cpu": "parent_counter"}
-    assert usage.sample_count == 5
-    assert bench.source.attached == {}
-    assert bench.checkpoints() == []
-    assert len(bench.looks()) == 6 + 1  # ages 0.1 to 3.2, by when it was gone, and once when it was closed
-
-
-def test_a_job_that_came_and_went_before_any_look_is_measured_all_the_same() -> None:
-    """Both words of it were waiting when the sampler turned to them, its counter was never seen."""
-    bench = Bench()
-
-    async def scene() -> None:
-        bench.open("first")
-        await asyncio.sleep(5)
-        bench.open("a")
-        bench.clock.advance(0.05)
-        bench.source.end("a")
-        bench.close("a")
-        await asyncio.sleep(1)
-
-    bench.run(scene)
-    (usage,) = bench.finals()
-    assert usage.cpu_usage_us == pytest.approx(0.05 * SECOND, abs=10)
-    assert (usage.sample_count, usage.memory_peak_bytes) == (0, None)
-
-
-def test_jobs_that_end_together_share_what_the_parent_grew_by() -> None:
-    """And say that they did."""
-    bench = Bench()
-
-    async def scene() -> None:
-        for name in ("a", "b"):
-            bench.open(name)
-        await asyncio.sleep(1)
-        for name in ("a", "b"):
-            bench.source.end(name)
-            bench.close(name)
-        await asyncio.sleep(1)
-
-    bench.run(scene)
-    finals = [*bench.finals("a"), *bench.finals("b")]
-    assert [usage.sources["cpu"] for usage in finals] == ["parent_counter_shared_by_2"] * 2
-    assert sum(usage.cpu_usage_us or 0 for usage in finals) == pytest.approx(2 * SECOND, abs=4000)
-
-
-def test_without_a_parent_counter_the_last_reading_stands() -> None:
-    bench = Bench()
-
-    async def scene() -> None:
-        bench.open()
-        bench.source.parent_us = None
-        await asyncio.sleep(1)
-        bench.source.end("a")
-        bench.close()
-        await asyncio.sleep(1)
-
-    bench.run(scene)
-    (usage,) = bench.finals()
-    assert usage.cpu_usage_us == pytest.approx(0.8 * SECOND, abs=2000)
-    assert "cpu" not in usage.sources
 
 
 def test_not_there_yet_then_there_then_gone() -> None:
@@ -385,57 +185,6 @@ def test_a_source_that_raises_costs_its_values_and_not_the_daemon() -> None:
     assert bench.facts.of(SampleSourceFailed) == [failed]
 
 
-def test_counters_that_could_not_be_read_credit_nobody_with_what_they_hold() -> None:
-    """All that the parent ever counted must not fall on the next job that ends."""
-    bench = Bench()
-
-    async def scene() -> None:
-        for name in ("a", "b", "c"):
-            bench.open(name)
-        await asyncio.sleep(10)
-        bench.source.end("a")
-        bench.source.failing = "read error"
-        bench.close("a")
-        await asyncio.sleep(1)
-        bench.source.failing = None
-        bench.source.end("b")
-        bench.close("b")
-        await asyncio.sleep(1)
-        bench.source.end("c")
-        bench.close("c")
-        await asyncio.sleep(1)
-
-    bench.run(scene)
-    (first,), (second,), (third,) = bench.finals("a"), bench.finals("b"), bench.finals("c")
-    for usage in (first, second):
-        assert usage.cpu_usage_us == pytest.approx(6.4 * SECOND, abs=2000)
-        assert "cpu" not in usage.sources
-    assert third.cpu_usage_us == pytest.approx(12 * SECOND, abs=2000)
-    assert third.sources["cpu"] == "parent_counter"
-
-
-def test_a_final_report_that_is_not_taken_is_tried_again_now_and_then() -> None:
-    """The spool is full. Other jobs' looks go on and do not bring the next try forward; it is taken once."""
-    bench = Bench()
-
-    async def scene() -> None:
-        bench.open("a")
-        bench.open("b")
-        await asyncio.sleep(2)
-        bench.source.end("a")
-        bench.full = True
-        bench.close("a")
-        await asyncio.sleep(21)
-        bench.full = False
-        await asyncio.sleep(60)
-
-    bench.run(scene)
-    gaps = [later - earlier for earlier, later in pairwise(bench.refused)]
-    assert len(bench.refused) == 5
-    assert all(gap >= UNREPORTED_RETRY_SECONDS - 0.001 for gap in gaps)
-    assert len(bench.finals("a")) == 1
-
-
 def test_a_running_job_is_checkpointed_every_ten_minutes() -> None:
     """With its usage so far; a job of which nothing was ever read has nothing to say."""
     bench = Bench()
@@ -454,27 +203,6 @@ def test_a_running_job_is_checkpointed_every_ten_minutes() -> None:
     assert [usage.cpu_usage_us for _, _, _, usage in bench.reports] == pytest.approx(
         [605 * SECOND, 1205 * SECOND, 1805 * SECOND, 1895 * SECOND], abs=20_000
     )
-
-
-def test_a_stop_settles_what_ended_and_checkpoints_what_runs() -> None:
-    """Also what was waiting for its next try."""
-    bench = Bench()
-
-    async def scene() -> None:
-        for name in ("a", "b", "c"):
-            bench.open(name)
-        await asyncio.sleep(1)
-        bench.full = True
-        bench.source.end("c")
-        bench.close("c")
-        await asyncio.sleep(0.1)
-        bench.full = False
-        bench.source.end("b")
-        bench.close("b")
-
-    bench.run(scene)
-    told = [(ref, final) for _, ref, final, _ in bench.reports]
-    assert told == [("ref-c", True), ("ref-b", True), ("ref-a", False)]
 
 
 def test_a_restarted_daemon_counts_on_from_the_last_checkpoint() -> None:
@@ -581,38 +309,3 @@ def test_the_node_is_looked_at_on_every_tick_and_never_shown_old() -> None:
     assert bench.facts.of(SampleSourceFailed) == [
         SampleSourceFailed(source="FailingNode", reason="OSError: no /proc/stat")
     ]
-
-
-@given(st.data())
-def test_whatever_comes_and_goes_every_end_is_reported_once_and_nothing_is_made_up(data: st.DataObject) -> None:
-    """Random lives of jobs: final reports are exactly the ended runs, and CPU seconds add up to what was burned."""
-    bench = Bench(rhythm=Rhythm(interval_seconds=5), max_jobs=3)
-    lives = data.draw(
-        st.lists(st.tuples(st.floats(0, 20), st.floats(0.01, 20), st.floats(0, 2)), min_size=1, max_size=6)
-    )
-    spent: dict[str, float] = {}
-
-    async def live(name: str, begin: float, length: float, lag: float) -> None:
-        await asyncio.sleep(begin)
-        bench.open(name)
-        born = bench.clock.monotonic()
-        await asyncio.sleep(length)
-        spent[name] = (bench.clock.monotonic() - born) * 1e6
-        bench.source.end(name)
-        await asyncio.sleep(lag)
-        bench.close(name)
-
-    async def scene() -> None:
-        await asyncio.gather(*(live(str(number), *life) for number, life in enumerate(lives)))
-        await asyncio.sleep(1)
-
-    bench.run(scene)
-    assert sorted(spent) == sorted(ref.removeprefix("ref-") for _, ref, final, _ in bench.reports if final)
-    for name, own in spent.items():
-        (usage,) = bench.finals(name)
-        if usage.sources.get("cpu") == "parent_counter":
-            assert usage.cpu_usage_us == pytest.approx(own, abs=10)
-        assert usage.cpu_usage_us is not None
-    total = sum(usage.cpu_usage_us or 0 for _, _, final, usage in bench.reports if final)
-    assert total <= sum(spent.values()) + 10
-    assert bench.source.attached == {}
