@@ -40,7 +40,7 @@ def test_jobs_beyond_the_cap_are_counted_and_not_shown() -> None:
     board = Board(max_jobs=2)
     for name in ("a", "b", "c", "a"):
         board.open(open_run(name))
-    assert (set(board.jobs), board.shed_jobs_total, board.live_jobs()) == ({"ref-a", "ref-b"}, 1, 2)
+    assert (set(board.jobs), board.shed_jobs_total, board.live_jobs()) == ({"ref-a", "ref-b"}, 1, 3)
     board.update("ref-c", READING, None, USAGE)
     board.miss("ref-c")
     board.end("ref-c", T0, now=0)

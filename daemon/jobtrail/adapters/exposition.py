@@ -101,7 +101,7 @@ NODE_FAMILIES: tuple[Family, ...] = (
     Family("hpc_node_cpu_usage_percent", "gauge", "CPU busy between the last two looks, per cent of all CPUs.",
            ("node",)),
     Family("hpc_node_memory_usage_bytes", "gauge", "Memory that is not available to new processes.", ("node",)),
-    Family("hpc_node_job_count", "untyped", "Jobs running on this node that are on this page.", ("node",)),
+    Family("hpc_node_job_count", "untyped", "Jobs running on this node, on this page or not.", ("node",)),
     Family("hpc_node_total_memory_bytes", "gauge", "Memory of the node.", ("node",)),
     Family("hpc_node_total_cpus", "gauge", "CPUs online.", ("node",)),
     Family("hpc_node_cpu_load", "gauge", "Load average over one minute.", ("node",)),

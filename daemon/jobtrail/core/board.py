@@ -34,15 +34,19 @@ class Board:
         self.node_cpu_percent: float | None = None
         self.job_states: dict[str, int] | None = None  # cluster-wide counts, None while the store has not said
         self.shed_jobs_total = 0  # jobs that never got series because of the cap
+        self._running: set[str] = set()
 
-    def open(self, run: OpenRun) -> None:
-        """Show a job, unless the cap is reached: then it is counted as shed instead."""
-        if run.target.ref in self.jobs:
-            return
+    def open(self, run: OpenRun) -> bool:
+        """Show a job; False when the cap is reached and it is only counted."""
+        ref = run.target.ref
+        self._running.add(ref)
+        if ref in self.jobs:
+            return True
         if len(self.jobs) >= self.max_jobs:
             self.shed_jobs_total += 1
-            return
-        self.jobs[run.target.ref] = JobEntry(run=run)
+            return False
+        self.jobs[ref] = JobEntry(run=run)
+        return True
 
     def update(self, ref: str, reading: Reading, cpu_percent: float | None, usage: NodeUsage) -> None:
         """Put a new reading on show."""
@@ -58,6 +62,7 @@ class Board:
 
     def end(self, ref: str, ended_us: int, now: float) -> None:
         """The job is over: its last values stay for two scrapes, or for two minutes if nobody scrapes."""
+        self._running.discard(ref)
         entry = self.jobs.get(ref)
         if entry is not None and entry.ended_us is None:
             entry.ended_us, entry.remove_at = ended_us, now + GRACE_SECONDS
@@ -78,5 +83,5 @@ class Board:
                 del self.jobs[ref]
 
     def live_jobs(self) -> int:
-        """Jobs running on this node and on show."""
-        return sum(entry.ended_us is None for entry in self.jobs.values())
+        """Jobs running on this node, on show or not."""
+        return len(self._running)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from jobtrail.core.board import Board
-from jobtrail.core.facts import JobSampled, Observer, ReadingMissed, SampleSourceFailed
+from jobtrail.core.facts import JobSampled, Observer, ReadingMissed, SampleSourceFailed, SeriesShed
 from jobtrail.core.ports import Clock, NodeSource, OpenRun, SampleRow, UsageSource
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.events import NodeUsage
@@ -123,7 +123,8 @@ class Sampler:
         )
         self._watched[watched.ref] = watched
         self._opening.append(watched)
-        self._board.open(run)
+        if not self._board.open(run):
+            self._tell(SeriesShed(jobs=1))
         self._wake.set()
 
     def closed(self, run: OpenRun, ended_us: int) -> None:
