@@ -44,7 +44,7 @@ def test_jobs_beyond_the_cap_are_counted_and_not_shown() -> None:
     board.update("ref-c", READING, None, USAGE)
     board.miss("ref-c")
     board.end("ref-c", T0, now=0)
-    assert set(board.jobs) == {"ref-a", "ref-b"}
+    assert (set(board.jobs), board.live_jobs()) == ({"ref-a", "ref-b"}, 2)
 
 
 def test_the_last_values_of_an_ended_job_do_not_change() -> None:

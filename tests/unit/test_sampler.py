@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobtrail.core.board import GRACE_SECONDS
-from jobtrail.core.facts import JobSampled, ReadingMissed, SampleSourceFailed
+from jobtrail.core.facts import JobSampled, ReadingMissed, SampleSourceFailed, SeriesShed
 from jobtrail.core.sampler import Rhythm, Sampler
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import NodeReading, Reading
 from tests.fakes import FakeNodeSource
+from tests.unit.runs import open_run
 from tests.unit.sampling import SECOND, Bench
 
 
@@ -309,3 +310,31 @@ def test_the_node_is_looked_at_on_every_tick_and_never_shown_old() -> None:
     assert bench.facts.of(SampleSourceFailed) == [
         SampleSourceFailed(source="FailingNode", reason="OSError: no /proc/stat")
     ]
+
+
+def test_a_job_beyond_the_cap_is_told_and_measured_all_the_same() -> None:
+    bench = Bench(max_jobs=1)
+
+    async def scene() -> None:
+        bench.open("a")
+        bench.open("b")
+        await asyncio.sleep(0.15)
+
+    bench.run(scene)
+    assert [fact.jobs for fact in bench.facts.of(SeriesShed)] == [1]
+    assert {row.ref for row in bench.rows} == {"ref-a", "ref-b"}
+
+
+def test_the_owner_of_an_open_run_is_known() -> None:
+    """And of no other: neither one that ended nor one never heard of."""
+    bench = Bench()
+
+    async def scene() -> None:
+        bench.open("a")
+        target = open_run("a").target
+        assert bench.sampler.owner_of(target.cluster, target.job_id) == target.uid
+        assert bench.sampler.owner_of("another cluster", target.job_id) is None
+        bench.close("a")
+        assert bench.sampler.owner_of(target.cluster, target.job_id) is None
+
+    bench.run(scene)
