@@ -11,7 +11,7 @@ def open_run(
     name: str = "a", *, started_us: int = T0, cpus: int | None = 2, usage: NodeUsage | None = None, node: str = "n1"
 ) -> OpenRun:
     """Run `ref-<name>` of job `slurm-<name>`."""
-    target = Target(ref=f"ref-{name}", cluster="c1", job_id=f"slurm-{name}", node=node)
+    target = Target(ref=f"ref-{name}", cluster="c1", job_id=f"slurm-{name}", node=node, uid=1001)
     return OpenRun(target=target, started_us=started_us, cpus=cpus, usage=usage)
 
 

@@ -332,7 +332,7 @@ def test_the_owner_of_an_open_run_is_known() -> None:
     async def scene() -> None:
         bench.open("a")
         target = open_run("a").target
-        assert bench.sampler.owner_of(target.cluster, target.job_id) == target.uid
+        assert bench.sampler.owner_of(target.cluster, target.job_id) == 1001
         assert bench.sampler.owner_of("another cluster", target.job_id) is None
         bench.close("a")
         assert bench.sampler.owner_of(target.cluster, target.job_id) is None
