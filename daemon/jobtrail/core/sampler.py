@@ -190,10 +190,12 @@ class Sampler:
         now = self._clock.monotonic()
         if self._unreported and now >= self._retry_due:
             ended, self._unreported = (*self._unreported, *ended), []
-        for watched in ended:
-            if not await self._report(watched, True):
-                self._unreported.append(watched)
-                self._retry_due = now + UNREPORTED_RETRY_SECONDS
+        # Together, so that the spool flushes them to the disk once.
+        everyone = list(ended)
+        taken = await asyncio.gather(*(self._report(watched, True) for watched in everyone))
+        if left := [watched for watched, was_taken in zip(everyone, taken, strict=True) if not was_taken]:
+            self._unreported += left
+            self._retry_due = now + UNREPORTED_RETRY_SECONDS
 
     def _ledger(self, watched: Watched) -> ParentLedger:
         key = (id(watched.source), watched.run.target.node)
