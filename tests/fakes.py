@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from jobtrail.core.facts import Fact
-from jobtrail.core.ports import OpenRun, Receipt, SampleRow, SpoolStatus, StoreReport
+from jobtrail.core.ports import OpenRun, Receipt, SampleRow, SpoolStatus, StoreReport, is_of_an_earlier_run
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link, link
 from jobtrail.domain.errors import (
     ChainGap,
@@ -366,6 +366,8 @@ class MemorySpool:
                 return event, None, None
             case EventKind.JOB_STARTED if event.time_us <= self._early_ends.pop(key, -1):
                 return event, None, None
+            case EventKind.JOB_STARTED if held is not None and is_of_an_earlier_run(event, held):
+                return event, None, None
             case EventKind.JOB_STARTED | EventKind.JOB_FOUND:
                 self._runs[key] = opened = _opened_run(event)
                 return event, opened, held
@@ -382,6 +384,8 @@ class MemorySpool:
                 self._early_ends[key] = event.time_us
             return event, None, None
         if event.opened_by not in (None, held.target.ref):
+            return event, None, None
+        if finished and event.opened_by is None and is_of_an_earlier_run(event, held):
             return event, None, None
         event = msgspec.structs.replace(event, opened_by=held.target.ref)
         if finished:
@@ -408,5 +412,6 @@ def _opened_run(event: Event) -> OpenRun:
         started_us=event.time_us,
         gpus=None if facts.gpu_devices is None else len(facts.gpu_devices),
         found=event.kind is EventKind.JOB_FOUND,
+        slurm_start_time=event.slurm_start_time,
         **known,
     )

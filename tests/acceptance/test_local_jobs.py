@@ -209,9 +209,7 @@ def test_the_trail_reproduces_the_jobs_and_finds_a_forged_row(daemon: Daemon) ->
     done = daemon.cli("audit", "rebuild", "--check", "--json", check=False)
     assert done.returncode == 1
     differences = json.loads(done.stdout)["differences"]
-    assert [(one["job_id"], one["field"], one["stored"]) for one in differences] == [
-        (usage["job_id"], "exit_code", 77)
-    ]
+    assert [(one["job_id"], one["field"], one["stored"]) for one in differences] == [(usage["job_id"], "exit_code", 77)]
     daemon.cli("audit", "rebuild", "--yes")
     assert json.loads(daemon.cli("audit", "rebuild", "--check", "--json").stdout)["differing"] == 0
 

@@ -311,6 +311,32 @@ async def test_a_second_start_replaces_the_run(spool: EventSpool) -> None:
     assert list(await spool.open_runs()) == [second.opened]
 
 
+@pytest.mark.parametrize("keys", [(None, None), (100, 200)])
+async def test_late_words_about_an_earlier_run_leave_the_open_one_alone(
+    spool: EventSpool, keys: tuple[int | None, int | None]
+) -> None:
+    """A requeued job's first prolog and epilog, left as files, come in after the second prolog was posted."""
+    first, second = keys
+    running = (await add(spool, event(at=60, slurm_start_time=second))).opened
+    late_end = await add(spool, event(EventKind.JOB_FINISHED, at=50, slurm_start_time=first))
+    assert (late_end.closed, await opener_of(spool, late_end)) == (None, None)
+    late_start = await add(spool, event(at=0, slurm_start_time=first))
+    assert (late_start.opened, late_start.closed) == (None, None)
+    assert list(await spool.open_runs()) == [running]
+
+
+async def test_slurms_start_time_outweighs_a_clock_that_was_set_back(spool: EventSpool) -> None:
+    """The epilog's time lies before the prolog's, and still it is that run's end."""
+    started = await add(spool, event(at=60, slurm_start_time=100))
+    ended = await add(spool, event(EventKind.JOB_FINISHED, at=50, slurm_start_time=100))
+    assert ended.closed == started.opened
+
+
+async def opener_of(spool: EventSpool, receipt: Receipt) -> str | None:
+    (row,) = await spool.read_after(receipt.seq - 1, limit=1, max_bytes=1)
+    return decode(row.payload).opened_by
+
+
 async def test_a_start_takes_over_a_found_run(spool: EventSpool) -> None:
     """The prolog's file comes in after the cgroup was found: what was announced counts."""
     found = await add(spool, event(EventKind.JOB_FOUND, at=30, facts=JobFacts(uid=1001)))

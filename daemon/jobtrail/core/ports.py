@@ -28,7 +28,21 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int | None = None
     gpus: int | None = None
     found: bool = False
+    slurm_start_time: int | None = None  # Unix seconds; the same in one run's prolog and epilog
     usage: NodeUsage | None = None  # of the last checkpoint, so that a restarted daemon counts on
+
+
+def is_of_an_earlier_run(event: Event, run: OpenRun) -> bool:
+    """Whether `event` speaks of a run of the job that came before `run`, which is open on this node.
+
+    Slurm's start time decides where both have it. Else the time does: an epilog that was left as a file while the
+    daemon was down can come in after the next run's prolog.
+    """
+    if run.found:
+        return False
+    if event.slurm_start_time is not None and run.slurm_start_time is not None:
+        return event.slurm_start_time < run.slurm_start_time
+    return event.time_us < run.started_us
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jobtrail.adapters.spool.sealing import seal, unseal
-from jobtrail.core.ports import OpenRun
+from jobtrail.core.ports import OpenRun, is_of_an_earlier_run
 from jobtrail.domain.events import Event, EventKind, JobFacts, Whereabouts
 from jobtrail.domain.samples import Target
 
@@ -49,6 +49,7 @@ def run_opened_by(event: Event) -> OpenRun:
         cpus=facts.cpus,
         gpus=None if facts.gpu_devices is None else len(facts.gpu_devices),
         found=event.kind is EventKind.JOB_FOUND,
+        slurm_start_time=event.slurm_start_time,
     )
 
 
@@ -93,6 +94,8 @@ class OpenRuns:
             return Effect(event)
         if event.kind is EventKind.JOB_STARTED and self._ended_already(event, key):
             return Effect(event)
+        if held is not None and is_of_an_earlier_run(event, held):
+            return Effect(event)  # its end is still to come, or lost; what runs now is the later one
         run = run_opened_by(event)
         self._put(key, run)
         return Effect(event, opened=run, closed=held)
@@ -112,6 +115,8 @@ class OpenRuns:
         if run is None:
             if ends:
                 self._connection.execute("INSERT OR REPLACE INTO early_ends VALUES (?, ?, ?, ?)", (*key, event.time_us))
+            return Effect(event)
+        if ends and event.opened_by is None and is_of_an_earlier_run(event, run):
             return Effect(event)
         if event.opened_by is None:
             event = msgspec.structs.replace(event, opened_by=run.target.ref)
