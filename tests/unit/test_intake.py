@@ -1,5 +1,7 @@
 """The one way in: held durably first, then told to the lifecycle, once."""
 
+import asyncio
+
 import pytest
 
 from jobtrail.core.facts import EventAccepted
@@ -7,7 +9,8 @@ from jobtrail.core.intake import Intake
 from jobtrail.core.ports import Receipt
 from jobtrail.domain.errors import EventConflict, JobtrailError, SpoolBroken, SpoolFull
 from jobtrail.domain.events import Actor, Event, EventKind
-from tests.fakes import Facts, FakeLifecycle
+from tests.fakes import Facts, FakeClock, FakeLifecycle
+from tests.unit import moved_time
 from tests.unit.runs import open_run
 from tests.unit.stories import event, finished, started
 
@@ -89,3 +92,23 @@ async def test_an_event_about_the_chain_touches_no_run() -> None:
     one = event(EventKind.CHAIN_STARTED, "n1", 0, changed_by=Actor.API)
     told, _ = await accept(one, receipt())
     assert [name for name, *_ in told] == ["append"]
+
+
+def test_a_last_look_that_hangs_holds_the_end_up_for_a_second_only() -> None:
+    """The counters of a job on a dead file system may never answer; its end is recorded all the same."""
+    clock, one = FakeClock(), event(EventKind.JOB_FINISHED, "n1", 9, changed_by=Actor.CLI)
+
+    class Hanging(FakeLifecycle):
+        async def last_look(self, cluster: str, job_id: str) -> None:
+            await asyncio.Event().wait()
+
+    lifecycle = Hanging()
+    spool = ScriptedSpool(lifecycle, receipt())
+
+    async def scene() -> None:
+        began = clock.monotonic()
+        await Intake(spool, lifecycle, Facts()).accept(one, DIGEST)  # type: ignore[arg-type]
+        assert clock.monotonic() - began == pytest.approx(1.0, abs=0.01)
+
+    moved_time.run(clock, scene())
+    assert [what for what, *_ in lifecycle.told] == ["append"]

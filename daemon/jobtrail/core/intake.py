@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 from jobtrail.core.facts import EventAccepted, Observer
 from jobtrail.core.ports import EventSpool, OpenRun, Receipt
 from jobtrail.domain.events import Actor, Event, EventKind
+
+LAST_LOOK_SECONDS = 1.0
 
 
 class Lifecycle(Protocol):
@@ -36,7 +40,10 @@ class Intake:
     async def accept(self, event: Event, digest: bytes) -> Receipt:
         """Hold `event` and let it take effect once. Raises EventConflict, SpoolFull, SpoolBroken."""
         if event.kind is EventKind.JOB_FINISHED and event.job_id and event.changed_by in (Actor.CLI, Actor.API):
-            await self._lifecycle.last_look(event.cluster, event.job_id)
+            # A last look that hangs costs the usage of the job's last moments, not the record of its end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_LOOK_SECONDS):
+                    await self._lifecycle.last_look(event.cluster, event.job_id)
         receipt = await self._spool.append(event, digest)
         if not receipt.duplicate:
             if receipt.closed is not None:
