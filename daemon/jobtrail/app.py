@@ -76,9 +76,13 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
         parts = _wire(config, clock, telemetry, spool, store)
         try:
             await _run(parts, stop, ready)
-        except* JobtrailError as failures:
-            raise _first(failures) from failures
+        except BaseExceptionGroup as failures:
+            ours, others = failures.split(JobtrailError)
+            if ours is None or others is not None:
+                raise
+            raise _first(ours) from failures
         await _leave(parts)
+        parts.telemetry.note("stopped")
 
 
 async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -> None:
@@ -329,8 +333,8 @@ def _health(parts: Parts) -> Health:
     problems: list[str] = []
     if parts.forwarder is None:
         problems.append("no database is configured: events wait in the spool")
-    elif parts.forwarder.last_problem is not None:
-        problems.append(f"the database is not reached: {parts.forwarder.last_problem}")
+    elif (problem := parts.forwarder.last_problem or _chore_problem(parts)) is not None:
+        problems.append(f"the database is not reached: {problem}")
     if spool.bytes_used > 0.9 * spool.bytes_limit:
         problems.append(f"the spool is nearly full: {spool.bytes_used} of {spool.bytes_limit} bytes")
     return Health(
@@ -343,6 +347,10 @@ def _health(parts: Parts) -> Health:
             "live_jobs": parts.board.live_jobs(),
         },
     )
+
+
+def _chore_problem(parts: Parts) -> str | None:
+    return None if parts.housekeeper is None else parts.housekeeper.last_problem
 
 
 def _uid_of(user: str) -> tuple[int, ...]:

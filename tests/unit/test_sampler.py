@@ -338,3 +338,20 @@ def test_the_owner_of_an_open_run_is_known() -> None:
         assert bench.sampler.owner_of(target.cluster, target.job_id) is None
 
     bench.run(scene)
+
+
+def test_two_looks_in_a_row_leave_the_rate_as_it_was() -> None:
+    """At a local job's end its counters are read twice within milliseconds, when all is over: that is no rate."""
+    bench = Bench()
+
+    async def scene() -> None:
+        bench.open()
+        await asyncio.sleep(0.25)
+        before = bench.board.jobs["ref-a"].cpu_percent
+        await bench.sampler.last_look("c1", "slurm-a")
+        await asyncio.sleep(0.001)
+        await bench.sampler.last_look("c1", "slurm-a")
+        assert len(bench.looks()) == 4
+        assert bench.board.jobs["ref-a"].cpu_percent == before == pytest.approx(50.0)
+
+    bench.run(scene)

@@ -81,13 +81,19 @@ def test_what_no_reading_gave_is_absent_with_its_reason_and_not_zero() -> None:
     assert later.absent == {}
 
 
+def test_no_memory_now_is_no_peak_of_nothing() -> None:
+    """A command that exited before the first look has no memory left and had some all the same."""
+    usage = observe(NodeUsage(), reading(memory_current_bytes=0, absent={"memory_peak_bytes": "no process"}), START)
+    assert (usage.memory_peak_bytes, usage.absent) == (None, {"memory_peak_bytes": "no process"})
+
+
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=8))
 def test_usage_never_shrinks_and_counts_every_reading(counters: list[int]) -> None:
     """A counter that starts over, because the cgroup was made anew, costs nothing already counted."""
     usage = NodeUsage()
     for number, counter in enumerate(counters, 1):
         usage = observe(usage, reading(number * SECOND, cpu_usage_us=counter, memory_current_bytes=counter), START)
-    assert (usage.cpu_usage_us, usage.memory_peak_bytes) == (max(counters), max(counters))
+    assert (usage.cpu_usage_us, usage.memory_peak_bytes) == (max(counters), max(counters) or None)
     assert usage.sample_count == len(counters)
     assert (usage.first_sample_us, usage.last_sample_us) == (START + SECOND, START + len(counters) * SECOND)
     assert usage.covered_us == len(counters) * SECOND

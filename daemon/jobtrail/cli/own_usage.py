@@ -12,8 +12,8 @@ from jobtrail.domain.events import Whereabouts
 from jobtrail.domain.samples import Reading, Target
 
 
-def read_cgroup(config: Config, cgroup: OwnCgroup, cpu_seconds: float, peak_bytes: int) -> tuple[float, int]:
-    """CPU seconds and peak memory in bytes of the cgroup; the given figures where it does not tell."""
+def read_cgroup(config: Config, cgroup: OwnCgroup, cpu_seconds: float) -> tuple[float, int | None]:
+    """CPU seconds of the cgroup, the given ones where it does not tell; its peak memory in bytes, or None."""
     reader = CgroupReader(Path(config.sampling.cgroup_root), clock_us=lambda: time.time_ns() // 1000)
     target = Target(
         ref="own",
@@ -26,6 +26,6 @@ def read_cgroup(config: Config, cgroup: OwnCgroup, cpu_seconds: float, peak_byte
     reading = reader.read(["own"])["own"]
     reader.detach("own")
     if not isinstance(reading, Reading):
-        return cpu_seconds, peak_bytes
+        return cpu_seconds, None
     cpu = cpu_seconds if reading.cpu_usage_us is None else reading.cpu_usage_us / 1e6
-    return cpu, peak_bytes if reading.memory_peak_bytes is None else reading.memory_peak_bytes
+    return cpu, reading.memory_peak_bytes

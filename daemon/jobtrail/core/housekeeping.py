@@ -25,6 +25,7 @@ class Housekeeper:
         self._tell = tell
         self._retention_days = retention_days
         self._partitions_due = 0.0
+        self.last_problem: str | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do chores until `stop`."""
@@ -32,7 +33,9 @@ class Housekeeper:
             try:
                 await self._keep_partitions()
                 self._board.job_states = dict(await self._store.count_states())
+                self.last_problem = None
             except StoreUnavailable as error:
+                self.last_problem = str(error)
                 self._board.job_states = None
                 self._tell(ChoreFailed(reason=str(error)))
             await wait_for_any(stop.wait(), timeout_seconds=COUNT_SECONDS)

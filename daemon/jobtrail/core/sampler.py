@@ -56,6 +56,7 @@ class Watched(msgspec.Struct, kw_only=True):
     next_checkpoint: float
     usage: NodeUsage
     last: Reading | None = None
+    cpu_percent: float | None = None
     ended_us: int | None = None
 
     @property
@@ -66,6 +67,7 @@ class Watched(msgspec.Struct, kw_only=True):
 
 Report = Callable[[Watched, bool], Awaitable[bool]]
 UNREPORTED_RETRY_SECONDS = 5.0
+SHORTEST_RATE_US = 50_000  # two looks closer together, as at a job's end, tell nothing about a rate
 Result = TypeVar("Result")
 
 
@@ -249,7 +251,9 @@ class Sampler:
             if reading is None or reading.miss is Miss.UNREADABLE:
                 self._board.miss(watched.ref)
             return
-        percent = cpu_percent(watched.last, reading, watched.run.cpus)
+        if watched.last is None or reading.time_us - watched.last.time_us >= SHORTEST_RATE_US:
+            watched.cpu_percent = cpu_percent(watched.last, reading, watched.run.cpus)
+        percent = watched.cpu_percent
         watched.usage = observe(watched.usage, reading, watched.run.started_us)
         watched.last = reading
         if reading.cpu_usage_us is not None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable
 
 
-async def wait_for_any(*waits: Coroutine[Any, Any, object], timeout_seconds: float | None = None) -> None:
+async def wait_for_any(*waits: Awaitable[object], timeout_seconds: float | None = None) -> None:
     """Return when the first of `waits` is done or the time is up; the others are cancelled.
 
     An exception of a finished wait is raised.

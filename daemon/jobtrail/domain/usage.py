@@ -94,7 +94,8 @@ def observe(usage: NodeUsage, reading: Reading, started_us: int) -> NodeUsage:
         cpu_user_us=reading.cpu_user_us,
         cpu_system_us=reading.cpu_system_us,
         cpu_throttled_us=reading.cpu_throttled_us,
-        memory_peak_bytes=larger(reading.memory_peak_bytes, reading.memory_current_bytes),
+        # No memory now tells nothing about the peak: a process that has exited and is not yet reaped has none left.
+        memory_peak_bytes=larger(reading.memory_peak_bytes, reading.memory_current_bytes or None),
         oom_kills=reading.oom_kills,
         io_read_bytes=reading.io_read_bytes,
         io_write_bytes=reading.io_write_bytes,
