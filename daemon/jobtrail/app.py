@@ -86,15 +86,16 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
 
 
 async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -> None:
-    incoming = _incoming(parts)
+    incoming, halt = _incoming(parts), asyncio.Event()
     await parts.collector.resume(parts.spool, parts.sampler)
     async with asyncio.TaskGroup() as tasks:
         try:
+            # What hooks left comes first: a posted prolog must not overtake the file of the run before it.
+            await incoming.take_all()
             async with _http(parts).serving() as addresses:
-                _start_loops(tasks, parts, incoming, stop)
-                await incoming.take_all()
+                _start_loops(tasks, parts, incoming, halt)
                 if parts.config.scheduler == "slurm" and "node" in parts.config.roles:
-                    tasks.create_task(_adopt(parts, stop))
+                    tasks.create_task(_adopt(parts, halt))
                 parts.telemetry.started(socket=addresses.socket, http=addresses.url)
                 for notice in parts.spool.notices:
                     parts.telemetry.warn(notice)
@@ -106,7 +107,7 @@ async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -
                 await wait_for_any(stop.wait(), _broken(parts))
                 systemd.notify("STOPPING=1")
         finally:
-            stop.set()
+            halt.set()  # after the sockets are closed, so that the usage of the last ended job is still settled
 
 
 def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirectory, stop: asyncio.Event) -> None:
@@ -146,6 +147,7 @@ async def _adopt(parts: Parts, stop: asyncio.Event) -> None:
         if cluster or not found:
             known = frozenset(run.target.job_id for run in await parts.spool.open_runs())
             await parts.collector.adopt(found, known, cluster or "")
+            parts.sampler.trust_parents()
             return
         if not warned:
             parts.telemetry.warn(
@@ -160,6 +162,8 @@ async def _leave(parts: Parts) -> None:
     with suppress(JobtrailError, TimeoutError):
         async with asyncio.timeout(FINAL_FORWARD_SECONDS):
             await parts.buffer.flush()
+    with suppress(JobtrailError, TimeoutError):
+        async with asyncio.timeout(FINAL_FORWARD_SECONDS):
             if parts.forwarder is not None:
                 await parts.forwarder.drain()
 
@@ -230,6 +234,7 @@ def _wire(config: Config, clock: SystemClock, telemetry: Telemetry, spool: Sqlit
             checkpoint_seconds=config.sampling.checkpoint_seconds,
         ),
     )
+    sampler.trust_parents(complete=config.scheduler != "slurm")  # see _adopt
     intake = Intake(spool, sampler, tell)
     collector = Collector(
         intake=intake,

@@ -6,6 +6,7 @@ PORT, SCHEDULER_BACKEND, METRICS_RETENTION_DAYS and SEED_DEMO are honoured as we
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -128,7 +129,13 @@ def find_file(environment: Mapping[str, str]) -> Path | None:
     """The settings file: JOBTRAIL_CONFIG, else the first of the default places that exists."""
     if named := environment.get("JOBTRAIL_CONFIG"):
         return Path(named)
-    return next((path for path in DEFAULT_PATHS if path.is_file()), None)
+    return next((path for path in DEFAULT_PATHS if path.is_file() and _is_ours(path)), None)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether nobody but the caller or root wrote this file: one in the working directory may be anybody's."""
+    status = path.stat()
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:

@@ -140,7 +140,7 @@ async def test_nothing_is_there(api: Served, method: str, path: str, status: int
     answer = await api.request(method, path)
     assert (answer.status, "allow" in answer.headers) == (status, status == 405)
     assert set(answer.json()) == {"error", "message", "details"}
-    assert len(api.rejections) == 1
+    assert len(api.rejections) == (method != "GET")  # who only reads loses no event
 
 
 STARTED = "job-started"

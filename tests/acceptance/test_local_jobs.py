@@ -233,3 +233,35 @@ def test_a_terminated_exec_passes_the_signal_on(daemon: Daemon) -> None:
         assert process.stdout.readline() == b"ready\n"
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(20) == 6
+
+
+def test_an_end_while_the_daemon_restarts_is_still_recorded(daemon: Daemon) -> None:
+    """`exec` tells the end again until the daemon is back, under the same event id."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobtrail", "exec", "--json", "--", "sh", "-c", "echo ready; read line; exit 4"],
+        env=daemon.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"ready\n"
+        daemon.kill()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        daemon.start()
+        assert process.wait(20) == 4
+        usage = json.loads(process.stderr.read().splitlines()[-1])
+    assert usage["recorded"] is True
+    assert _job(daemon, usage["job_id"])["exit_code"] == 4
+
+
+def test_a_broken_pipe_ends_the_command_quietly(daemon: Daemon) -> None:
+    """The command has the signals of a fresh process: `yes` dies of SIGPIPE instead of complaining."""
+    command = f"{sys.executable} -m jobtrail exec --quiet -- yes | head -n 1"
+    done = subprocess.run(
+        ["sh", "-c", command], env=daemon.environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("y\n", "")

@@ -132,17 +132,22 @@ async def test_a_local_users_words_reach_no_other_users_jobs(reachable: Path) ->
     for name, owner in (("mine", STRANGER_UID), ("theirs", 1)):
         (cgroups / name).mkdir(parents=True)
         os.chown(cgroups / name, owner, owner)
+    ticks = {"root_pid_start_ticks": 1}
     async with served(reachable, local_scheduler=True, cgroup_root=str(cgroups)) as api:
         assert (await event_as(1, api, "job-started", job_id="local-1")).status == 201
         refused = [
             await event_as(STRANGER_UID, api, "job-finished", job_id="local-1", exit_code=0),
             await event_as(STRANGER_UID, api, "job-started", job_id="local-1"),
             await event_as(STRANGER_UID, api, "job-finished", job_id="local-9", exit_code=0),
-            await event_as(STRANGER_UID, api, "job-started", job_id="local-2", root_pid=os.getpid()),
-            await event_as(STRANGER_UID, api, "job-started", job_id="local-2", root_pid=2**22),
+            await event_as(
+                STRANGER_UID, api, "job-started", job_id="local-2", root_pid=os.getpid(), root_pid_start_ticks=1
+            ),
+            await event_as(STRANGER_UID, api, "job-started", job_id="local-2", root_pid=2**22, **ticks),
             await event_as(STRANGER_UID, api, "job-started", job_id="local-2", cgroup_path="/theirs"),
         ]
         assert [answer.status for answer in refused] == [403] * 6
+        bare = await event_as(STRANGER_UID, api, "job-started", job_id="local-2", root_pid=os.getpid())
+        assert (bare.status, bare.json()["details"]) == (400, {"field": "root_pid_start_ticks"})
         assert (await event_as(STRANGER_UID, api, "job-started", job_id="local-2", cgroup_path="/mine")).status == 201
         assert (await event_as(1, api, "job-finished", job_id="local-1", exit_code=0)).status == 201
     assert [event.job_id for event in api.intake.events] == ["local-1", "local-2", "local-1"]

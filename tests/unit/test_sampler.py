@@ -114,7 +114,7 @@ def test_not_there_yet_then_there_then_gone() -> None:
         assert bench.shows() == (True, True)
         bench.source.end("a")
         await asyncio.sleep(60)
-        assert bench.shows() == (True, True)
+        assert bench.shows() == (False, True)  # what it held is gone; what it used stays true
         bench.close()
         await asyncio.sleep(1)
 
@@ -355,3 +355,29 @@ def test_two_looks_in_a_row_leave_the_rate_as_it_was() -> None:
         assert bench.board.jobs["ref-a"].cpu_percent == before == pytest.approx(50.0)
 
     bench.run(scene)
+
+
+def test_while_not_all_jobs_are_known_the_parents_growth_is_credited_to_nobody() -> None:
+    """What an unknown job used must not be charged to the one that happens to end."""
+    bench = Bench()
+    bench.sampler.trust_parents(complete=False)
+
+    async def scene() -> None:
+        bench.open()
+        await asyncio.sleep(2)
+        bench.source.end("a")
+        bench.close()
+        await asyncio.sleep(0.1)
+        bench.sampler.trust_parents()
+        bench.open("b")
+        await asyncio.sleep(2)
+        bench.source.end("b")
+        bench.close("b")
+        await asyncio.sleep(0.1)
+
+    bench.run(scene)
+    (first,), (second,) = bench.finals("a"), bench.finals("b")
+    assert first.cpu_usage_us == pytest.approx(1.6e6, abs=5000)  # of the last look
+    assert "cpu" not in first.sources
+    assert second.cpu_usage_us == pytest.approx(2e6, abs=5000)
+    assert second.sources["cpu"] == "parent_counter"

@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from jobtrail.core.facts import IncomingQuarantined, IncomingTaken, Observer
+from jobtrail.core.facts import ChoreFailed, IncomingQuarantined, IncomingTaken, Observer
 from jobtrail.domain.errors import ConfigError, EventConflict, InvalidEvent, SpoolFull
 from jobtrail.domain.events import check_time_us
 
@@ -77,13 +77,16 @@ class IncomingDirectory:
                     await self._take_waiting()
                 except SpoolFull as full:
                     await _first_of(stop.wait(), timeout_seconds=full.retry_after_seconds)
+                except OSError as error:  # a file vanished or the disk is read-only: what lies there stays there
+                    self._tell(ChoreFailed(reason=f"{self._incoming} cannot be worked through: {error}"))
+                    await _first_of(stop.wait(), timeout_seconds=BLIND_RESCAN_SECONDS)
                 else:
                     seconds = RESCAN_SECONDS if arrived.works else BLIND_RESCAN_SECONDS
                     await _first_of(stop.wait(), arrived.wait(), timeout_seconds=seconds)
 
     async def take_all(self) -> None:
         """Take up what lies there now, oldest first, as far as the spool has room. Raises ConfigError, SpoolBroken."""
-        with suppress(SpoolFull):
+        with suppress(SpoolFull, OSError):  # `run` comes back to it, and tells
             await self._take_waiting()
 
     async def _take_waiting(self) -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,8 +23,9 @@ from jobtrail.cli import daemon_client, exit_codes
 from jobtrail.cli.output import duration, error_console, size
 from jobtrail.cli.settings import settings
 from jobtrail.config import Config
-from jobtrail.domain.errors import JobtrailError
+from jobtrail.domain.errors import JobtrailError, StoreUnavailable
 
+END_RETRY_SECONDS = 5.0
 FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -52,6 +54,7 @@ class LocalJob:
         self.job_id = f"local-{time.time_ns() // 1_000}"
         self.cgroup = make(Path(config.sampling.cgroup_root), self.job_id)
         self.problem: str | None = None
+        self.warning: str | None = None
         self.pid = 0
         self._began = 0.0
 
@@ -115,10 +118,20 @@ class LocalJob:
         }
 
     def _announce(self, what: str, body: dict[str, Any]) -> None:
-        try:
-            asyncio.run(daemon_client.post(self.socket_path, f"/v1/events/{what}", body, event_id=str(uuid.uuid4())))
-        except JobtrailError as error:
-            self.problem = self.problem or str(error)
+        """Tell the daemon; an end is tried again for a while, for a daemon may be just restarting."""
+        event_id = str(uuid.uuid4())
+        until = time.monotonic() + (END_RETRY_SECONDS if what == "job-finished" and self.problem is None else 0)
+        while True:
+            try:
+                asyncio.run(daemon_client.post(self.socket_path, f"/v1/events/{what}", body, event_id=event_id))
+            except StoreUnavailable as error:
+                if time.monotonic() < until:
+                    time.sleep(0.2)
+                    continue
+                self.problem = self.problem or str(error)
+            except JobtrailError as error:
+                self.problem = self.problem or str(error)
+            return
 
     def _usage(self, status: os.waitid_result, wall_seconds: float) -> Usage:
         os.waitpid(self.pid, 0)
@@ -130,7 +143,7 @@ class LocalJob:
 
             cpu_seconds, peak = read_cgroup(self.config, self.cgroup, cpu_seconds)
             if not self.cgroup.remove():
-                self.problem = self.problem or f"processes left behind keep {self.cgroup.path} busy"
+                self.warning = f"processes left behind keep the cgroup {self.cgroup.path} busy"
         exited = status.si_code == os.CLD_EXITED
         return Usage(
             job_id=self.job_id,
@@ -151,6 +164,8 @@ def _become(command: list[str], cgroup: OwnCgroup | NoCgroup, gate: int, release
         if isinstance(cgroup, OwnCgroup):
             cgroup.enter()
         os.read(gate, 1)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and what is ignored stays so
+            signal.signal(number, signal.SIG_DFL)
         os.execvp(command[0], command)  # noqa: S606 - running the user's command without a shell is the purpose
     except FileNotFoundError:
         os.write(2, f"jobtrail exec: {command[0]}: command not found\n".encode())
@@ -173,7 +188,7 @@ def _start_ticks(pid: int) -> int:
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
 
 
-def _print(usage: Usage, problem: str | None, *, as_json: bool) -> None:
+def _print(usage: Usage, job: LocalJob, *, as_json: bool) -> None:
     if as_json:
         sys.stderr.write(msgspec.json.encode(usage).decode() + "\n")
         return
@@ -183,8 +198,10 @@ def _print(usage: Usage, problem: str | None, *, as_json: bool) -> None:
     spent = f"{duration(usage.wall_seconds)} wall · {duration(usage.cpu_seconds)} CPU{peak}"
     console.print(f"[bold]{usage.job_id}[/]: {ended} · {spent}")
     console.print(f"observed through {usage.observed_by}", style="dim", markup=False)
-    if problem is not None:
-        console.print(f"not recorded: {problem}", style="yellow", markup=False)
+    if job.warning is not None:
+        console.print(job.warning, style="yellow", markup=False)
+    if job.problem is not None:
+        console.print(f"not recorded: {job.problem}", style="yellow", markup=False)
 
 
 def run_command(
@@ -217,6 +234,7 @@ def run_command(
         error_console().print(f"jobtrail exec: cannot start {command[0]}: {error}", style="red", markup=False)
         raise typer.Exit(exit_codes.EXEC_FAILED) from error
     if not quiet:
-        _print(usage, job.problem, as_json=as_json)
+        with suppress(OSError):  # an unwritable standard error must not change the command's exit code
+            _print(usage, job, as_json=as_json)
     code = usage.exit_code if usage.exit_signal is None else exit_codes.SIGNALLED + usage.exit_signal
     raise typer.Exit(code if code is not None else exit_codes.EXEC_FAILED)

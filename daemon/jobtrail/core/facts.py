@@ -126,7 +126,7 @@ class PartitionsKept(Fact, frozen=True, kw_only=True):
 
 
 class ChoreFailed(Fact, frozen=True, kw_only=True):
-    """A regular chore of the server role could not be done; it is tried again at its next turn."""
+    """A regular chore could not be done; it is tried again at its next turn."""
 
     reason: str
 

@@ -106,8 +106,13 @@ class Sampler:
         self._ledgers: dict[tuple[int, str], ParentLedger] = {}
         self._wake = asyncio.Event()
         self._hop = asyncio.Lock()
+        self._parents_complete = True
         self._node_due = 0.0
         self._node_last: NodeReading | None = None
+
+    def trust_parents(self, *, complete: bool = True) -> None:
+        """Whether every job under the parent counters is known; while not, their growth is credited to nobody."""
+        self._parents_complete = complete
 
     def opened(self, run: OpenRun) -> None:
         """A run began on this node: look at it soon."""
@@ -139,10 +144,10 @@ class Sampler:
         self._wake.set()
 
     def owner_of(self, cluster: str, job_id: str) -> int | None:
-        """The uid of a run that is open on this node; None where there is none, or none is known."""
+        """The uid of a run that is open on this node, root's where it is not known; None where there is no such run."""
         wanted = (cluster, job_id)
         targets = (watched.run.target for watched in self._watched.values())
-        return next((target.uid for target in targets if (target.cluster, target.job_id) == wanted), None)
+        return next((target.uid or 0 for target in targets if (target.cluster, target.job_id) == wanted), None)
 
     async def last_look(self, cluster: str, job_id: str) -> None:
         """Read a job's counters now, while whoever reports its end still holds them open."""
@@ -207,7 +212,7 @@ class Sampler:
         ledger = self._ledger(watched)
         refs = {*ledger.refs(), watched.ref}
         totals = await self._safely(functools.partial(watched.source.cpu_totals, refs))
-        if totals is None:
+        if totals is None or not self._parents_complete:
             ledger.restart()
         else:
             ledger.look(totals, list(ended))
@@ -248,8 +253,9 @@ class Sampler:
         if not isinstance(reading, Reading):
             if reading is not None and reading.miss is Miss.UNREADABLE:
                 self._tell(ReadingMissed(job_id=target.job_id, reason=reading.miss, detail=reading.detail))
-            if reading is None or reading.miss is Miss.UNREADABLE:
-                self._board.miss(watched.ref)
+            gone = reading is not None and reading.miss is Miss.GONE and watched.ended_us is None
+            if reading is None or reading.miss is Miss.UNREADABLE or gone:
+                self._board.miss(watched.ref)  # old levels must not look like those of a living job
             return
         if watched.last is None or reading.time_us - watched.last.time_us >= SHORTEST_RATE_US:
             watched.cpu_percent = cpu_percent(watched.last, reading, watched.run.cpus)

@@ -122,14 +122,16 @@ class HttpApi:
                 raise encoded_body(encoding)
             return await handler(request)
         except (JobtrailError, web.HTTPException) as error:
-            return self._refused(refusal(error))
+            return self._refused(refusal(error), request)
         except Exception as error:  # noqa: BLE001 - the boundary: a mistake costs one answer, not the daemon
             _log.exception("%s %s failed", request.method, request.path[:200])
             self._tell(EventRejected(reason=INTERNAL.reason, detail=f"{type(error).__name__}: {error}"))
             return INTERNAL.answer()
 
-    def _refused(self, refused: Refused) -> web.StreamResponse:
-        self._tell(refused.fact())
+    def _refused(self, refused: Refused, request: web.Request) -> web.StreamResponse:
+        """The answer to a refusal; told only where something was sent: who reads a wrong address loses no event."""
+        if request.method not in READING:
+            self._tell(refused.fact())
         return refused.answer()
 
     @web.middleware

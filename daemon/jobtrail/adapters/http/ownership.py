@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jobtrail.adapters.http.refusals import forbidden
 from jobtrail.adapters.http.senders import Sender
+from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Event, EventKind
 
 OwnerOfRun = Callable[[str, str], int | None]
@@ -25,7 +26,7 @@ class Ownership:
         self._cgroup_root = cgroup_root
 
     def check(self, sender: Sender, event: Event) -> None:
-        """Raises Refused when `event` is about something of another user's."""
+        """Raises Refused when `event` is about something of another user's, InvalidEvent when it may become so."""
         if sender.trusted:
             return
         owner = self._owner_of_run(event.cluster, event.job_id or "")
@@ -35,6 +36,10 @@ class Ownership:
             raise forbidden(f"job {event.job_id} is of another user")
         where = event.whereabouts
         if where is not None and where.root_pid is not None:
+            if where.root_pid_start_ticks is None:
+                raise InvalidEvent(
+                    "root_pid_start_ticks", "is needed beside root_pid: a pid alone may become another's"
+                )
             self._check_owner(sender, self._proc_root / str(where.root_pid), f"process {where.root_pid}")
         if where is not None and where.cgroup_path is not None:
             self._check_owner(sender, self._cgroup_root / where.cgroup_path.lstrip("/"), where.cgroup_path)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
     Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
+WANTED = "must look like postgresql://user@host:5432/database"
 SCHEMES = ("postgresql://", "postgres://")
 # What no retry can mend, because the values themselves are refused (SQLSTATE classes 22, 23 and 54). Everything else
 # may be cured from outside (a restart, a migration, a grant, more disk), so the batch stays and is tried again.
@@ -30,7 +32,11 @@ def open_pool(url: str, *, size: int, timeout_seconds: float) -> Pool:
     `timeout_seconds` is the deadline for connecting and for each statement. Raises ConfigError for another kind of URL.
     """
     if not url.startswith(SCHEMES):
-        raise ConfigError("database.url", "must look like postgresql://user@host:5432/database")
+        raise ConfigError("database.url", WANTED)
+    try:
+        urlsplit(url).port  # noqa: B018 - parsing is the check; asyncpg would do it at the first connection
+    except ValueError as error:  # its text may hold a part of the password
+        raise ConfigError("database.url", f"{WANTED}, with / and @ in a password written as %2F and %40") from error
     return asyncpg.create_pool(
         url,
         min_size=0,
@@ -59,7 +65,7 @@ def translated() -> Iterator[None]:
         raise StoreRefused(_describe(error)) from error
     except TimeoutError as error:
         raise StoreUnavailable("the database did not answer in time") from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise StoreUnavailable(_describe(error)) from error
 
 
