@@ -13,7 +13,8 @@ from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 
 JOBS = 100
-IDLE_SECONDS = 20.0
+IDLE_SECONDS = 60.0
+SETTLE_SECONDS = 5.0  # after the start: the database is connected, the first look at the node is done
 PRESSURE = "".join(f"{kind} avg10=0.00 avg60=0.00 avg300=0.00 total=1234\n" for kind in ("some", "full"))
 FILES = {
     "cpu.stat": "usage_usec 1200000\nuser_usec 1000000\nsystem_usec 200000\nnr_periods 0\nnr_throttled 0\n"
@@ -67,6 +68,7 @@ def _measure(tree: Path, database: dict[str, str]) -> list[Figure]:
     with running(sampling=sampling) as daemon:
         start = daemon.start_seconds
     with running(sampling=sampling, database=database, roles=["node"]) as daemon:
+        time.sleep(SETTLE_SECONDS)
         idle_cpu = _cpu_per_second(daemon, IDLE_SECONDS)
         idle_rss = daemon.rss_bytes()
         poster = Poster(daemon.socket)
