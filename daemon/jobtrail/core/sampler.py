@@ -107,12 +107,17 @@ class Sampler:
         self._wake = asyncio.Event()
         self._hop = asyncio.Lock()
         self._parents_complete = True
+        self._books_begin = False
         self._node_due = 0.0
         self._node_last: NodeReading | None = None
 
     def trust_parents(self, *, complete: bool = True) -> None:
-        """Whether every job under the parent counters is known; while not, their growth is credited to nobody."""
-        self._parents_complete = complete
+        """Whether every job under the parent counters is known; while not, their growth is credited to nobody.
+
+        The books begin anew when it becomes so.
+        """
+        self._parents_complete = self._books_begin = complete
+        self._wake.set()
 
     def opened(self, run: OpenRun) -> None:
         """A run began on this node: look at it soon."""
@@ -185,8 +190,11 @@ class Sampler:
         await self._look(closing)
         for watched in opening:
             self._ledger(watched).track(watched.ref, watched.run.cpus)
-        one_per_ledger = {id(self._ledger(watched)): watched for watched in (*opening, *closing)}
-        for watched in one_per_ledger.values():
+        begin, self._books_begin = self._books_begin, False
+        concerned = (*opening, *closing, *(self._watched.values() if begin else ()))
+        for watched in {id(self._ledger(watched)): watched for watched in concerned}.values():
+            if begin:
+                self._ledger(watched).restart()
             await self._look_at_parent(watched, ended=[other.ref for other in closing])
         for watched in closing:
             self._finish(watched)
