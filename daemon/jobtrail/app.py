@@ -66,7 +66,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | None = None) -> None:
-    """Run the daemon until `stop`, which it sets itself when a part fails.
+    """Run the daemon until `stop`, or until a part of it fails.
 
     Raises ConfigError when a resource named in the settings cannot be used, SpoolBroken when durability can no longer
     be promised; any other failure of a background task is raised as it is.

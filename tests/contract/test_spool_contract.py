@@ -15,7 +15,8 @@ from jobtrail.domain.audit import EMPTY_CHAIN, ChainHead, broken_link
 from jobtrail.domain.errors import EventConflict, InvalidEvent
 from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, Whereabouts, decode
 from jobtrail.domain.samples import Target
-from tests.fakes import FakeClock, MemorySpool
+from tests.fake_spool import MemorySpool
+from tests.fakes import FakeClock
 
 EVERYTHING = {"limit": 10_000, "max_bytes": 1 << 30}
 T0 = FakeClock().time_us()

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from tests.hooks.hook_process import HOOKS, Environment, HookRun, run_hook
-from tests.requirements import require_root, require_tool
+from tests.requirements import require_root, require_tool, unmet
 
 WHY_SHELL = "the hooks promise to work under it"
 
@@ -82,7 +82,7 @@ def replaced() -> Replace:
     unshare = require_tool("unshare", "private mounts replace a program for one command")
     tried = subprocess.run([unshare, "--mount", "true"], check=False)
     if tried.returncode != 0:
-        pytest.skip("this machine lets root make no mount namespace")
+        unmet("this machine lets root make no mount namespace")
 
     def prefix(files: dict[str, Path]) -> tuple[str, ...]:
         mounts = [word for name, file in files.items() for word in (str(file), require_tool(name, "it is replaced"))]

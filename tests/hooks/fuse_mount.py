@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from tests.requirements import require_root
+from tests.requirements import require_root, unmet
 
 FUSE_INIT = 26
 IN_HEADER = struct.Struct("<IIQQIIIHH")
@@ -32,12 +30,12 @@ def hung_directory(path: Path, *, killable: bool) -> Iterator[None]:
     try:
         device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        pytest.skip(f"no hanging file system can be made here: /dev/fuse: {error.strerror}")
+        unmet(f"no hanging file system can be made here: /dev/fuse: {error.strerror}")
     libc = ctypes.CDLL(None, use_errno=True)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
     if libc.mount(b"jobtrail-test", os.fsencode(path), b"fuse", 0, options) != 0:
         os.close(device)
-        pytest.skip(f"no hanging file system can be made here: mount: {os.strerror(ctypes.get_errno())}")
+        unmet(f"no hanging file system can be made here: mount: {os.strerror(ctypes.get_errno())}")
     # A daemon, so that a connection that could not be aborted does not keep the test run from ending.
     reader = threading.Thread(target=_swallow_requests, args=(device,), daemon=True)
     if not killable:

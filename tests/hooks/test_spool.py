@@ -25,7 +25,7 @@ from tests.hooks.hook_process import (
     spool_file,
 )
 from tests.hooks.socket_server import SocketServer
-from tests.requirements import require_root, require_tool
+from tests.requirements import require_root, require_tool, unmet
 
 FROZEN_SERVER = """
 import socket, sys
@@ -171,7 +171,7 @@ def test_a_full_disk_leaves_no_half_event(site: Site) -> None:
     mount = require_tool("mount", "it mounts a file system of limited size")
     options = ["-t", "tmpfs", "-o", "size=64k", "none", str(site.spool)]
     if subprocess.run([mount, *options], capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let root mount a tmpfs")
+        unmet("this machine does not let root mount a tmpfs")
     try:
         (site.spool / "incoming").mkdir()
         assert_harmless(site.run(SLURM_JOB_COMMENT="x" * 100_000))

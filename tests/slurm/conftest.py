@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.requirements import unmet
 from tests.slurm import remains
 from tests.slurm.cluster import SYSTEM_PATH, HookFiles, SlurmCluster
 from tests.slurm.configuration import CGROUP_MOUNT
@@ -28,10 +29,7 @@ PACKAGE_OF_PROGRAM = {
 
 def cannot(reason: str) -> NoReturn:
     """Skip, saying loudly why; fail where CI=true, because there everything must be present."""
-    message = f"NO REAL SLURM IS TESTED: {reason}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+    unmet(f"NO REAL SLURM IS TESTED: {reason}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

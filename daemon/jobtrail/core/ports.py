@@ -1,4 +1,4 @@
-"""Ports: what core needs of the world. Adapters implement them; `tests/fakes.py` holds in-memory ones.
+"""Ports: what core needs of the world. Adapters implement them; the tests ship in-memory ones (`tests/fakes.py`).
 
 Names say what the thing is for, not what it is made of. Each port's promises are held by a contract test that runs on
 the fake and on the real adapter alike.
