@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, link
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, Outcome, encode
+from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, encode
+from jobtrail.domain.job_facts import JobFacts, Outcome
 
 T0 = 1_760_000_000_000_000  # 2025-10-09T08:53:20Z in µs
 SECOND = 1_000_000

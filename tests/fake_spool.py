@@ -14,7 +14,8 @@ from jobtrail.domain.errors import (
     SpoolBroken,
     SpoolFull,
 )
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, Whereabouts, check_time_us, encode
+from jobtrail.domain.events import Actor, Event, EventKind, Whereabouts, check_time_us, encode
+from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import Target
 from tests.fakes import FakeClock
 

@@ -1,7 +1,8 @@
 """Settings: one YAML file, every key also in the environment, unknown keys refused.
 
 A key `section.name` is read from `JOBTRAIL_SECTION__NAME` too, and the environment wins. The names DATABASE_URL, HOST,
-PORT, SCHEDULER_BACKEND, METRICS_RETENTION_DAYS and SEED_DEMO are honoured as well.
+PORT, SCHEDULER_BACKEND, SLURM_BASE_URL, SLURM_API_VERSION, SLURM_AUTH_TOKEN, METRICS_RETENTION_DAYS and SEED_DEMO are
+honoured as well.
 """
 
 from __future__ import annotations
@@ -37,6 +38,23 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     header_timeout_seconds: Seconds = 5.0
     body_timeout_seconds: Seconds = 5.0
     max_connections: Count = 256
+
+
+class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the server role asks Slurm what became of the jobs."""
+
+    rest_url: str = ""  # http://host:6820, https://host, unix:/run/slurmrestd/slurmrestd.sock; empty asks no slurmrestd
+    rest_version: str = ""  # such as v0.0.40; empty takes the newest that both sides know
+    rest_user: str = ""  # X-SLURM-USER-NAME; old slurmrestd refuse a token without it
+    token: str = ""  # JSON web token of rest_user; better in token_file
+    token_file: str = ""  # read anew when it changes
+    timeout_seconds: Seconds = 10.0
+    poll_seconds: Seconds = 5.0  # no two questions about all jobs lie closer together
+    compare_seconds: Seconds = 180.0  # how often all open runs are compared with what Slurm runs
+    nodes_seconds: Seconds = 60.0  # how often the state of the nodes is asked
+    sacct: str = "sacct"  # the command asked where slurmrestd gives no accounting; empty asks none
+    conf: str = ""  # SLURM_CONF for sacct; empty leaves it to sacct
+    hook_token_file: str = ""  # holds the token with which the controller's hooks may post over TCP; empty refuses them
 
 
 class Spool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = ("node", "server")
     seed_demo: bool = False
     http: Http = Http()
+    slurm: Slurm = Slurm()
     spool: Spool = Spool()
     database: Database = Database()
     sampling: Sampling = Sampling()
@@ -110,6 +129,9 @@ ALIASES: Mapping[str, str] = {
     "HOST": "http.host",
     "PORT": "http.port",
     "SCHEDULER_BACKEND": "scheduler",
+    "SLURM_BASE_URL": "slurm.rest_url",
+    "SLURM_API_VERSION": "slurm.rest_version",
+    "SLURM_AUTH_TOKEN": "slurm.token",
     "METRICS_RETENTION_DAYS": "sampling.retention_days",
     "SEED_DEMO": "seed_demo",
 }

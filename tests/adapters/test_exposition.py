@@ -16,8 +16,8 @@ from jobtrail.adapters.exposition import FAMILIES, PLAIN_JOBS, Exposition
 from jobtrail.core.board import Board
 from jobtrail.core.ports import OpenRun
 from jobtrail.domain.events import NodeUsage
-from jobtrail.domain.job import State
 from jobtrail.domain.samples import NodeReading, Reading, Target
+from jobtrail.domain.states import State
 from tests.requirements import require_tool
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "metrics" / "golden.prom"

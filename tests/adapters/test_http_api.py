@@ -16,7 +16,8 @@ from jobtrail.adapters.slurm_env import HOOKS, environment_bytes
 from jobtrail.core.facts import EventRejected
 from jobtrail.core.ports import Health
 from jobtrail.domain.errors import ConfigError, SpoolBroken, SpoolFull
-from jobtrail.domain.events import Actor, EventKind, Outcome, request_digest
+from jobtrail.domain.events import Actor, EventKind, request_digest
+from jobtrail.domain.job_facts import Outcome
 from tests.served_api import PROLOG, Served, hook_headers, parse_answer, request_bytes, served
 
 REPOSITORY = Path(__file__).parents[2]

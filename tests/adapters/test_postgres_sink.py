@@ -19,7 +19,8 @@ from jobtrail.adapters.postgres.folding import decode_storable
 from jobtrail.adapters.postgres.pool import translated
 from jobtrail.domain.audit import ChainHead, broken_link
 from jobtrail.domain.errors import ConfigError, StoreRefused, StoreUnavailable
-from jobtrail.domain.events import EventKind, NodeUsage, Outcome
+from jobtrail.domain.events import EventKind, NodeUsage
+from jobtrail.domain.job_facts import Outcome
 from tests.chains import SECOND, T0, ChainWriter
 from tests.postgres import PostgresServer
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from jobtrail.adapters.slurm_env import MAX_RECORDS, decode_hook, environment_bytes, hook_decoder
 from jobtrail.domain.errors import InvalidEvent
-from jobtrail.domain.events import Event, EventKind, Outcome, decode, encode
+from jobtrail.domain.events import Event, EventKind, decode, encode
+from jobtrail.domain.job_facts import Outcome
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures").glob("slurm-*/**/*.env0"))
 ID = "6f1f2c3a-0b5e-4c5d-9d43-7d3f5a1f4e21"

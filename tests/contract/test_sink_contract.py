@@ -12,7 +12,8 @@ from jobtrail.core.ports import EventSink
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent
 from jobtrail.domain.errors import ChainGap, StoreRefused
 from jobtrail.domain.events import EventKind
-from jobtrail.domain.job import Job, State
+from jobtrail.domain.job import Job
+from jobtrail.domain.states import State
 from tests.chains import SECOND, ChainWriter
 from tests.fakes import MemorySink
 

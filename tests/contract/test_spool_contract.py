@@ -13,7 +13,8 @@ from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.core.ports import EventSpool, OpenRun, Receipt
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainHead, broken_link
 from jobtrail.domain.errors import EventConflict, InvalidEvent
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, Whereabouts, decode
+from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, Whereabouts, decode
+from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import Target
 from tests.fake_spool import MemorySpool
 from tests.fakes import FakeClock

@@ -11,7 +11,7 @@ from jobtrail.adapters.exposition import FAMILIES
 from jobtrail.adapters.telemetry import FORWARD_REASONS, MISS_REASONS, REJECT_REASONS, Telemetry
 from jobtrail.core import facts
 from jobtrail.core.ports import SpoolStatus
-from jobtrail.domain.job import State
+from jobtrail.domain.states import State
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(

@@ -10,7 +10,8 @@ from jobtrail.core.facts import EventRejected, JobAdopted
 from jobtrail.core.ports import OpenRun, Receipt
 from jobtrail.core.sampler import Rhythm, Sampler, Watched
 from jobtrail.domain.errors import SpoolBroken, SpoolFull
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, encode
+from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, encode
+from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import FoundJob
 from tests.fakes import Facts, FakeClock, FakeNodeSource, FakeUsageSource
 from tests.unit.runs import open_run

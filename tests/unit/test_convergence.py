@@ -15,8 +15,9 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, Outcome
+from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage
 from jobtrail.domain.job import NodeRun, Run
+from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.usage import ADDITIVE, PEAKS, merge_reports
 from tests.unit.stories import SECOND, event, finished, found, started, tell, tell_one, used
 

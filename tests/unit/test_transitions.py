@@ -6,8 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.domain.events import Actor, EventKind, JobFacts, NodeUsage, Outcome
-from jobtrail.domain.job import Run, State, Verdict
+from jobtrail.domain.events import Actor, EventKind, NodeUsage
+from jobtrail.domain.job import Run
+from jobtrail.domain.job_facts import JobFacts, Outcome
+from jobtrail.domain.states import State, Verdict
 from jobtrail.domain.transitions import RUN_NAMESPACE, Changed, Duplicate, Rejected, apply, judge, open_run
 from tests.unit.stories import CLUSTER, JOB, SECOND, T0, event, finished, found, started, tell, tell_one, used
 

@@ -18,8 +18,8 @@ import msgspec
 from jobtrail.core.board import Board, JobEntry
 from jobtrail.core.ports import Clock, OpenRun
 from jobtrail.domain.events import NodeUsage
-from jobtrail.domain.job import State
 from jobtrail.domain.samples import Reading
+from jobtrail.domain.states import State
 
 PLAIN_JOBS = 200  # with more jobs on the page its seconds are written with an exponent
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

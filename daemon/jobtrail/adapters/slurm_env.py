@@ -12,8 +12,9 @@ from types import MappingProxyType
 
 from jobtrail.core.ports import HookDecoder
 from jobtrail.domain.errors import InvalidEvent
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, Outcome, check_time_us
+from jobtrail.domain.events import Actor, Event, EventKind, check_time_us
 from jobtrail.domain.hostlist import expand_nodes
+from jobtrail.domain.job_facts import JobFacts, Outcome
 
 MAX_RECORDS = 512
 MAX_NUMBER = 2**32 - 1  # Slurm's ids, counts and times are uint32_t or fit one until 2106

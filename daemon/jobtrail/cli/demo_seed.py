@@ -20,7 +20,8 @@ from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.config import Config
 from jobtrail.core.forwarder import Forwarder
 from jobtrail.core.waiting import Backoff
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, Outcome, request_digest
+from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, request_digest
+from jobtrail.domain.job_facts import JobFacts, Outcome
 
 CLUSTER = "demo"
 GENERATOR = "demo-generator"

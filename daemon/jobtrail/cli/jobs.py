@@ -15,7 +15,7 @@ from jobtrail.cli.database import ask
 from jobtrail.cli.output import UNKNOWN, clean, console, duration, moment, print_json, size, table
 from jobtrail.cli.settings import settings
 from jobtrail.cli.times import moment as parse_moment
-from jobtrail.domain.job import State
+from jobtrail.domain.states import State
 
 application = typer.Typer(help="Jobs as the trail tells them.", no_args_is_help=True, add_completion=False)
 

@@ -9,7 +9,8 @@ from jobtrail.core.facts import EventRejected, JobAdopted, Observer
 from jobtrail.core.ports import Clock, EventIntake, EventSpool
 from jobtrail.core.sampler import Sampler, Watched
 from jobtrail.domain.errors import SpoolFull
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, encode
+from jobtrail.domain.events import Actor, Event, EventKind, encode
+from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import FoundJob
 
 SOURCE = "sampler"

@@ -14,6 +14,7 @@ import msgspec
 from jobtrail.domain.audit import ChainedEvent, ChainHead
 from jobtrail.domain.events import Event, NodeUsage
 from jobtrail.domain.samples import CpuTotals, FoundJob, Missed, NodeReading, Reading, Target
+from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
 
 
 class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,7 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int | None = None
     gpus: int | None = None
     found: bool = False
+    boot_id: str | None = None  # the kernel's, when the run began here; another one means the node has rebooted since
     slurm_start_time: int | None = None  # Unix seconds; the same in one run's prolog and epilog
     usage: NodeUsage | None = None  # of the last checkpoint, so that a restarted daemon counts on
 
@@ -234,4 +236,32 @@ class CentralStore(Protocol):
 
     async def count_states(self) -> Mapping[str, int]:
         """Jobs now in each state, all clusters together. Raises StoreUnavailable."""
+        ...
+
+
+class SlurmController(Protocol):
+    """What slurmctld knows now. Implementations keep to a pace that does not burden it, and wait where asked too soon.
+
+    Every method raises SlurmUnavailable (no answer, or none that makes sense now: try later), SlurmDenied (the token or
+    the user is refused) and SlurmAnswerInvalid (an answer of unknown shape, naming the path of the field).
+    """
+
+    async def current_jobs(self) -> SlurmAnswer:
+        """The newest run of every job slurmctld holds: pending, running, and ended less than MinJobAge ago."""
+        ...
+
+    async def job(self, number: int) -> SlurmAnswer:
+        """The newest run of one job; no records when slurmctld does not know it (any more)."""
+        ...
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        """Every node of the cluster."""
+        ...
+
+
+class SlurmAccounting(Protocol):
+    """What accounting holds: every run of a job, also of requeued ones. Raises as SlurmController does."""
+
+    async def runs_of(self, numbers: Sequence[int], *, since: int) -> SlurmAnswer:
+        """All runs of these jobs that were not over before `since` (Unix seconds), in as few questions as possible."""
         ...

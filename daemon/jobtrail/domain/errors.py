@@ -64,3 +64,24 @@ class StoreRefused(JobtrailError):
 
 class NotFound(JobtrailError):
     """What was asked for does not exist."""
+
+
+class SlurmError(JobtrailError):
+    """Slurm could not be asked. Retried; what it would have told stays unknown meanwhile."""
+
+
+class SlurmUnavailable(SlurmError):
+    """No answer, or none for now: a daemon is down, a time-out, a server's error."""
+
+
+class SlurmDenied(SlurmError):
+    """The token, the user or the socket is refused. Asking again with the same will not help."""
+
+
+class SlurmAnswerInvalid(SlurmError):
+    """An answer of a shape nobody knows. `path` is the field, such as jobs[3].job_state."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason

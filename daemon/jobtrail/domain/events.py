@@ -14,6 +14,8 @@ from enum import StrEnum
 import msgspec
 
 from jobtrail.domain.errors import InvalidEvent
+from jobtrail.domain.job_facts import JobFacts, Outcome
+from jobtrail.domain.slurm import SlurmRecord
 
 EARLIEST_US = 946_684_800_000_000  # 2000-01-01T00:00:00Z
 LATEST_US = 4_102_444_800_000_000  # 2100-01-01T00:00:00Z
@@ -29,6 +31,8 @@ class EventKind(StrEnum):
     CHECKPOINT = "checkpoint"  # usage so far of a running job
     JOB_FINISHED = "job_finished"  # a node ended the job's run
     USAGE_RECORDED = "usage_recorded"  # the node's final usage of the run
+    JOB_CLOSED = "job_closed"  # the run is over, inferred: nobody had reported its end
+    SLURM_REPORTED = "slurm_reported"  # Slurm's own word on a run: its state, its outcome, what the hooks do not know
 
 
 class Actor(StrEnum):
@@ -43,50 +47,12 @@ class Actor(StrEnum):
     CLI = "cli"
 
 
-class JobFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a sender says the job is. Every field is absent (None) when the sender does not know it."""
-
-    user_name: str | None = None
-    uid: int | None = None
-    gid: int | None = None
-    account: str | None = None
-    partition: str | None = None
-    qos: str | None = None
-    job_name: str | None = None
-    nodes: tuple[str, ...] | None = None  # expanded, in Slurm's order: the first is the batch host
-    node_list: str | None = None  # as Slurm wrote it
-    cpus: int | None = None  # CPUs allocated on this event's node
-    memory_limit_bytes: int | None = None
-    gpu_vendor: str | None = None
-    gpu_devices: tuple[str, ...] | None = None
-    restart_count: int | None = None
-    work_dir: str | None = None
-    comment: str | None = None
-    reservation: str | None = None
-    command: tuple[str, ...] | None = None  # local jobs only; never collected from Slurm
-
-
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the job's resource counters are on this node, when the sender knows better than the layout of Slurm."""
 
     cgroup_path: str | None = None
     root_pid: int | None = None  # observe this process and its descendants through /proc
     root_pid_start_ticks: int | None = None  # field 22 of /proc/PID/stat; a reused pid has another
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the job ended, as the sender saw it.
-
-    A Slurm epilog's exit code 0 is no proof of success: cancelled, timed-out and preempted jobs report the same.
-    `final_state` is set only by senders that know (a local run's parent, a person).
-    """
-
-    exit_code: int | None = None  # 0..255
-    exit_signal: int | None = None  # a signal number; never Slurm's out-of-memory mark 125
-    out_of_memory: bool = False  # Slurm's mark: wait status 253, printed as 0:125
-    raw_status: int | None = None  # wait(2) status as Slurm gave it
-    derived_raw_status: int | None = None  # highest wait status of the job's steps
-    final_state: str | None = None  # completed | failed | cancelled
 
 
 class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -107,6 +73,19 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     covered_us: int | None = None  # wall time from the run's start on this node to its last sample
     sources: dict[str, str] = {}  # value name -> where it came from, e.g. {"cpu": "cgroup_v1+parent"}
     absent: dict[str, str] = {}  # value name -> why there is none
+
+
+class Closing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """That a run is over although nobody reported its end. The end lies between `not_before_us` and the event's time.
+
+    `reason` is one of: node_rebooted, cgroup_gone, process_gone (a node speaks, of its part), unknown_to_slurm (the
+    whole run).
+    """
+
+    reason: str
+    not_before_us: int
+    detail: str = ""
+    whole_run: bool = False
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -130,6 +109,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     environment: dict[str, str] = {}  # the hook's environment as evidence
     environment_escaped: tuple[str, ...] = ()  # names whose value is escaped: \\ for a backslash, \xNN for a byte
     note: str | None = None
+    run: int | None = None  # number of the run, where the sender read it from the store
+    slurm: SlurmRecord | None = None
+    closing: Closing | None = None
 
 
 _encoder = msgspec.json.Encoder(order="sorted")

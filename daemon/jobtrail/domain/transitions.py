@@ -13,8 +13,10 @@ from types import MappingProxyType
 
 import msgspec
 
-from jobtrail.domain.events import Actor, Event, EventKind, JobFacts, NodeUsage, Outcome
-from jobtrail.domain.job import FactsRegister, Job, NodeRun, OutcomeRegister, Run, Stamp, State, Verdict
+from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage
+from jobtrail.domain.job import FactsRegister, Job, NodeRun, OutcomeRegister, Run, Stamp
+from jobtrail.domain.job_facts import JobFacts, Outcome
+from jobtrail.domain.states import State, Verdict
 from jobtrail.domain.usage import larger, merge_reports, replace_in_total, smaller
 
 RUN_NAMESPACE = uuid.UUID("3f1c8a52-60f4-5d0e-9d0b-6a1b5e7c9d21")

@@ -17,17 +17,9 @@ from jobtrail.adapters.http.refusals import forbidden
 from jobtrail.adapters.http.senders import Sender
 from jobtrail.adapters.http.settings import HttpSettings
 from jobtrail.domain.errors import InvalidEvent
-from jobtrail.domain.events import (
-    MAX_EXACT_INT,
-    Actor,
-    Event,
-    EventKind,
-    JobFacts,
-    Outcome,
-    Whereabouts,
-    check_time_us,
-)
+from jobtrail.domain.events import MAX_EXACT_INT, Actor, Event, EventKind, Whereabouts, check_time_us
 from jobtrail.domain.hostlist import expand_nodes
+from jobtrail.domain.job_facts import JobFacts, Outcome
 
 MIB = 1_048_576
 MAX_TEXT = 4096  # PATH_MAX; no name is longer

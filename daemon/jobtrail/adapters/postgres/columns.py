@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from jobtrail.domain.events import JobFacts, NodeUsage
+from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.job import Job, NodeRun
+from jobtrail.domain.job_facts import JobFacts
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Row = dict[str, Any]

@@ -9,7 +9,8 @@ import msgspec
 
 from jobtrail.adapters.spool.sealing import seal, unseal
 from jobtrail.core.ports import OpenRun, is_of_an_earlier_run
-from jobtrail.domain.events import Event, EventKind, JobFacts, Whereabouts
+from jobtrail.domain.events import Event, EventKind, Whereabouts
+from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import Target
 
 _encode = msgspec.json.Encoder().encode
