@@ -6,68 +6,65 @@ slurmd starts jobs as their users and makes cgroups. Debian's slurmd can be seve
 
 import contextlib
 import os
-import pwd
-import random
 import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self, TypedDict
+from typing import Self, Unpack
 
-from tests.slurm import configuration, remains
+from tests.slurm import cgroups, configuration, remains
 from tests.slurm.commands import SlurmCommands
 from tests.slurm.daemons import ClusterError, Daemon, poll_until
+from tests.slurm.hooks import HookFiles, write_wrappers
+from tests.slurm.machine import SYSTEM_PATH, accepts, ensure_user, free_ports, write
 
 USERS = {"jt-alice": "physics", "jt-bob": "chemistry"}
 """The unprivileged Linux users who submit jobs, with their Slurm accounts."""
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Below the range that the kernel gives to outgoing connections (ip_local_port_range), of which there are many here.
-PORTS = range(20_000, 32_000)
-
-
-class HookFiles(TypedDict, total=False):
-    """The arguments of SlurmCluster that concern hooks."""
-
-    prolog: Path
-    epilog: Path
-    hook_conf: Path
-
 
 class SlurmCluster(SlurmCommands):
-    """Starts the cluster when entered; stops it and removes every trace when left."""
+    """Starts the cluster when entered; stops it and removes every trace when left.
+
+    `directory`, `node_names` and `rest_socket` are known before, so that what the cluster's hooks talk to can be
+    made and started first.
+    """
 
     def __init__(
         self,
         *,
         nodes: int = 1,
-        prolog: Path | None = None,
-        epilog: Path | None = None,
-        hook_conf: Path | None = None,
         gpu_files: Sequence[Path] = (),
         rest: bool = False,
+        prolog_flags: str = "Contain,Alloc",
+        extra_conf: Sequence[str] = (),
+        **hooks: Unpack[HookFiles],
     ) -> None:
         """Describe the cluster.
 
-        `hook_conf`: what JOBTRAIL_HOOK_CONF names for `prolog` and `epilog`. `gpu_files`: character devices that
-        each node reports as its GPUs. `rest`: run slurmrestd too.
+        `gpu_files`: character devices that each node reports as its GPUs. `rest`: run slurmrestd too, on a Unix socket
+        without tokens and on a TCP port with them. `extra_conf`: lines for slurm.conf that take the place of the usual
+        ones ("MinJobAge=2") or are added ("PartitionName=...", or configuration.preemption).
+
+        Hooks: `prolog`, `epilog` (slurmd, root), `task_epilog` (the job's user), `prolog_slurmctld` and
+        `epilog_slurmctld` (the user slurm). JOBTRAIL_HOOK_CONF names `hook_conf` for all of them, or
+        `hook_conf_directory`/<node name>.conf on each node and `hook_conf_directory`/slurmctld.conf for slurmctld's.
         """
-        self._node_count = nodes
-        self._hooks = {"prolog": prolog, "epilog": epilog}
-        self._hook_conf = hook_conf
+        self._directory = remains.planned_directory()
+        self._names = [remains.node_name(self._directory, number) for number in range(1, nodes + 1)]
+        self._hooks = hooks
         self._gpu_files = tuple(gpu_files)
         self._with_rest = rest
+        self._prolog_flags = prolog_flags
+        self._extra_conf = tuple(extra_conf)
         self._stack = contextlib.ExitStack()
-        self._slurmd: dict[str, Daemon] = {}
+        self._daemons: dict[str, Daemon] = {}
         self._layout: configuration.Layout | None = None
 
     def __enter__(self) -> Self:
         """Start everything; on failure remove what was started and raise ClusterError with the end of the log."""
         with contextlib.ExitStack() as stack:
-            directory = stack.enter_context(remains.new_directory())
-            self._layout = make_layout(directory, self._node_count)
+            stack.enter_context(remains.made_directory(self._directory))
+            self._layout = make_layout(self._directory, self._names)
             for user in USERS:
                 ensure_user(user)
             self._write_files()
@@ -88,13 +85,13 @@ class SlurmCluster(SlurmCommands):
 
     @property
     def directory(self) -> Path:
-        """The cluster's own directory."""
-        return self.layout.directory
+        """The cluster's own directory; it is there while the cluster runs."""
+        return self._directory
 
     @property
     def node_names(self) -> list[str]:
         """The names of the nodes, which their cgroups bear too."""
-        return list(self.layout.nodes)
+        return list(self._names)
 
     @property
     def env(self) -> dict[str, str]:
@@ -108,15 +105,24 @@ class SlurmCluster(SlurmCommands):
     @property
     def rest_socket(self) -> Path:
         """The Unix socket of slurmrestd, to which root needs no token (rest_auth/local)."""
-        return self.layout.rest / "slurmrestd.sock"
+        return configuration.rest_socket_of(self.directory)
+
+    @property
+    def rest_url(self) -> str:
+        """Where slurmrestd answers over TCP to those who show a `token`; known once the cluster runs."""
+        return f"http://127.0.0.1:{self.layout.rest_port}"
 
     def stop_slurmd(self, node: str) -> None:
         """Stop one node's slurmd; its jobs go on, each under its slurmstepd."""
-        self._slurmd[node].stop()
+        self._daemons[slurmd_of(node)].stop()
+
+    def kill_slurmd(self, node: str) -> None:
+        """Kill one node's slurmd (SIGKILL), so that it ends nothing in order; its jobs go on all the same."""
+        self._daemons[slurmd_of(node)].kill()
 
     def start_slurmd(self, node: str) -> None:
         """Start one node's slurmd and wait until slurmctld may use the node."""
-        slurmd = self._slurmd[node]
+        slurmd = self._daemons[slurmd_of(node)]
         slurmd.start()
         slurmd.wait_ready(partial(self._node_is_usable, node), seconds=60)
 
@@ -124,6 +130,35 @@ class SlurmCluster(SlurmCommands):
         """Stop and start one node's slurmd, as an administrator does with jobs running."""
         self.stop_slurmd(node)
         self.start_slurmd(node)
+
+    def stop_controller(self) -> None:
+        """Stop slurmctld; it saves its state and knows its jobs when it is started again."""
+        self._daemons["slurmctld"].stop(seconds=30)
+
+    def start_controller(self) -> None:
+        """Start slurmctld again and wait until it answers."""
+        slurmctld = self._daemons["slurmctld"]
+        slurmctld.start()
+        slurmctld.wait_ready(lambda: accepts(self.layout.slurmctld_port), seconds=60)
+
+    def stop_rest(self) -> None:
+        """Stop slurmrestd, on the Unix socket and on TCP; what connects is refused."""
+        for name in ("slurmrestd", "slurmrestd-jwt"):
+            self._daemons[name].stop()
+
+    def start_rest(self) -> None:
+        """Start slurmrestd again and wait until it answers on both."""
+        # It does not replace the socket of one that was killed.
+        self.rest_socket.unlink(missing_ok=True)
+        for name, ready in (("slurmrestd", self._answers_on_socket), ("slurmrestd-jwt", self._answers_on_tcp)):
+            self._daemons[name].start()
+            self._daemons[name].wait_ready(ready, seconds=60)
+
+    def _answers_on_socket(self) -> bool:
+        return self.rest_socket.exists()
+
+    def _answers_on_tcp(self) -> bool:
+        return accepts(self.layout.rest_port)
 
     def _node_is_usable(self, node: str) -> bool:
         return self.node_state(node) in {"idle", "mix", "alloc", "comp"}
@@ -134,34 +169,26 @@ class SlurmCluster(SlurmCommands):
             path.mkdir()
             path.chmod(mode)
             shutil.chown(path, user)
-        wrappers = {
-            name: write_hook_wrapper(layout.hooks / name, hook, self._hook_conf)
-            for name, hook in self._hooks.items()
-            if hook is not None
-        }
-        conf = configuration.slurm_conf(layout, hooks=wrappers, gpus_per_node=len(self._gpu_files))
+        conf = configuration.slurm_conf(
+            layout,
+            hooks=write_wrappers(layout.hooks, self._hooks),
+            gpus_per_node=len(self._gpu_files),
+            prolog_flags=self._prolog_flags,
+            extra=self._extra_conf,
+        )
         write(remains.slurm_conf_of(layout.directory), conf)
         write(layout.etc / "gres.conf", configuration.gres_conf(self._gpu_files))
-        write(layout.etc / "cgroup.conf", configuration.cgroup_conf_of_this_machine())
+        write(layout.etc / "cgroup.conf", cgroups.cgroup_conf_of_this_machine())
         # slurmdbd refuses a file that others can read (slurmdbd.conf(5)).
         write(layout.etc / "slurmdbd.conf", configuration.slurmdbd_conf(layout), mode=0o600, user="slurm")
         write(layout.init_sql, configuration.INIT_SQL)
         write(layout.accounts_file, configuration.accounts_file(USERS))
-        layout.munge_key.touch(mode=0o600)
-        layout.munge_key.write_bytes(os.urandom(128))
+        write(layout.munge_key, os.urandom(128), mode=0o600)
+        write(layout.jwt_key, os.urandom(32), mode=0o600, user="slurm")
 
     def _start_all(self, stack: contextlib.ExitStack) -> None:
         layout = self.layout
-
-        def start(name: str, argv: Sequence[str], ready: Callable[[], object], user: str | None = None) -> Daemon:
-            # slurmdbd's client library finds the database's socket by MYSQL_UNIX_PORT.
-            env = self.env | {"MYSQL_UNIX_PORT": str(layout.database_socket)}
-            daemon = Daemon(name, argv, env=env, log_directory=layout.logs, user=user)
-            stack.callback(daemon.stop)
-            daemon.start()
-            daemon.wait_ready(ready, seconds=60)
-            return daemon
-
+        start = partial(self._start, stack)
         start("munged", configuration.munged_argv(layout), layout.munge_socket.exists)
         self.run_tool(*configuration.install_db_argv(layout))
         start("mariadbd", configuration.mariadbd_argv(layout), layout.database_socket.exists)
@@ -169,77 +196,61 @@ class SlurmCluster(SlurmCommands):
         self.run_tool("sacctmgr", "--immediate", "load", f"file={layout.accounts_file}")
         start("slurmctld", ["slurmctld", "-D"], lambda: accepts(layout.slurmctld_port))
         for node in layout.nodes:
-            self._slurmd[node] = start(f"slurmd-{node}", ["slurmd", "-D", "-N", node], lambda: True)
-        for node, slurmd in self._slurmd.items():
-            slurmd.wait_ready(partial(self._node_is_usable, node), seconds=60)
+            start(slurmd_of(node), ["slurmd", "-D", "-N", node], lambda: True)
+        for node in layout.nodes:
+            self._daemons[slurmd_of(node)].wait_ready(partial(self._node_is_usable, node), seconds=60)
         if self._with_rest:
-            # It refuses to run as root or as SlurmUser (slurmrestd(8)).
-            argv = ["slurmrestd", "-a", "rest_auth/local", f"unix:{self.rest_socket}"]
-            start("slurmrestd", argv, self.rest_socket.exists, user="nobody")
+            self._start_rest_servers(stack)
         stack.callback(self._cancel_all)
+
+    def _start_rest_servers(self, stack: contextlib.ExitStack) -> None:
+        """Start two: one that takes tokens acts as whom they name, and SLURM_JWT would take that from the other too.
+
+        slurmrestd refuses to run as root or as SlurmUser (slurmrestd(8)).
+        """
+        local = ["slurmrestd", "-a", "rest_auth/local", f"unix:{self.rest_socket}"]
+        self._start(stack, "slurmrestd", local, self._answers_on_socket, user="nobody")
+        tokens = ["slurmrestd", "-a", "rest_auth/jwt", f"127.0.0.1:{self.layout.rest_port}"]
+        self._start(stack, "slurmrestd-jwt", tokens, self._answers_on_tcp, user="nobody", env={"SLURM_JWT": "daemon"})
+
+    def _start(
+        self,
+        stack: contextlib.ExitStack,
+        name: str,
+        argv: Sequence[str],
+        ready: Callable[[], object],
+        *,
+        user: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        # slurmdbd's client library finds the database's socket by MYSQL_UNIX_PORT.
+        full_env = self.env | {"MYSQL_UNIX_PORT": str(self.layout.database_socket)} | (env or {})
+        daemon = Daemon(name, argv, env=full_env, log_directory=self.layout.logs, user=user)
+        self._daemons[name] = daemon
+        stack.callback(daemon.stop)
+        daemon.start()
+        daemon.wait_ready(ready, seconds=60)
 
     def _cancel_all(self) -> None:
         """End all jobs in order; what does not end (a stopped slurmd cannot run its epilog) is killed later."""
-        self.run_tool("scancel", "--partition=debug")
+        for partition in self.run_tool("sinfo", "--noheader", "--format=%R").split():
+            self.run_tool("scancel", f"--partition={partition}")
         poll_until(lambda: not self.run_tool("squeue", "--noheader"), seconds=20, what="all jobs to end")
 
 
-def make_layout(directory: Path, node_count: int) -> configuration.Layout:
-    """Choose names and free ports for a cluster of `node_count` nodes in `directory`."""
-    ports = free_ports(node_count + 2)
+def slurmd_of(node: str) -> str:
+    """Return the name of a node's slurmd among the daemons."""
+    return f"slurmd-{node}"
+
+
+def make_layout(directory: Path, nodes: Sequence[str]) -> configuration.Layout:
+    """Choose free ports for a cluster of the `nodes` in `directory`."""
+    ports = free_ports(len(nodes) + 3)
     return configuration.Layout(
         directory=directory,
-        nodes=[remains.node_name(directory, number) for number in range(1, node_count + 1)],
-        slurmd_ports=ports[2:],
+        nodes=list(nodes),
         slurmctld_port=ports[0],
         slurmdbd_port=ports[1],
+        rest_port=ports[2],
+        slurmd_ports=ports[3:],
     )
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` TCP ports on which nothing listens now."""
-    free: list[int] = []
-    for port in random.sample(PORTS, k=len(PORTS)):
-        with contextlib.suppress(OSError), socket.socket() as listener:
-            listener.bind(("", port))
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise ClusterError(f"no {count} free TCP ports in {PORTS}")
-
-
-def accepts(port: int) -> bool:
-    """Tell whether something listens on this port of 127.0.0.1."""
-    with socket.socket() as connection:
-        connection.settimeout(1)
-        return connection.connect_ex(("127.0.0.1", port)) == 0
-
-
-def ensure_user(name: str) -> None:
-    """Create an unprivileged Linux user without a home, unless there is one of that name; it stays afterwards."""
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam(name)
-        return
-    argv = ["useradd", "--no-create-home", "--shell", "/bin/sh", name]
-    done = subprocess.run(argv, env={"PATH": SYSTEM_PATH}, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ClusterError(f"useradd could not create the user {name}: {done.stderr}")
-
-
-def write(path: Path, text: str, *, mode: int = 0o644, user: str = "root") -> None:
-    """Write a file with its permissions, which do not depend on the umask."""
-    path.touch(mode=0o600)
-    path.write_text(text)
-    shutil.chown(path, user)
-    path.chmod(mode)
-
-
-def write_hook_wrapper(wrapper: Path, hook: Path, conf: Path | None) -> Path:
-    """Write and return a script that runs `hook`, with JOBTRAIL_HOOK_CONF naming `conf` if there is one.
-
-    slurmd gives its hooks no environment of its own (slurm.conf(5), Prolog and Epilog Scripts), so this is the only
-    way to lead a hook to another file than /etc/jobtrail/hook.conf.
-    """
-    setting = f"JOBTRAIL_HOOK_CONF={conf} " if conf else ""
-    write(wrapper, f"#!/bin/sh\n{setting}exec {hook}\n", mode=0o755)
-    return wrapper

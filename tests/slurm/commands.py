@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.slurm import remains
 from tests.slurm.daemons import ClusterError, group_of, poll_until
+from tests.slurm.program import Program
 
 DEFAULT_USER = "jt-alice"
 FINAL_STATES = frozenset(
@@ -65,6 +66,23 @@ class SlurmCommands(ABC):
         """Submit a job array, `indices` as for sbatch --array; return its id, which one of its tasks bears too."""
         return self.submit(script, f"--array={indices}", *args, user=user)
 
+    def submit_het(self, script: str, *components: Sequence[str], user: str = DEFAULT_USER) -> list[int]:
+        """Submit a heterogeneous job, sbatch's arguments for each component; return its job ids, the leader's first."""
+        args: list[str] = []
+        for component in components:
+            args += [":"] if args else []
+            args += component
+        leader = self.submit(script, *args, user=user)
+        printed = self.run_tool("scontrol", "--oneliner", "show", "job", str(leader)).splitlines()
+        return [int(parse_record(line)["JobId"]) for line in printed]
+
+    def start_program(self, *argv: str, user: str = DEFAULT_USER) -> Program:
+        """Start srun or salloc in the background, as a user at a terminal would; it is killed with the cluster.
+
+        Let what it runs begin with `echo job $SLURM_JOB_ID`, so that Program.job_id can tell it.
+        """
+        return Program(argv, env=self.env, directory=self.jobs_directory, user=user)
+
     def array_tasks(self, array_job_id: int, count: int, *, timeout: float = 60) -> dict[int, int]:
         """Return the job ids by array index, once all `count` tasks have one (they get it when they start)."""
 
@@ -119,27 +137,69 @@ class SlurmCommands(ABC):
         """
 
         def rows() -> list[dict[str, str]] | None:
-            printed = self.run_tool(
-                "sacct", "--duplicates", "--noheader", "--parsable2", "--delimiter=\x1f", f"--jobs={job_id}",
-                f"--format=JobIDRaw,End,{','.join(fields)}", *([] if steps else ["--allocations"]),
-            )  # fmt: skip
-            # For a job array's id sacct, too, prints all tasks.
-            table = [
-                row for line in printed.splitlines() if (row := line.split("\x1f"))[0].split(".")[0] == str(job_id)
-            ]
-            if not table or any(row[1] in {"Unknown", ""} for row in table):
+            table = self.sacct_rows(job_id, ["End", *fields], steps=steps)
+            if not table or any(row["End"] in {"Unknown", ""} for row in table):
                 return None
-            return [dict(zip(fields, row[2:], strict=True)) for row in table]
+            return [{field: row[field] for field in fields} for row in table]
 
         return poll_until(rows, seconds=timeout, what=f"slurmdbd to know the end of job {job_id}")
+
+    def sacct_rows(
+        self, job_id: int, fields: Sequence[str] = DEFAULT_FIELDS, *, steps: bool = False, duplicates: bool = True
+    ) -> list[dict[str, str]]:
+        """Return what slurmdbd knows of the job now, ended or not: one row for each run of it, oldest first.
+
+        Without `duplicates` only the last run's, as sacct(1) does by itself.
+        """
+        printed = self.run_tool(
+            "sacct", "--noheader", "--parsable2", "--delimiter=\x1f", f"--jobs={job_id}",
+            f"--format=JobIDRaw,{','.join(fields)}", *([] if steps else ["--allocations"]),
+            *(["--duplicates"] if duplicates else []),
+        )  # fmt: skip
+        # For a job array's id sacct, too, prints all tasks.
+        table = [row for line in printed.splitlines() if (row := line.split("\x1f"))[0].split(".")[0] == str(job_id)]
+        return [dict(zip(fields, row[1:], strict=True)) for row in table]
 
     def output(self, job_id: int) -> str:
         """Return what the job wrote to stdout and stderr."""
         return (self.jobs_directory / f"{job_id}.out").read_text(errors="replace")
 
-    def cancel(self, job_id: int) -> None:
-        """Cancel the job as root would (scancel); the whole array, if the id is an array's."""
-        self.run_tool("scancel", str(job_id))
+    def cancel(self, job_id: int, *options: str, user: str | None = None) -> None:
+        """Cancel or signal the job with scancel's `options`, as root unless told; an array's id means all its tasks."""
+        self.run_tool("scancel", *options, str(job_id), user=user)
+
+    def requeue(self, job_id: int) -> None:
+        """End the run and let the job start anew, under the same id (scontrol requeue)."""
+        self.run_tool("scontrol", "requeue", str(job_id))
+
+    def requeue_hold(self, job_id: int) -> None:
+        """End the run and keep the job from starting until it is released (scontrol requeuehold)."""
+        self.run_tool("scontrol", "requeuehold", str(job_id))
+
+    def hold(self, job_id: int) -> None:
+        """Keep a pending job from starting."""
+        self.run_tool("scontrol", "hold", str(job_id))
+
+    def release(self, job_id: int) -> None:
+        """Let a held job start."""
+        self.run_tool("scontrol", "release", str(job_id))
+
+    def suspend(self, job_id: int) -> None:
+        """Stop the processes of a running job (SIGSTOP); it stays on its nodes."""
+        self.run_tool("scontrol", "suspend", str(job_id))
+
+    def resume(self, job_id: int) -> None:
+        """Let a suspended job go on."""
+        self.run_tool("scontrol", "resume", str(job_id))
+
+    def set_node(self, node: str, state: str) -> None:
+        """Tell slurmctld that a node is `state`: DOWN, which ends its jobs, DRAIN, or RESUME."""
+        self.run_tool("scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test")
+
+    def token(self, user: str, *, seconds: int = 3600) -> str:
+        """Return a token with which slurmrestd takes its bearer for the Linux user `user` (scontrol(1), token)."""
+        printed = self.run_tool("scontrol", "token", f"username={user}", f"lifespan={seconds}")
+        return printed.strip().partition("=")[2]
 
     def job_cgroups(self, job_id: int) -> list[Path]:
         """Return the job's cgroups that exist now: one for each controller of cgroup v1 and node, one a node in v2."""

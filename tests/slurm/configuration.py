@@ -1,6 +1,5 @@
-"""The configuration files of a small real cluster: slurm.conf, slurmdbd.conf, cgroup.conf, gres.conf."""
+"""The configuration files of a small real cluster: slurm.conf, slurmdbd.conf, gres.conf, and its daemons' commands."""
 
-import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ CLUSTER_NAME = "trailtest"
 CPUS_PER_NODE = 32
 # For accounting only, likewise. What confines a job is its own --mem, through its memory cgroup.
 MEMORY_MEGABYTES_PER_NODE = 64_000
-CGROUP_MOUNT = Path("/sys/fs/cgroup")
 # The user of the same name as the peer of the socket, and no password. One statement a line: mariadbd's --init-file.
 INIT_SQL = """\
 CREATE DATABASE slurm;
@@ -30,6 +28,7 @@ class Layout:
     slurmd_ports: Sequence[int]
     slurmctld_port: int
     slurmdbd_port: int
+    rest_port: int
 
     @property
     def etc(self) -> Path:
@@ -87,6 +86,11 @@ class Layout:
         return self.database / "socket"
 
     @property
+    def jwt_key(self) -> Path:
+        """What slurmctld and slurmdbd sign and check tokens with; of the user slurm."""
+        return self.run / "jwt_hs256.key"
+
+    @property
     def init_sql(self) -> Path:
         """What MariaDB executes before it accepts connections."""
         return self.etc / "init.sql"
@@ -111,16 +115,18 @@ class Layout:
         ]
 
 
-def has_unified_cgroups(mounts: str) -> bool:
-    """Tell from the text of /proc/self/mounts whether /sys/fs/cgroup itself is cgroup v2 (else v1, or hybrid)."""
-    fields = (line.split() for line in mounts.splitlines())
-    return any(parts[1:3] == [str(CGROUP_MOUNT), "cgroup2"] for parts in fields)
+def rest_socket_of(directory: Path) -> Path:
+    """Return where slurmrestd answers without a token, in a cluster's directory that need not exist yet."""
+    return directory / "rest" / "slurmrestd.sock"
 
 
-def slurm_conf(layout: Layout, *, hooks: Mapping[str, Path], gpus_per_node: int) -> str:
+def slurm_conf(
+    layout: Layout, *, hooks: Mapping[str, Path], gpus_per_node: int, prolog_flags: str, extra: Sequence[str] = ()
+) -> str:
     """Return slurm.conf(5) for a cluster of nodes that all are this machine (several slurmd, told apart by -N).
 
-    `hooks`: programs by the name of their kind in small letters, prolog and epilog.
+    `hooks`: programs by the parameter that names them, such as Prolog. `extra`: lines that take the place of those of
+    the same parameter, or are added: all with several entries (PartitionName=) and all that are not set here.
     """
     host = socket.gethostname().partition(".")[0]
     lines = [
@@ -130,6 +136,7 @@ def slurm_conf(layout: Layout, *, hooks: Mapping[str, Path], gpus_per_node: int)
         "SlurmUser=slurm",
         "AuthType=auth/munge",
         f"AuthInfo=socket={layout.munge_socket}",
+        *jwt_lines(layout),
         "AccountingStorageType=accounting_storage/slurmdbd",
         "AccountingStorageHost=127.0.0.1",
         f"AccountingStoragePort={layout.slurmdbd_port}",
@@ -146,7 +153,7 @@ def slurm_conf(layout: Layout, *, hooks: Mapping[str, Path], gpus_per_node: int)
         "SlurmdParameters=config_overrides",
         "SchedulerType=sched/backfill",
         "SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1",
-        "PrologFlags=Contain,Alloc",
+        f"PrologFlags={prolog_flags}",
         "PrologEpilogTimeout=20",
         "MinJobAge=300",
         "KillWait=3",
@@ -164,7 +171,7 @@ def slurm_conf(layout: Layout, *, hooks: Mapping[str, Path], gpus_per_node: int)
         "SlurmctldSyslogDebug=quiet",
         "SlurmdSyslogDebug=quiet",
     ]
-    lines += [f"{kind.capitalize()}={path}" for kind, path in hooks.items()]
+    lines += [f"{parameter}={path}" for parameter, path in hooks.items()]
     gres = ""
     if gpus_per_node:
         lines += ["GresTypes=gpu", "AccountingStorageTRES=gres/gpu"]
@@ -175,14 +182,39 @@ def slurm_conf(layout: Layout, *, hooks: Mapping[str, Path], gpus_per_node: int)
         for node, port in zip(layout.nodes, layout.slurmd_ports, strict=True)
     ]
     lines.append("PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
-    return "\n".join(lines) + "\n"
+    replaced = {parameter_of(line) for line in extra} - {"partitionname", "nodename"}
+    return "\n".join([*(line for line in lines if parameter_of(line) not in replaced), *extra]) + "\n"
+
+
+def parameter_of(line: str) -> str:
+    """Return the name that a line of slurm.conf sets, in small letters, for case does not matter there."""
+    return line.partition("=")[0].strip().lower()
+
+
+def preemption(mode: str) -> list[str]:
+    """Return lines for slurm.conf that add a partition `urgent`, whose jobs push jobs of `debug` off their CPUs.
+
+    `mode`: what becomes of those, CANCEL or REQUEUE (slurm.conf(5), PreemptMode).
+    """
+    return [
+        "PreemptType=preempt/partition_prio",
+        f"PreemptMode={mode}",
+        "PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=INFINITE State=UP",
+    ]
+
+
+def jwt_lines(layout: Layout) -> list[str]:
+    """Return what slurm.conf and slurmdbd.conf both need for tokens beside munge."""
+    return ["AuthAltTypes=auth/jwt", f"AuthAltParameters=jwt_key={layout.jwt_key}"]
 
 
 def slurmdbd_conf(layout: Layout) -> str:
     """Return slurmdbd.conf(5); the database's socket comes to slurmdbd through MYSQL_UNIX_PORT, so no password."""
+    jwt = "\n".join(jwt_lines(layout))
     return f"""\
 AuthType=auth/munge
 AuthInfo=socket={layout.munge_socket}
+{jwt}
 DbdHost=localhost
 DbdAddr=127.0.0.1
 DbdPort={layout.slurmdbd_port}
@@ -196,31 +228,6 @@ DebugLevelSyslog=quiet
 LogFile={layout.logs}/slurmdbd.log
 PidFile={layout.run}/slurmdbd.pid
 """
-
-
-def cgroup_conf_of_this_machine() -> str:
-    """Return cgroup.conf(5) for what /proc and /sys say of this machine."""
-    unified = has_unified_cgroups(Path("/proc/self/mounts").read_text())
-    swap_total = re.search(r"^SwapTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    swaps = swap_total is not None and int(swap_total[1]) > 0
-    can_limit = unified or (CGROUP_MOUNT / "memory/memory.memsw.limit_in_bytes").exists()
-    systemd = Path("/run/systemd/system").is_dir()
-    return cgroup_conf(unified=unified, systemd=systemd, swap_limits=swaps and can_limit)
-
-
-def cgroup_conf(*, unified: bool, systemd: bool, swap_limits: bool) -> str:
-    """Return cgroup.conf(5) for the cgroup version of the machine; memory is confined, cores are not.
-
-    `swap_limits`: the machine swaps and the kernel can limit it, so that a job over its limit is killed, not swapped.
-    """
-    lines = ["ConstrainCores=no", "ConstrainDevices=no", "ConstrainRAMSpace=yes", f"CgroupMountpoint={CGROUP_MOUNT}"]
-    lines.append(f"ConstrainSwapSpace={'yes' if swap_limits else 'no'}")
-    if unified:
-        # Without systemd nobody makes the scope in which slurmstepd is started, unless slurmd makes it itself.
-        lines += ["CgroupPlugin=cgroup/v2", f"IgnoreSystemd={'no' if systemd else 'yes'}"]
-    else:
-        lines += ["CgroupPlugin=cgroup/v1", "CgroupAutomount=no"]
-    return "\n".join(lines) + "\n"
 
 
 def gres_conf(gpu_files: Sequence[Path]) -> str:

@@ -3,14 +3,17 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from tests.requirements import unmet
 from tests.slurm import remains
-from tests.slurm.cluster import SYSTEM_PATH, HookFiles, SlurmCluster
-from tests.slurm.configuration import CGROUP_MOUNT
+from tests.slurm.cgroups import CGROUP_MOUNT
+from tests.slurm.cluster import SlurmCluster
+from tests.slurm.hooks import HookFiles
+from tests.slurm.machine import SYSTEM_PATH
 
 PACKAGE_OF_PROGRAM = {
     "slurmctld": "slurmctld",
@@ -47,6 +50,8 @@ def slurm_packages() -> None:
     missing = {
         package for program, package in PACKAGE_OF_PROGRAM.items() if not shutil.which(program, path=SYSTEM_PATH)
     }
+    if not any(Path("/usr/lib").glob("*/slurm*/auth_jwt.so")):
+        missing.add("slurm-wlm-jwt-plugin")
     if missing:
         cannot(f"not installed: {', '.join(sorted(missing))}; scripts/install-test-packages installs what is missing")
     hierarchy = CGROUP_MOUNT / "memory" if (CGROUP_MOUNT / "memory").is_dir() else CGROUP_MOUNT

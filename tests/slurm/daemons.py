@@ -88,6 +88,13 @@ class Daemon:
             process.wait()
             raise ClusterError(f"{self.name} did not stop within {seconds:g} s\n{self.tail()}") from None
 
+    def kill(self) -> None:
+        """End it with SIGKILL, so that it can put nothing in order."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
     def tail(self) -> str:
         """Return the last lines of what it logged and printed."""
         parts = [f"--- end of {self.name}'s log"]

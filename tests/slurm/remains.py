@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.slurm.configuration import CGROUP_MOUNT
+from tests.slurm.cgroups import CGROUP_MOUNT
 from tests.slurm.daemons import ClusterError, poll_until
 
 DIRECTORY_PREFIX = "jobtrail-cluster-"
@@ -96,13 +96,17 @@ def remove_cgroups(directory: Path) -> None:
     poll_until(none_left, seconds=10, what=f"the cgroups of {directory} to be removable")
 
 
+def planned_directory() -> Path:
+    """Return a name for a cluster's directory that no other cluster has; make nothing yet."""
+    return PARENT / f"{DIRECTORY_PREFIX}{secrets.token_hex(3)}"
+
+
 @contextlib.contextmanager
-def new_directory() -> Iterator[Path]:
+def made_directory(directory: Path) -> Iterator[Path]:
     """Make a cluster's directory and hold its lock; remove the cluster's remains and the directory at the end.
 
     The kernel lets go of the lock when the test process dies, however it dies; see remove_abandoned.
     """
-    directory = PARENT / f"{DIRECTORY_PREFIX}{secrets.token_hex(3)}"
     with _lock(directory):
         directory.mkdir(mode=0o755)
         try:

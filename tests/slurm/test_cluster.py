@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.slurm import remains
-from tests.slurm.cluster import USERS, HookFiles, SlurmCluster
-from tests.slurm.configuration import cgroup_conf, has_unified_cgroups
+from tests.slurm.cgroups import cgroup_conf, has_unified_cgroups
+from tests.slurm.cluster import USERS, SlurmCluster
 from tests.slurm.daemons import ClusterError, poll_until
+from tests.slurm.hooks import HookFiles
 
 WAIT_FOR_GATE = "until [ -e {gate} ]; do sleep 0.1; done"
 
