@@ -15,8 +15,9 @@ from jobtrail.domain.errors import (
 )
 from jobtrail.domain.events import decode
 from jobtrail.domain.job import Run
+from jobtrail.domain.joining import choose_run
 from jobtrail.domain.samples import CpuTotals, FoundJob, Miss, Missed, NodeReading, Reading, Target
-from jobtrail.domain.transitions import Rejected, apply, choose_run, open_run
+from jobtrail.domain.transitions import Rejected, apply, open_run
 
 AnyFact = TypeVar("AnyFact", bound=Fact)
 

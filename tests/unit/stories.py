@@ -7,7 +7,8 @@ from typing import Any
 from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage
 from jobtrail.domain.job import Run
 from jobtrail.domain.job_facts import JobFacts, Outcome
-from jobtrail.domain.transitions import Rejected, apply, choose_run, open_run
+from jobtrail.domain.joining import choose_run
+from jobtrail.domain.transitions import Rejected, apply, open_run
 
 T0 = 1_760_000_000_000_000  # 2025-10-09T08:53:20Z in µs
 SECOND = 1_000_000

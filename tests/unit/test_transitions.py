@@ -10,7 +10,8 @@ from jobtrail.domain.events import Actor, EventKind, NodeUsage
 from jobtrail.domain.job import Run
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.states import State, Verdict
-from jobtrail.domain.transitions import RUN_NAMESPACE, Changed, Duplicate, Rejected, apply, judge, open_run
+from jobtrail.domain.transitions import RUN_NAMESPACE, Changed, Duplicate, Rejected, apply, open_run
+from jobtrail.domain.verdicts import judge
 from tests.unit.stories import CLUSTER, JOB, SECOND, T0, event, finished, found, started, tell, tell_one, used
 
 SLURM_KEY: dict[str, Any] = {"slurm_start_time": 1_760_000_000}
@@ -230,7 +231,8 @@ def test_an_event_about_the_chain_is_rejected() -> None:
 
 
 def test_events_without_facts_outcome_or_usage_are_taken_as_saying_nothing() -> None:
-    told = [event(kind, "n1", at) for at, kind in enumerate(EventKind) if kind is not EventKind.CHAIN_STARTED]
+    of_hooks = [EventKind.JOB_STARTED, EventKind.JOB_FOUND, EventKind.CHECKPOINT, EventKind.JOB_FINISHED]
+    told = [event(kind, "n1", at) for at, kind in enumerate([*of_hooks, EventKind.USAGE_RECORDED])]
     run = tell_one(msgspec.structs.replace(one, slurm_start_time=1) for one in told)
     assert run.job.facts == JobFacts()
     assert run.job.usage == NodeUsage()

@@ -5,31 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from jobtrail.domain.events import NodeUsage
-from jobtrail.domain.job_facts import JobFacts, Outcome
+from jobtrail.domain.job_facts import JobFacts
+from jobtrail.domain.registers import ClosingRegister, FactsRegister, OutcomeRegister, Word
+from jobtrail.domain.slurm import Origin, SlurmRecord
 from jobtrail.domain.states import State, Verdict
+from jobtrail.domain.usage import is_estimated, with_accounting
+from jobtrail.domain.verdicts import Ruling, final_word, rule
 
+# Whose word on the job's metadata counts most: the controller knows what accounting does not, as the work directory.
+_INFORMED = (Origin.SLURMCTLD, Origin.SLURMDBD, Origin.SACCT, Origin.CONTROLLER_HOOK)
 
-class Stamp(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """Orders competing reports of one fact, so that the winner does not depend on their order of arrival."""
-
-    rank: int
-    time_us: int
-    event_id: str
-
-
-class FactsRegister(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts about the job with the stamp of the report they come from; the smallest stamp wins."""
-
-    stamp: Stamp
-    facts: JobFacts
-
-
-class OutcomeRegister(msgspec.Struct, frozen=True, kw_only=True):
-    """An outcome with the stamp of the report it comes from; the smallest stamp wins."""
-
-    stamp: Stamp
-    outcome: Outcome
-    confirmed: bool
+_FACTS = JobFacts.__struct_fields__
 
 
 class NodeRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,16 +23,27 @@ class NodeRun(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str
     started_us: int | None = None
-    ended_us: int | None = None
+    ended_us: int | None = None  # as the node's epilog or the sender told it
+    closed_us: int | None = None  # by inference: the latest the end can have been
+    closed_not_before_us: int | None = None
+    closed_because: str | None = None
     opened_by: str | None = None
     also_opened_by: tuple[str, ...] = ()  # other reports of the same beginning, such as a guess that was confirmed
     found: bool = False  # begun without a start event; its beginning is when it was found
     cpus: int | None = None
     usage: NodeUsage | None = None
 
+    @property
+    def over_us(self) -> int | None:
+        """When the node's part was over: as told, else as inferred."""
+        return self.closed_us if self.ended_us is None else self.ended_us
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a job, as stored in table `jobs`. Times in µs since the epoch; None is unknown, never zero."""
+    """One run of a job, as stored in table `jobs`. Times in µs since the epoch; None is unknown, never zero.
+
+    The fields up to `end_not_before_us` follow from the others.
+    """
 
     cluster_name: str
     job_id: str
@@ -55,30 +52,110 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     state: State = State.PENDING
     verdict: Verdict | None = None
     state_confirmed: bool = False
+    start_us: int | None = None
+    start_inferred: bool = False
+    end_us: int | None = None  # None while the run goes on
+    end_inferred: bool = False
+    end_not_before_us: int | None = None  # of an inferred end: the earliest it can have been
     slurm_start_time: int | None = None
     sluid: str | None = None
-    start_us: int | None = None
-    end_us: int | None = None
-    start_inferred: bool = False
+    begun_us: int | None = None  # the first node's start
+    begun_inferred: bool = False
+    told_end_us: int | None = None  # the last end a node told
+    closed_us: int | None = None  # the last end inferred for a node
+    closed_not_before_us: int | None = None
     nodes_started: int = 0
-    nodes_ended: int = 0
+    nodes_ended: int = 0  # told or inferred
+    nodes_told: int = 0  # of these, told
     nodes_reporting: int = 0
     window_us: int = 0  # summed over the nodes that started and ended: end minus start
     cpus_allocated: int | None = None
     first_facts: FactsRegister | None = None
     last_facts: FactsRegister | None = None
     outcome: OutcomeRegister | None = None
+    closing: ClosingRegister | None = None
+    words: tuple[Word, ...] = ()  # one for each part of Slurm that spoke, by origin
     usage: NodeUsage | None = None
 
     @property
     def facts(self) -> JobFacts:
-        """What is known of the job: the start's word, and the end's where the start was silent."""
-        first = self.first_facts.facts if self.first_facts else JobFacts()
-        if self.last_facts is None:
-            return first
-        last = self.last_facts.facts
-        missing = {name: getattr(last, name) for name in first.__struct_fields__ if getattr(first, name) is None}
-        return msgspec.structs.replace(first, **missing)
+        """What is known of the job: Slurm's own word, then the start's, then the end's."""
+        merged = JobFacts()
+        for known in self._said():
+            missing = {name: getattr(known, name) for name in _FACTS if getattr(merged, name) is None}
+            merged = msgspec.structs.replace(merged, **missing)
+        # A controller that has requeued the job already counts the next restart.
+        hooks = [register.facts.restart_count for register in (self.first_facts, self.last_facts) if register]
+        told = next((count for count in hooks if count is not None), merged.restart_count)
+        return msgspec.structs.replace(merged, restart_count=told)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes of the run, the batch host first; empty while unknown."""
+        return next((known.nodes for known in self._said() if known.nodes is not None), ())
+
+    def _said(self) -> list[JobFacts]:
+        """All facts about the job, those that count most first."""
+        said = {word.record.origin: word.record.facts for word in self.words}
+        facts = [said[origin] for origin in _INFORMED if origin in said]
+        return facts + [register.facts for register in (self.first_facts, self.last_facts) if register is not None]
+
+    @property
+    def final_word(self) -> SlurmRecord | None:
+        """Slurm's final record of the run by its best authority; None while none is there."""
+        return final_word(self.words)
+
+    @property
+    def accounted(self) -> SlurmRecord | None:
+        """Accounting's record of the run with its CPU time; None while there is none."""
+        records = [word.record for word in self.words if word.record.cpu_usage_us is not None]
+        return min(records, key=lambda record: tuple(Origin).index(record.origin), default=None)
+
+    @property
+    def total_usage(self) -> NodeUsage | None:
+        """Usage over all nodes that reported, completed by Slurm's accounting where it knows more."""
+        record = self.accounted
+        if record is None:
+            return self.usage
+        return with_accounting(self.usage, cpu_usage_us=record.cpu_usage_us, memory_peak_bytes=record.memory_peak_bytes)
+
+    @property
+    def awaits(self) -> str | None:
+        """What Slurm is still to be asked about the run: its `end`, its `outcome`, its `usage`; None if nothing."""
+        if not self.job_id.startswith("slurm-"):
+            return None
+        if not self.is_over:
+            return "end"
+        if not self.state_confirmed:
+            return "outcome"
+        partly = self.nodes_reporting < self.nodes_expected
+        began = self.start_us is not None
+        return "usage" if began and self.accounted is None and (partly or is_estimated(self.usage)) else None
+
+    @property
+    def submit_time(self) -> int | None:
+        """When the run was submitted, or requeued, in Unix seconds, as Slurm says."""
+        return max((time for word in self.words if (time := word.record.submit_time) is not None), default=None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every node ended its part, a sender that knows said so, Slurm did, or it was inferred."""
+        if self.final_word is not None or self.closing is not None:
+            return True
+        if self.outcome is not None and self.outcome.confirmed:
+            return True
+        return self.nodes_ended >= self.nodes_expected
+
+    @property
+    def nodes_expected(self) -> int:
+        """How many nodes have to end the run: those it lists, else those that started it."""
+        return len(self.nodes) or max(self.nodes_started, 1)
+
+    @property
+    def ruling(self) -> Ruling:
+        """State, verdict and exit status, with whose word they rest on."""
+        begun = bool(self.nodes_started or self.nodes_ended)
+        return rule(self.words, self.outcome, begun=begun, over=self.is_over)
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,6 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     array_task_id: int | None = None
     het_leader_job_id: str | None = None  # public id of the heterogeneous job's first component
     het_job_offset: int | None = None
-    submit_time: int | None = None  # Unix seconds; Slurm sets it anew at each requeue
     time_limit_seconds: int | None = None  # None is also a job without a limit
     memory_requested_bytes: int | None = None  # of the whole job
     cpus_total: int | None = None  # CPUs allocated, all nodes together

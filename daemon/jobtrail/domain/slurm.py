@@ -67,7 +67,7 @@ class SlurmRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     flags: tuple[str, ...] = ()  # state flags beside the base state, such as COMPLETING or REQUEUED
     reason: str | None = None  # StateReason; for people only, it differs between versions
     sluid: str | None = None
-    submit_time: int | None = None
+    submit_time: int | None = None  # set anew at each requeue: with the job id it names the run
     start_time: int | None = None
     end_time: int | None = None  # when slurmctld heard of the end; None while the run goes on
     facts: JobFacts = msgspec.field(default_factory=JobFacts)
@@ -77,6 +77,7 @@ class SlurmRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     cpu_usage_us: int | None = None  # all steps, user and system (sacct's TotalCPU)
     memory_peak_bytes: int | None = None  # largest MaxRSS of a task
     out_of_memory_step: bool = False  # a step ended out of memory, whatever became of the job
+    node_states: dict[str, str] = {}  # of the run's nodes when the record was made, where it matters (a node's failure)
     array_tasks_pending: str | None = None  # task ids of an array's one record for all its pending tasks, as "2-3%1"
 
     @property

@@ -16,6 +16,7 @@ ADDITIVE = (
     "covered_us",
 )  # fmt: skip
 PEAKS = ("memory_peak_bytes", "processes_peak")
+SLURM_ACCOUNTING = "slurm_accounting"
 _MEASURED = tuple(name for name in ADDITIVE if name != "covered_us") + PEAKS
 
 
@@ -123,6 +124,29 @@ def with_cpu_of_ended_job(usage: NodeUsage, cpu_usage_us: int, *, shared_by: int
         sources={**usage.sources, "cpu": source},
         absent={name: reason for name, reason in usage.absent.items() if name != "cpu_usage_us"},
     )
+
+
+def is_estimated(usage: NodeUsage | None) -> bool:
+    """Whether the CPU time is unknown, or rests on a share of what several jobs used together."""
+    return usage is None or usage.cpu_usage_us is None or "shared_by" in usage.sources.get("cpu", "")
+
+
+def with_accounting(usage: NodeUsage | None, *, cpu_usage_us: int | None, memory_peak_bytes: int | None) -> NodeUsage:
+    """Usage completed by Slurm's own accounting, told as such in `sources`.
+
+    Accounting knows the exact CPU time of each step's last moments, but samples memory; readings know the peak of
+    memory, but may miss the end. So CPU time takes accounting's word in place of an estimate, and else the larger value
+    of the two; memory takes the larger.
+    """
+    usage = usage or NodeUsage()
+    cpu_us, peak, sources = usage.cpu_usage_us, usage.memory_peak_bytes, dict(usage.sources)
+    if cpu_usage_us is not None and (is_estimated(usage) or cpu_usage_us > (cpu_us or 0)):
+        cpu_us, sources["cpu"] = cpu_usage_us, SLURM_ACCOUNTING
+    if memory_peak_bytes is not None and memory_peak_bytes > (peak or 0):
+        peak, sources["memory_peak"] = memory_peak_bytes, SLURM_ACCOUNTING
+    known = {"cpu_usage_us": cpu_us, "memory_peak_bytes": peak}
+    absent = {name: reason for name, reason in usage.absent.items() if known.get(name) is None}
+    return msgspec.structs.replace(usage, cpu_usage_us=cpu_us, memory_peak_bytes=peak, sources=sources, absent=absent)
 
 
 def cpu_percent(earlier: Reading | None, later: Reading, cpus: int | None) -> float | None:

@@ -10,7 +10,8 @@ from jobtrail.domain.audit import ChainedEvent
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Event, decode
 from jobtrail.domain.job import Job, NodeRun, Run
-from jobtrail.domain.transitions import Changed, Duplicate, Rejected, apply, choose_run, open_run
+from jobtrail.domain.joining import choose_run
+from jobtrail.domain.transitions import Changed, Duplicate, Rejected, apply, open_run
 
 JobKey = tuple[str, str]  # cluster name, job id
 RunKey = tuple[str, str, int]
@@ -99,4 +100,5 @@ class Folding:
             runs.append(after)
         key = (job.cluster_name, job.job_id, job.run)
         self.jobs[key] = job
-        self.nodes[key, node] = after.nodes[node]
+        if node in after.nodes:  # Slurm's word on a run is about no node's part
+            self.nodes[key, node] = after.nodes[node]
