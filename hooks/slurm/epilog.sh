@@ -1,21 +1,27 @@
 #!/bin/sh
 hook=epilog
 #
-# Jobtrail's Slurm hook. prolog.sh and epilog.sh are the same script but for the line above.
-# Install: copy both anywhere on the node and name them as Prolog= and Epilog= in slurm.conf.
+# Jobtrail's Slurm hook. prolog.sh, epilog.sh, prolog_slurmctld.sh and epilog_slurmctld.sh are the same script but for
+# the line above. Install: copy them anywhere and name them in slurm.conf as Prolog= and Epilog= (slurmd runs these as
+# root on each node), PrologSlurmctld= and EpilogSlurmctld= (slurmctld runs these as SlurmUser; they may be left out).
 #
-# It posts its SLURM_* and GPU environment to the Jobtrail daemon's Unix socket. When the daemon does not accept the
-# event, the same event goes, under the same id, to a file in <spool>/incoming, where the daemon finds it later.
+# It posts its SLURM_* and GPU environment to the Jobtrail daemon's Unix socket, those of slurmctld over TCP where
+# JOBTRAIL_URL says so. When the daemon does not accept the event, the same event goes, under the same id, to a file in
+# <spool>/incoming, where the daemon of this machine finds it later.
 #
-# It never harms a job: slurmd drains the node when a Prolog or Epilog fails, and by default waits for one for ever
-# (slurm.conf(5): Prolog, PrologEpilogTimeout). So every step has a time limit, all of them together stay below two
-# seconds, and the exit status is 0 whatever happens. No "set -e", no "set -u", nothing left in the background.
+# It never harms a job: slurmd drains the node when a Prolog or Epilog fails, slurmctld requeues the job when its own
+# prolog does, and both by default wait for one for ever (slurm.conf(5): Prolog, PrologSlurmctld, PrologEpilogTimeout).
+# So every step has a time limit, all of them together stay below two seconds, and the exit status is 0 whatever
+# happens. No "set -e", no "set -u", nothing left in the background.
 #
 # Needs coreutils, grep and curl >= 7.40, and uses logger where there is one. Settings, as KEY=value lines in
 # /etc/jobtrail/hook.conf (another file: JOBTRAIL_HOOK_CONF) or as environment variables, which win:
 #   JOBTRAIL_SOCKET   the daemon's socket      default /run/jobtrail/hooks.sock
 #   JOBTRAIL_SPOOL    the spool directory      default /var/lib/jobtrail/spool
 #   JOBTRAIL_TIMEOUT  seconds for the daemon   default 1.0, at least 0.1, at most 1.5
+# and for slurmctld's hooks only
+#   JOBTRAIL_URL         http://host:port or https://host of a daemon; none: the socket of this machine's
+#   JOBTRAIL_TOKEN_FILE  holds the token for it (slurm.hook_token_file of its settings); only SlurmUser need read it
 
 # slurmd gives its hooks no PATH and no locale. In the C locale bytes that are not UTF-8 are characters like any other.
 PATH=/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin
@@ -59,6 +65,8 @@ read_conf() {
             JOBTRAIL_SOCKET) socket=$value ;;
             JOBTRAIL_SPOOL) spool=$value ;;
             JOBTRAIL_TIMEOUT) limit=$value ;;
+            JOBTRAIL_URL) url=$value ;;
+            JOBTRAIL_TOKEN_FILE) token_file=$value ;;
         esac
     done <"$1"
 }
@@ -94,6 +102,7 @@ settings() {
     socket=/run/jobtrail/hooks.sock
     spool=/var/lib/jobtrail/spool
     limit=1.0
+    unset url token_file token # one of that name in the environment would be exported, and stay so
     conf=${JOBTRAIL_HOOK_CONF:-/etc/jobtrail/hook.conf}
     if [ -f "$conf" ] && [ -r "$conf" ]; then
         read_conf "$conf"
@@ -101,6 +110,23 @@ settings() {
     socket=${JOBTRAIL_SOCKET:-$socket}
     spool=${JOBTRAIL_SPOOL:-$spool}
     to_milliseconds "${JOBTRAIL_TIMEOUT:-$limit}"
+    case $hook in
+        *-slurmctld)
+            url=${JOBTRAIL_URL:-$url}
+            token_file=${JOBTRAIL_TOKEN_FILE:-$token_file}
+            ;;
+        *) url='' ;;
+    esac
+}
+
+# Sets $token to the first line of the token's file; to nothing where that is no token (RFC 6750, section 2.1).
+read_token() {
+    if [ -f "$token_file" ] && [ -r "$token_file" ]; then
+        IFS= read -r token <"$token_file"
+    fi
+    case $token in
+        *[!A-Za-z0-9._~+/=-]*) token='' ;;
+    esac
 }
 
 # Sets $time to now, as unix seconds with nine decimals. bash 5 knows the time itself, which saves a process. A date(1)
@@ -120,17 +146,36 @@ now() {
     esac
 }
 
+# curl with the options of every way to the daemon; those of this one are its arguments. It prints the HTTP status and
+# (since 7.75) its own exit status.
+send() {
+    curl -q --silent --output /dev/null --write-out '%{http_code} %{exitcode}\n' --noproxy '*' \
+        --max-time "$seconds" --data-binary @- --header 'Expect:' \
+        --header 'Content-Type: application/octet-stream' \
+        --header "Jobtrail-Event-Id: $id" --header "Jobtrail-Event-Time: $time" "$@"
+}
+
 # Posts the event and leaves the rest to settle. That is the end of the pipeline and not a step after it because its
-# process then starts while curl works. curl prints the HTTP status and (since 7.75) its own exit status.
+# process then starts while curl works.
 post() {
     to_seconds "$milliseconds"
-    grep -zaE "$names" /proc/self/environ |
-        curl -q --silent --output /dev/null --write-out '%{http_code} %{exitcode}\n' --noproxy '*' \
-            --max-time "$seconds" --unix-socket "$socket" --data-binary @- --header 'Expect:' \
-            --header 'Content-Type: application/octet-stream' \
-            --header "Jobtrail-Event-Id: $id" --header "Jobtrail-Event-Time: $time" \
-            "http://localhost/v1/hooks/slurm/$hook" |
-        settle
+    if [ -n "$url" ]; then
+        read_token
+        post_over_tcp | settle
+    else
+        grep -zaE "$names" /proc/self/environ |
+            send --unix-socket "$socket" "http://localhost/v1/hooks/slurm/$hook" |
+            settle
+    fi
+}
+
+# The token must not be an argument: everybody can read those (proc(5), /proc/PID/cmdline). It goes through a pipe, as a
+# line of curl's configuration, and printf is a part of the shell.
+post_over_tcp() {
+    printf 'header = "Authorization: Bearer %s"\n' "$token" | {
+        grep -zaE "$names" /proc/self/environ </dev/null |
+            send --config /proc/self/fd/3 --globoff --proto '=http,https' --url "${url%/}/v1/hooks/slurm/$hook"
+    } 3<&0
 }
 
 # Runs a command and kills it, with all its children, after $1 milliseconds. The signal is KILL because timeout(1) then
@@ -149,15 +194,20 @@ limited() {
 # Returns 0: on disk. 1: kept, but not known to be on disk. 2: not kept.
 keep() {
     grep -qzaE "$names" /proc/self/environ || return 2
+    case $hook in
+        *-slurmctld) mask=027 ;; # the file is SlurmUser's then; the daemon reads it as a member of its group
+        *) mask=077 ;;
+    esac
     # shellcheck disable=SC2016 # the inner shell expands its own parameters
     limited $((1650 - milliseconds)) grep -zaE "$names" /proc/self/environ |
         limited $((1600 - milliseconds)) sh -c '
             cd -- "$1" || { mkdir -p -- "$1" && cd -- "$1"; } || exit 2
+            umask "$5"
             {
                 printf "JOBTRAIL_HOOK=%s\0JOBTRAIL_EVENT_ID=%s\0JOBTRAIL_EVENT_TIME=%s\0" "$3" "$2" "$4" && cat
             } >".$2.part" && mv -- ".$2.part" ".$2" || { rm -f -- ".$2.part"; exit 2; }
             sync ".$2" && mv -- ".$2" "$2" && sync .
-        ' sh "$spool/incoming" "$id" "$hook" "$time"
+        ' sh "$spool/incoming" "$id" "$hook" "$time" "$mask"
     kept=$?
     case $kept in
         0 | 2) return $kept ;;
