@@ -81,7 +81,7 @@ def _psql_copy(url: str, text: Path) -> float:
 
 
 def _events(chain_id: str, head: ChainHead, first_job: int) -> list[ChainedEvent]:
-    decode = hook_decoder()
+    decode = hook_decoder(own_node="controller")
     rows: list[ChainedEvent] = []
     for number in range(EVENTS):
         event_id = str(uuid.uuid4())

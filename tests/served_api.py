@@ -68,7 +68,7 @@ class Served:
 
     def __init__(self, directory: Path, **settings: Any) -> None:
         defaults = {"host": "127.0.0.1", "port": 0, "socket": str(directory / "hooks.sock"), "node": "n1"}
-        decode: HookDecoder = settings.pop("decode_hook", hook_decoder())
+        decode: HookDecoder = settings.pop("decode_hook", hook_decoder(own_node="n1"))
         self.intake = RecordingIntake()
         self.facts: list[Fact] = []
         self.health = Health(ready=True, details={"spool_depth": 0})

@@ -291,7 +291,7 @@ def _user_name(uid: int) -> str | None:
 
 def _incoming(parts: Parts) -> IncomingDirectory:
     """What hooks left in the spool directory comes in like what they post."""
-    decode = hook_decoder(parts.config.cluster)
+    decode = hook_decoder(parts.config.cluster, own_node=parts.config.node_name)
 
     async def take(hook: str, body: bytes, *, event_id: str, time_us: int, time_text: str) -> None:
         event = decode(hook, body, event_id=event_id, time_us=time_us)
@@ -305,7 +305,7 @@ def _http(parts: Parts) -> HttpApi:
     page = Exposition(parts.board, parts.telemetry.render, node=config.node_name, clock=clock)
     return HttpApi(
         intake=parts.intake,
-        decode_hook=hook_decoder(config.cluster),
+        decode_hook=hook_decoder(config.cluster, own_node=config.node_name),
         metrics=page.render,
         scraped=lambda: parts.board.scraped(clock.monotonic()),
         health=lambda: _health(parts),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtrail.adapters.slurm_env import MAX_RECORDS, decode_hook, environment_bytes, hook_decoder
+from jobtrail.adapters.slurm_env import MAX_RECORDS, environment_bytes, hook_decoder
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Event, EventKind, decode, encode
 from jobtrail.domain.job_facts import Outcome
@@ -14,6 +14,7 @@ from jobtrail.domain.job_facts import Outcome
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures").glob("slurm-*/**/*.env0"))
 ID = "6f1f2c3a-0b5e-4c5d-9d43-7d3f5a1f4e21"
 TIME_US = 1_795_224_968_264_142
+DECODE = hook_decoder(own_node="ctl")
 MINIMAL = {
     "SLURM_JOB_ID": "17",
     "SLURMD_NODENAME": "n2",
@@ -29,7 +30,7 @@ def body(variables: dict[str, str | bytes]) -> bytes:
 
 def decoded(hook: str = "prolog", **variables: str | bytes) -> Event:
     """The event of a minimal environment with more variables."""
-    return decode_hook(hook, body({**MINIMAL, **variables}), event_id=ID, time_us=TIME_US)
+    return DECODE(hook, body({**MINIMAL, **variables}), event_id=ID, time_us=TIME_US)
 
 
 def hook_of(path: Path) -> str:
@@ -49,7 +50,7 @@ def test_there_are_fixtures_of_both_releases() -> None:
 def test_a_real_capture_keeps_every_byte(path: Path) -> None:
     """Evidence and identity are what Slurm gave, also after a round through the stored form."""
     raw = path.read_bytes()
-    event = decode(encode(decode_hook(hook_of(path), raw, event_id=ID, time_us=TIME_US)))
+    event = decode(encode(DECODE(hook_of(path), raw, event_id=ID, time_us=TIME_US)))
     original = dict(record.split(b"=", 1) for record in raw.rstrip(b"\0").split(b"\0"))
     assert {name.encode(): value for name, value in environment_bytes(event).items()} == original
     assert event.facts is not None
@@ -95,7 +96,7 @@ def test_any_environment_round_trips(variables: dict[str, bytes]) -> None:
 def test_any_bytes_are_an_event_or_refused(raw: bytes) -> None:
     """Nothing but InvalidEvent comes out of a body that is none."""
     with pytest.raises(InvalidEvent):
-        decode_hook("prolog", raw, event_id=ID, time_us=TIME_US)
+        DECODE("prolog", raw, event_id=ID, time_us=TIME_US)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_a_missing_variable_is_refused_by_name(name: str) -> None:
     """Job, node and cluster are needed."""
     rest = {key: value for key, value in MINIMAL.items() if key != name}
     with pytest.raises(InvalidEvent) as refused:
-        decode_hook("prolog", body(rest), event_id=ID, time_us=TIME_US)
+        DECODE("prolog", body(rest), event_id=ID, time_us=TIME_US)
     assert refused.value.field == name
 
 
@@ -164,7 +165,7 @@ def test_a_missing_variable_is_refused_by_name(name: str) -> None:
 def test_a_body_that_is_no_environment_is_refused(field: str, raw: bytes) -> None:
     """Nothing of it is guessed at."""
     with pytest.raises(InvalidEvent) as refused:
-        decode_hook("prolog", raw, event_id=ID, time_us=TIME_US)
+        DECODE("prolog", raw, event_id=ID, time_us=TIME_US)
     assert refused.value.field == field
 
 
@@ -174,9 +175,9 @@ def test_a_value_with_lines_adds_no_variable() -> None:
     assert event.job_id == "slurm-17"
 
 
-@pytest.mark.parametrize("hook", ["prolog-slurmctld", "", "PROLOG"])
+@pytest.mark.parametrize("hook", ["task-epilog", "", "PROLOG"])
 def test_an_unknown_hook_is_refused(hook: str) -> None:
-    """Only prolog and epilog are known."""
+    """Only the four that report something are known."""
     with pytest.raises(InvalidEvent) as refused:
         decoded(hook)
     assert refused.value.field == "hook"
@@ -185,8 +186,8 @@ def test_an_unknown_hook_is_refused(hook: str) -> None:
 def test_the_cluster_of_the_settings_wins() -> None:
     """An override replaces SLURM_CLUSTER_NAME, which need not be there then."""
     raw = body({"SLURM_JOB_ID": "17", "SLURMD_NODENAME": "n2"})
-    assert hook_decoder("own")("prolog", raw, event_id=ID, time_us=TIME_US).cluster == "own"
-    assert hook_decoder("")("prolog", body(MINIMAL), event_id=ID, time_us=TIME_US).cluster == "lab"
+    assert hook_decoder("own", own_node="ctl")("prolog", raw, event_id=ID, time_us=TIME_US).cluster == "own"
+    assert hook_decoder("", own_node="ctl")("prolog", body(MINIMAL), event_id=ID, time_us=TIME_US).cluster == "lab"
 
 
 def test_facts_of_a_whole_environment() -> None:

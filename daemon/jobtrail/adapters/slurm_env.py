@@ -1,7 +1,10 @@
 """Reads what a Slurm hook forwards: its environment as NUL-separated KEY=VALUE records.
 
 Every value is hostile: users choose job names, comments and paths, with any bytes in them but NUL. Which variables
-there are differs between Slurm releases; only the job's id, the node and the cluster are needed.
+there are differs between Slurm releases; only the job's id, the cluster and (of a node's hook) the node are needed.
+
+The hooks of slurmctld know more of the job (name, array, heterogeneous job) and nothing of nodes: they have neither
+SLURMD_NODENAME nor GPUs. Theirs is Slurm's word on the run, not a node's.
 """
 
 from __future__ import annotations
@@ -10,11 +13,14 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import msgspec
+
 from jobtrail.core.ports import HookDecoder
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Actor, Event, EventKind, check_time_us
 from jobtrail.domain.hostlist import expand_nodes
 from jobtrail.domain.job_facts import JobFacts, Outcome
+from jobtrail.domain.slurm import Origin, SlurmRecord
 
 MAX_RECORDS = 512
 MAX_NUMBER = 2**32 - 1  # Slurm's ids, counts and times are uint32_t or fit one until 2106
@@ -23,12 +29,16 @@ MAX_WAIT_STATUS = 0xFFFF
 # Slurm's mark for "killed for memory": wait status 253, that is signal 125 with the core flag (slurm/slurm_errno.h).
 OUT_OF_MEMORY_SIGNAL = 125
 
-HOOKS: Mapping[str, tuple[EventKind, Actor]] = MappingProxyType(
+NODE_HOOKS: Mapping[str, tuple[EventKind, Actor]] = MappingProxyType(
     {
         "prolog": (EventKind.JOB_STARTED, Actor.SLURM_PROLOG),
         "epilog": (EventKind.JOB_FINISHED, Actor.SLURM_EPILOG),
     }
 )
+CONTROLLER_HOOKS: Mapping[str, str] = MappingProxyType(  # and the source of their events
+    {"prolog-slurmctld": "prolog_slurmctld", "epilog-slurmctld": "epilog_slurmctld"}
+)
+HOOKS = (*NODE_HOOKS, *CONTROLLER_HOOKS)
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}")
 _WORD = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
@@ -56,7 +66,7 @@ class Environment:
         """The value of `name`. Raises InvalidEvent when it is not set."""
         value = self.text(name)
         if value is None:
-            raise InvalidEvent(name, "is missing; a Slurm prolog or epilog always has it")
+            raise InvalidEvent(name, "is missing; Slurm always gives it to this hook")
         return value
 
     def name(self, variable: str) -> str:
@@ -123,39 +133,95 @@ def _number(name: str, value: str) -> int:
     return int(value)
 
 
-def hook_decoder(cluster_override: str = "") -> HookDecoder:
-    """A decoder of hooks; `cluster_override` stands in for SLURM_CLUSTER_NAME when not empty."""
+def hook_decoder(cluster_override: str = "", *, own_node: str) -> HookDecoder:
+    """A decoder of hooks; `cluster_override` stands in for SLURM_CLUSTER_NAME when not empty.
+
+    `own_node` is the node of events from slurmctld's hooks: the daemon that took them in.
+    """
 
     def decode(hook: str, body: bytes, *, event_id: str, time_us: int) -> Event:
-        return decode_hook(hook, body, event_id=event_id, time_us=time_us, cluster_override=cluster_override)
+        if hook not in HOOKS:
+            raise InvalidEvent("hook", f"must be one of {', '.join(HOOKS)}")
+        environment = Environment(body)
+        common = _Common(
+            environment=environment,
+            event_id=event_id,
+            time_us=check_time_us("Jobtrail-Event-Time", time_us),
+            cluster=cluster_override or environment.name("SLURM_CLUSTER_NAME"),
+        )
+        return _node_event(hook, common) if hook in NODE_HOOKS else _controller_event(hook, common, own_node)
 
     return decode
 
 
-def decode_hook(hook: str, body: bytes, *, event_id: str, time_us: int, cluster_override: str = "") -> Event:
-    """The event in a hook's environment. Raises InvalidEvent naming the variable, or `hook` when it is unknown."""
-    if hook not in HOOKS:
-        raise InvalidEvent("hook", f"must be one of {', '.join(HOOKS)}")
-    kind, actor = HOOKS[hook]
-    environment = Environment(body)
-    job_id = _job_id(environment)
-    node = environment.name("SLURMD_NODENAME")
+def decode_poke(body: bytes) -> str:
+    """The public id of the job in what the task epilog sends. Raises InvalidEvent naming the variable."""
+    return f"slurm-{_job_id(Environment(body))}"
+
+
+class _Common(msgspec.Struct, frozen=True, kw_only=True):
+    """What the events of all hooks have in common."""
+
+    environment: Environment
+    event_id: str
+    time_us: int
+    cluster: str
+
+
+def _node_event(hook: str, common: _Common) -> Event:
+    kind, actor = NODE_HOOKS[hook]
+    environment = common.environment
+    job_id, node = _job_id(environment), environment.name("SLURMD_NODENAME")
     return Event(
         kind=kind,
-        event_id=event_id,
-        time_us=check_time_us("Jobtrail-Event-Time", time_us),
-        cluster=cluster_override or environment.name("SLURM_CLUSTER_NAME"),
+        event_id=common.event_id,
+        time_us=common.time_us,
+        cluster=common.cluster,
         job_id=f"slurm-{job_id}",
         node=node,
         changed_by=actor,
         source="hook",
-        slurm_start_time=environment.count("SLURM_JOB_START_TIME") or None,  # 0 is Slurm's "not known"
+        slurm_start_time=_start_time(environment),
         sluid=environment.text("SLURM_JOB_SLUID"),
         facts=_facts(environment, node),
         outcome=_outcome(environment) if kind is EventKind.JOB_FINISHED else None,
         environment=environment.values,
         environment_escaped=tuple(environment.escaped),
     )
+
+
+def _controller_event(hook: str, common: _Common, own_node: str) -> Event:
+    """Slurm's word on the run. It has no state: a cancelled job's exit status is 0 here too."""
+    environment = common.environment
+    job_id = f"slurm-{_job_id(environment)}"
+    start_time, sluid = _start_time(environment), environment.text("SLURM_JOB_SLUID")
+    return Event(
+        kind=EventKind.SLURM_REPORTED,
+        event_id=common.event_id,
+        time_us=common.time_us,
+        cluster=common.cluster,
+        job_id=job_id,
+        node=own_node,
+        changed_by=Actor.SLURM_CONTROLLER,
+        source=CONTROLLER_HOOKS[hook],
+        slurm_start_time=start_time,
+        sluid=sluid,
+        slurm=SlurmRecord(
+            origin=Origin.CONTROLLER_HOOK,
+            job_id=job_id,
+            cluster=common.cluster,
+            sluid=sluid,
+            start_time=start_time,
+            facts=_controller_facts(environment),
+            outcome=_outcome(environment) if hook == "epilog-slurmctld" else Outcome(),
+        ),
+        environment=environment.values,
+        environment_escaped=tuple(environment.escaped),
+    )
+
+
+def _start_time(environment: Environment) -> int | None:
+    return environment.count("SLURM_JOB_START_TIME") or None  # 0 is Slurm's "not known"
 
 
 def _job_id(environment: Environment) -> int:
@@ -169,9 +235,45 @@ def _job_id(environment: Environment) -> int:
 
 
 def _facts(environment: Environment, node: str) -> JobFacts:
+    """What a node's hook knows."""
+    facts = _common_facts(environment)
+    return msgspec.structs.replace(
+        facts,
+        cpus=_cpus(environment.text("SLURM_JOB_CPUS_PER_NODE"), facts.nodes, node),
+        gpu_devices=_gpus(environment.text("SLURM_JOB_GPUS")),
+    )
+
+
+def _controller_facts(environment: Environment) -> JobFacts:
+    """What only slurmctld's hooks know, and what all do."""
+    facts = _common_facts(environment)
+    shares = _cpu_shares(environment.text("SLURM_JOB_CPUS_PER_NODE"))
+    whole = facts.nodes is not None and len(facts.nodes) == sum(nodes for _, nodes in shares)
+    return msgspec.structs.replace(
+        facts,
+        job_name=environment.text("SLURM_JOB_NAME"),
+        cpus_total=sum(cpus * nodes for cpus, nodes in shares) if whole else None,
+        array_job_id=_job_of(environment, "SLURM_ARRAY_JOB_ID"),
+        array_task_id=_offset(environment, "SLURM_ARRAY_TASK_ID"),
+        het_leader_job_id=_job_of(environment, "SLURM_HET_JOB_ID"),
+        het_job_offset=_offset(environment, "SLURM_HET_JOB_OFFSET"),
+    )
+
+
+def _job_of(environment: Environment, name: str) -> str | None:
+    """The public id of the job whose number `name` holds; 0 is Slurm's "none"."""
+    number = environment.count(name)
+    return f"slurm-{number}" if number else None
+
+
+def _offset(environment: Environment, name: str) -> int | None:
+    number = environment.count(name)
+    return None if number is None or number >= NO_VALUE else number
+
+
+def _common_facts(environment: Environment) -> JobFacts:
     name = "SLURM_JOB_NODELIST" if environment.text("SLURM_JOB_NODELIST") else "SLURM_NODELIST"
     node_list = environment.text(name)
-    nodes = None if node_list is None else expand_nodes(name, node_list)
     return JobFacts(
         user_name=environment.text("SLURM_JOB_USER"),
         uid=environment.count("SLURM_JOB_UID", "SLURM_UID"),
@@ -179,10 +281,8 @@ def _facts(environment: Environment, node: str) -> JobFacts:
         account=environment.text("SLURM_JOB_ACCOUNT"),
         partition=environment.text("SLURM_JOB_PARTITION"),
         qos=environment.text("SLURM_JOB_QOS"),
-        nodes=nodes,
+        nodes=None if node_list is None else expand_nodes(name, node_list),
         node_list=node_list,
-        cpus=_cpus(environment.text("SLURM_JOB_CPUS_PER_NODE"), nodes, node),
-        gpu_devices=_gpus(environment.text("SLURM_JOB_GPUS")),
         restart_count=environment.count("SLURM_JOB_RESTART_COUNT"),
         work_dir=environment.text("SLURM_JOB_WORK_DIR"),
         comment=environment.text("SLURM_JOB_COMMENT"),
@@ -190,18 +290,26 @@ def _facts(environment: Environment, node: str) -> JobFacts:
     )
 
 
-def _cpus(text: str | None, nodes: tuple[str, ...] | None, node: str) -> int | None:
-    """This node's share of a list such as `4(x2),2`; None where it does not tell."""
-    if text is None or nodes is None or node not in nodes:
-        return None
-    place = nodes.index(node)
-    for part in text.split(","):
+def _cpu_shares(text: str | None) -> list[tuple[int, int]]:
+    """CPUs and number of nodes for each part of a list such as `4(x2),2`; empty for what is none."""
+    shares = []
+    for part in (text or "").split(","):
         match = re.fullmatch(r"([0-9]{1,6})(?:\(x([0-9]{1,6})\))?", part)
         if match is None:
-            return None
-        place -= int(match[2] or 1)
+            return []
+        shares.append((int(match[1]), int(match[2] or 1)))
+    return shares
+
+
+def _cpus(text: str | None, nodes: tuple[str, ...] | None, node: str) -> int | None:
+    """This node's share of a list such as `4(x2),2`; None where it does not tell."""
+    if nodes is None or node not in nodes:
+        return None
+    place = nodes.index(node)
+    for cpus, count in _cpu_shares(text):
+        place -= count
         if place < 0:
-            return int(match[1])
+            return cpus
     return None
 
 
