@@ -16,6 +16,7 @@ from jobtrail.domain.usage import (
     replace_in_total,
     smaller,
     with_cpu_of_ended_job,
+    with_last_look,
 )
 
 SECOND = 1_000_000
@@ -130,6 +131,14 @@ def test_the_cpu_time_of_an_ended_job_says_how_exact_it_is() -> None:
     shared = with_cpu_of_ended_job(usage, 3, shared_by=4)
     assert (shared.cpu_usage_us, shared.sources["cpu"]) == (5, "parent_counter_shared_by_4")
     assert with_cpu_of_ended_job(NodeUsage(), 0, shared_by=1).cpu_usage_us == 0
+
+
+def test_usage_says_who_asked_for_its_last_sample() -> None:
+    usage = NodeUsage(cpu_usage_us=5, sources={"usage": "cgroup_v1"})
+    asked = with_last_look(usage, "task_epilog")
+    assert asked.sources == {"usage": "cgroup_v1", "last_look": "task_epilog"}
+    assert with_last_look(asked, None) == usage
+    assert with_last_look(asked, "task_epilog") is asked
 
 
 @pytest.mark.parametrize(

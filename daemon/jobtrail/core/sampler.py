@@ -21,7 +21,7 @@ from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.ledger import ParentLedger
 from jobtrail.domain.samples import Miss, Missed, NodeReading, Reading, Target
-from jobtrail.domain.usage import cpu_percent, node_cpu_percent, observe, with_cpu_of_ended_job
+from jobtrail.domain.usage import cpu_percent, node_cpu_percent, observe, with_cpu_of_ended_job, with_last_look
 
 
 class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +159,19 @@ class Sampler:
         named = [w for w in self._watched.values() if (w.run.target.cluster, w.run.target.job_id) == (cluster, job_id)]
         await self._look(named)
 
+    def is_running_for(self, job_id: str, uid: int) -> bool:
+        """Whether a job is open on this node and is `uid`'s; root may speak for every one."""
+        return bool(self._runs_of(job_id, uid))
+
+    async def poked(self, job_id: str, uid: int, *, by: str) -> None:
+        """Read a job's counters now; should nobody read them later, its usage says that `by` was the last to ask."""
+        await self._look(self._runs_of(job_id, uid), asked_by=by)
+
+    def _runs_of(self, job_id: str, uid: int) -> list[Watched]:
+        """`uid`'s open runs of a job, whatever their cluster: a task knows none that could be believed."""
+        named = [watched for watched in self._watched.values() if watched.run.target.job_id == job_id]
+        return [watched for watched in named if uid in (0, watched.run.target.uid)]
+
     async def run(self, stop: asyncio.Event) -> None:
         """Sample until `stop`; then settle what has ended and checkpoint what still runs."""
         while not stop.is_set():
@@ -233,7 +246,7 @@ class Sampler:
         watched.source.detach(watched.ref)
         self._board.end(watched.ref, watched.ended_us or 0, self._clock.monotonic())
 
-    async def _look(self, watched: Iterable[Watched]) -> None:
+    async def _look(self, watched: Iterable[Watched], *, asked_by: str | None = None) -> None:
         """One reading of each, one hop to a thread per source."""
         by_source: dict[int, list[Watched]] = {}
         for one in watched:
@@ -242,7 +255,7 @@ class Sampler:
             began = self._clock.monotonic()
             readings = await self._safely(functools.partial(group[0].source.read, [one.ref for one in group]))
             for one in group:
-                self._take(one, (readings or {}).get(one.ref))
+                self._take(one, (readings or {}).get(one.ref), asked_by)
             self._tell(JobSampled(readings=len(group), seconds=self._clock.monotonic() - began))
 
     async def _safely(self, read: Callable[[], Result]) -> Result | None:
@@ -254,7 +267,7 @@ class Sampler:
             return None
         return result
 
-    def _take(self, watched: Watched, reading: Reading | Missed | None) -> None:
+    def _take(self, watched: Watched, reading: Reading | Missed | None, asked_by: str | None) -> None:
         now = self._clock.monotonic()
         watched.due = self._rhythm.next_look(now - watched.born, now)
         target = watched.run.target
@@ -268,7 +281,7 @@ class Sampler:
         if watched.last is None or reading.time_us - watched.last.time_us >= SHORTEST_RATE_US:
             watched.cpu_percent = cpu_percent(watched.last, reading, watched.run.cpus)
         percent = watched.cpu_percent
-        watched.usage = observe(watched.usage, reading, watched.run.started_us)
+        watched.usage = with_last_look(observe(watched.usage, reading, watched.run.started_us), asked_by)
         watched.last = reading
         if reading.cpu_usage_us is not None:
             self._ledger(watched).note(watched.ref, reading.cpu_usage_us)

@@ -149,6 +149,14 @@ def with_accounting(usage: NodeUsage | None, *, cpu_usage_us: int | None, memory
     return msgspec.structs.replace(usage, cpu_usage_us=cpu_us, memory_peak_bytes=peak, sources=sources, absent=absent)
 
 
+def with_last_look(usage: NodeUsage, asked_by: str | None) -> NodeUsage:
+    """Usage whose last sample was taken because `asked_by` asked for it; None is the sampler's own rhythm."""
+    sources = {name: source for name, source in usage.sources.items() if name != "last_look"}
+    if asked_by is not None:
+        sources["last_look"] = asked_by
+    return usage if sources == usage.sources else msgspec.structs.replace(usage, sources=sources)
+
+
 def cpu_percent(earlier: Reading | None, later: Reading, cpus: int | None) -> float | None:
     """Per cent of the allocated CPUs used between two readings; None when it cannot be told.
 
