@@ -131,4 +131,34 @@ class ChoreFailed(Fact, frozen=True, kw_only=True):
     reason: str
 
 
+class SlurmAskFailed(Fact, frozen=True, kw_only=True):
+    """Slurm was asked and did not answer; it is asked again."""
+
+    question: str  # jobs | accounting | nodes
+    reason: str
+
+
+class SlurmRecordUnreadable(Fact, frozen=True, kw_only=True):
+    """One record of an answer could not be understood; the others were."""
+
+    path: str
+    reason: str
+
+
+class RunReconciled(Fact, frozen=True, kw_only=True):
+    """Slurm's word on a run was sent."""
+
+    job_id: str
+    run: int | None
+    state: str | None
+    origin: str
+
+
+class RunClosed(Fact, frozen=True, kw_only=True):
+    """A run whose end nobody had reported was closed."""
+
+    job_id: str
+    reason: str
+
+
 Observer = Callable[[Fact], None]

@@ -13,6 +13,7 @@ import msgspec
 
 from jobtrail.domain.audit import ChainedEvent, ChainHead
 from jobtrail.domain.events import Event, NodeUsage
+from jobtrail.domain.job import Job
 from jobtrail.domain.samples import CpuTotals, FoundJob, Missed, NodeReading, Reading, Target
 from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
 
@@ -236,6 +237,29 @@ class CentralStore(Protocol):
 
     async def count_states(self) -> Mapping[str, int]:
         """Jobs now in each state, all clusters together. Raises StoreUnavailable."""
+        ...
+
+
+class RunStore(Protocol):
+    """The runs of the store that Slurm is still to be asked about. Every method raises StoreUnavailable."""
+
+    async def unsettled(self, cluster: str, *, limit: int) -> Sequence[Job]:
+        """Runs Slurm said nothing of yet, ended ones it has not confirmed, and those whose usage it may know better.
+
+        The newest first, none older than a week.
+        """
+        ...
+
+    async def open_runs(self, cluster: str, *, limit: int) -> Sequence[Job]:
+        """All runs that are not over, the newest first."""
+        ...
+
+    async def runs_of(self, cluster: str, job_ids: Sequence[str]) -> Sequence[Job]:
+        """All runs of these jobs, oldest first."""
+        ...
+
+    async def only_cluster(self) -> str | None:
+        """The cluster of all runs that Slurm is to be asked about; None when there are none, or of several clusters."""
         ...
 
 

@@ -121,11 +121,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def awaits(self) -> str | None:
-        """What Slurm is still to be asked about the run: its `end`, its `outcome`, its `usage`; None if nothing."""
+        """What Slurm is still to be asked about the run; None if nothing.
+
+        `facts`: it goes on, and Slurm said nothing of it yet. `end`: it goes on. `outcome`: it is over, unconfirmed.
+        `usage`: its CPU time is unknown or an estimate, and accounting may know better.
+        """
         if not self.job_id.startswith("slurm-"):
             return None
         if not self.is_over:
-            return "end"
+            return "end" if any(word.record.state is not None for word in self.words) else "facts"
         if not self.state_confirmed:
             return "outcome"
         partly = self.nodes_reporting < self.nodes_expected

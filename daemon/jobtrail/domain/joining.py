@@ -46,23 +46,23 @@ def _run_reported(runs: Sequence[Run], event: Event) -> Run | None:
     record = event.slurm
     candidates = [run for run in reversed(runs) if not _other_submission(run.job, record)]
     for run in candidates:
-        if _same_sluid(run, event) or _same_submission(run.job, record) or _same_start_time(run, event):
+        if _same_sluid(run, event) or same_submission(run.job, record) or _same_start_time(run, event):
             return run
     fits = _ended_by if event.source == EPILOG_SLURMCTLD and record.start_time is None else _began_by
     return min((run for run in candidates if fits(run.job, event)), key=lambda run: run.job.start_us or 0, default=None)
 
 
-def _submit_times(job: Job) -> set[int]:
+def submit_times(job: Job) -> set[int]:
     return {word.record.submit_time for word in job.words if word.record.submit_time is not None}
 
 
-def _same_submission(job: Job, record: SlurmRecord) -> bool:
-    return record.submit_time in _submit_times(job)
+def same_submission(job: Job, record: SlurmRecord) -> bool:
+    return record.submit_time in submit_times(job)
 
 
 def _other_submission(job: Job, record: SlurmRecord) -> bool:
     """Whether both were submitted, and not at the same moment: Slurm sets the time anew at each requeue."""
-    return record.submit_time is not None and bool(_submit_times(job)) and not _same_submission(job, record)
+    return record.submit_time is not None and bool(submit_times(job)) and not same_submission(job, record)
 
 
 def _began_by(job: Job, event: Event) -> bool:

@@ -7,6 +7,7 @@ from jobtrail.adapters.postgres.pool import close_pool, open_pool, session
 from jobtrail.adapters.postgres.reading import JobDetail, JobFilter, JobList, PostgresReader, public_job_id
 from jobtrail.adapters.postgres.rebuild import Difference, RebuildReport, rebuild, rebuild_check
 from jobtrail.adapters.postgres.retention import keep_partitions
+from jobtrail.adapters.postgres.runs import PostgresRuns
 from jobtrail.adapters.postgres.samples import PostgresSamples
 from jobtrail.adapters.postgres.sink import PostgresSink
 from jobtrail.adapters.postgres.store import PostgresStore
@@ -17,6 +18,7 @@ __all__ = [
     "JobFilter",
     "JobList",
     "PostgresReader",
+    "PostgresRuns",
     "PostgresSamples",
     "PostgresSink",
     "PostgresStore",
