@@ -22,6 +22,7 @@ import jobtrail
 from jobtrail.core import facts
 from jobtrail.core.ports import SpoolStatus
 from jobtrail.domain.events import EventKind
+from jobtrail.domain.slurm import Origin
 
 LOGGER = "jobtrail"
 OTHER = "other"
@@ -36,6 +37,9 @@ REJECT_REASONS = (
 )  # fmt: skip
 MISS_REASONS = ("not_yet", "gone", "unreadable")
 FOUND_BY = ("spool", "cgroup_scan")
+QUESTIONS = ("jobs", "accounting", "nodes")
+ORIGINS = tuple(origin.value for origin in Origin)
+CLOSINGS = ("node_rebooted", "cgroup_gone", "process_gone", "unknown_to_slurm")
 READERS = MappingProxyType({"CgroupReader": "cgroup", "ProcessTreeReader": "processes", "NodeProc": "node"})
 READER_REASONS = MappingProxyType(
     {
@@ -121,6 +125,7 @@ class Telemetry:
         ProcessCollector(registry=self.registry)
         self._make_event_figures()
         self._make_sample_figures()
+        self._make_slurm_figures()
         build = Gauge("jobtrail_build_info", "Version of the daemon.", ("version", "python"), registry=self.registry)
         build.labels(jobtrail.__version__, platform.python_version()).set(1)
 
@@ -166,6 +171,12 @@ class Telemetry:
             "jobtrail_tick_seconds", "Time of one look at all jobs that were due.", buckets=TICK_BUCKETS,
             registry=self.registry,
         )  # fmt: skip
+
+    def _make_slurm_figures(self) -> None:
+        self._ask_failures = self._counter("slurm_failures", "Questions Slurm did not answer.", "question", QUESTIONS)
+        self._unreadable = self._counter("slurm_records_unreadable", "Records of Slurm's answers not understood.")
+        self._reconciled = self._counter("runs_reconciled", "Slurm's words on runs, recorded.", "origin", ORIGINS)
+        self._closed = self._counter("runs_closed", "Runs closed whose end nobody had reported.", "reason", CLOSINGS)
 
     def watch_spool(self, status: Callable[[], SpoolStatus]) -> None:
         """Show the spool's figures; `status` must not block."""
@@ -272,6 +283,21 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
         ),
         facts.SeriesShed: (_nothing, logging.WARNING, "cap on jobs reached: job has no series"),
         facts.PartitionsKept: (Telemetry._partitions_kept, logging.INFO, "days of samples made and dropped"),
+        facts.SlurmAskFailed: (
+            lambda t, fact: t._ask_failures.labels(_one_of(QUESTIONS, fact.question)).inc(),
+            logging.WARNING, "Slurm did not answer",
+        ),
+        facts.SlurmRecordUnreadable: (
+            lambda t, _: t._unreadable.inc(), logging.WARNING, "a record of Slurm's answer is not understood",
+        ),
+        facts.RunReconciled: (
+            lambda t, fact: t._reconciled.labels(_one_of(ORIGINS, fact.origin)).inc(),
+            logging.DEBUG, "Slurm's word on a run recorded",
+        ),
+        facts.RunClosed: (
+            lambda t, fact: t._closed.labels(_one_of(CLOSINGS, fact.reason)).inc(),
+            logging.WARNING, "run closed whose end nobody had reported",
+        ),
         facts.ChoreFailed: (lambda t, _: t._chore_failures.inc(), logging.WARNING, "chore not done"),
     }
 )  # fmt: skip

@@ -8,7 +8,6 @@ epilog, then accounting.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import msgspec
@@ -168,6 +167,5 @@ def _with_steps(ruling: Ruling, words: Sequence[Word], told: OutcomeRegister | N
 
 def split_wait_status(status: int) -> tuple[int | None, int | None]:
     """Exit code or signal in a wait(2) status: (code, None) or (None, signal)."""
-    if os.WIFSIGNALED(status):
-        return None, os.WTERMSIG(status)
-    return os.WEXITSTATUS(status), None
+    signal = status & 0x7F
+    return (None, signal) if signal else (status >> 8 & 0xFF, None)
