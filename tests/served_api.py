@@ -14,9 +14,9 @@ import msgspec
 
 from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.http import Addresses, HttpApi, HttpSettings
-from jobtrail.adapters.slurm_env import hook_decoder
+from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.core.facts import EventRejected, Fact
-from jobtrail.core.ports import Health, HookDecoder, Receipt
+from jobtrail.core.ports import Health, HookDecoder, PokeAnswer, Receipt
 from jobtrail.domain.errors import EventConflict
 from jobtrail.domain.events import Event, EventKind
 
@@ -51,6 +51,18 @@ class RecordingIntake:
         return Receipt(event_id=event.event_id, seq=seq, durability="disk", duplicate=held is not None)
 
 
+class ScriptedPokes:
+    """A JobPokes that answers what a test put there, and notes who asked about which job."""
+
+    def __init__(self) -> None:
+        self.answer = PokeAnswer.LOOKED
+        self.asked: list[tuple[str, int]] = []
+
+    async def poke(self, job_id: str, uid: int) -> PokeAnswer:
+        self.asked.append((job_id, uid))
+        return self.answer
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What came back."""
 
@@ -67,13 +79,15 @@ class Served:
     """A running HttpApi and what it was told and tells."""
 
     def __init__(self, directory: Path, **settings: Any) -> None:
-        defaults = {"host": "127.0.0.1", "port": 0, "socket": str(directory / "hooks.sock"), "node": "n1"}
+        defaults = {"host": "127.0.0.1", "port": 0, "node": "n1"}
+        defaults |= {"socket": str(directory / "hooks.sock"), "poke_socket": str(directory / "poke.sock")}
         decode: HookDecoder = settings.pop("decode_hook", hook_decoder(own_node="n1"))
         self.intake = RecordingIntake()
         self.facts: list[Fact] = []
         self.health = Health(ready=True, details={"spool_depth": 0})
         self.page = b"# TYPE up gauge\nup 1\n"
         self.scrapes = 0
+        self.pokes = ScriptedPokes()
         self.settings = HttpSettings(**{**defaults, **settings})
         self.api = HttpApi(
             intake=self.intake,
@@ -85,6 +99,8 @@ class Served:
             tell=self.facts.append,
             clock=SystemClock(),
             settings=self.settings,
+            pokes=self.pokes,
+            decode_poke=decode_poke,
         )
         self.addresses: Addresses
 

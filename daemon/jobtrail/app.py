@@ -18,7 +18,7 @@ from jobtrail.adapters.exposition import Exposition
 from jobtrail.adapters.http import HttpApi, HttpSettings
 from jobtrail.adapters.incoming import IncomingDirectory
 from jobtrail.adapters.procfs import NodeProc, ProcessTreeReader
-from jobtrail.adapters.slurm_env import hook_decoder
+from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.adapters.telemetry import Telemetry
 from jobtrail.config import Config
@@ -27,6 +27,7 @@ from jobtrail.core.collector import Collector
 from jobtrail.core.forwarder import Forwarder
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
+from jobtrail.core.pokes import Pokes
 from jobtrail.core.ports import CentralStore, EventSink, Health, SampleSink, UsageSource
 from jobtrail.core.sample_buffer import SampleBuffer
 from jobtrail.core.sampler import Rhythm, Sampler, Watched
@@ -310,12 +311,16 @@ def _http(parts: Parts) -> HttpApi:
         scraped=lambda: parts.board.scraped(clock.monotonic()),
         health=lambda: _health(parts),
         owner_of_run=parts.sampler.owner_of,
+        pokes=Pokes(parts.sampler, clock),
+        decode_poke=decode_poke,
         tell=parts.telemetry.observe,
         clock=clock,
         settings=HttpSettings(
             host=config.http.host,
             port=config.http.port,
             socket=config.http.socket,
+            poke_socket=config.poke_socket,
+            hook_token_file=config.slurm.hook_token_file,
             socket_group=config.http.socket_group,
             trusted_uids=frozenset(_uid_of(config.http.slurm_user)),
             local_scheduler=config.scheduler == "local",

@@ -32,6 +32,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     host: str = "127.0.0.1"
     port: Port = 8080
     socket: str = "/run/jobtrail/hooks.sock"
+    poke_socket: str = "auto"  # open to all users, for the task epilog; auto: poke.sock beside socket, empty: none
     socket_group: str = ""  # group that may connect, beside root; empty keeps the daemon's own group
     slurm_user: str = "slurm"  # besides root, this user may post hook events
     max_body_bytes: Count = 1_048_576
@@ -119,6 +120,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.node or platform.node().split(".")[0]
 
     @property
+    def poke_socket(self) -> str:
+        """Path of the socket for the task epilog; empty where no job of Slurm can be looked at."""
+        if self.scheduler != "slurm" or "node" not in self.roles:
+            return ""
+        auto = self.http.poke_socket == "auto"
+        return str(Path(self.http.socket).with_name("poke.sock")) if auto else self.http.poke_socket
+
+    @property
     def local_cluster(self) -> str:
         """The cluster local jobs belong to."""
         return self.cluster or "local"
@@ -143,8 +152,11 @@ _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
 }
 # Read by other programs of the project under the same prefix; not settings of the daemon.
 NOT_SETTINGS = frozenset(
-    {"JOBTRAIL_CONFIG", "JOBTRAIL_SOCKET", "JOBTRAIL_SPOOL", "JOBTRAIL_TIMEOUT", "JOBTRAIL_HOOK_CONF"}
-)
+    {
+        "JOBTRAIL_CONFIG", "JOBTRAIL_SOCKET", "JOBTRAIL_SPOOL", "JOBTRAIL_TIMEOUT", "JOBTRAIL_HOOK_CONF",
+        "JOBTRAIL_POKE_SOCKET", "JOBTRAIL_URL", "JOBTRAIL_TOKEN_FILE",
+    }
+)  # fmt: skip
 
 
 def find_file(environment: Mapping[str, str]) -> Path | None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp.web import RouteDef
 
 from jobtrail.adapters.http import Addresses, HttpApi
 from jobtrail.adapters.http.pages import INDEX
-from jobtrail.adapters.slurm_env import HOOKS, environment_bytes
+from jobtrail.adapters.slurm_env import CONTROLLER_HOOKS, HOOKS, environment_bytes
 from jobtrail.core.facts import EventRejected
 from jobtrail.core.ports import Health
 from jobtrail.domain.errors import ConfigError, SpoolBroken, SpoolFull
@@ -193,19 +194,26 @@ async def test_a_daemon_that_cannot_work_says_why(api: Served) -> None:
 
 async def test_nothing_is_written_over_tcp(api: Served) -> None:
     """Whatever the path; the message says where to go."""
-    for path in ("/v1/hooks/slurm/prolog", "/v1/events/job-started", "/", "/nowhere"):
+    for path in ("/v1/hooks/slurm/prolog", "/v1/hooks/slurm/task-epilog", "/v1/events/job-started", "/", "/nowhere"):
         answer = await api.request("POST", path, PROLOG, hook_headers(), tcp=True)
         assert (answer.status, answer.json()["error"]) == (403, "forbidden")
         assert api.settings.socket in answer.json()["message"]
-    assert api.rejections == ["forbidden"] * 4
+    assert api.rejections == ["forbidden"] * 5
     assert api.intake.events == []
+
+
+def all_routes(api: HttpApi) -> list[RouteDef]:
+    """The routes of every listener, but for those over TCP, which repeat one of the Unix socket by name."""
+    named = {route.path.rpartition("/")[2] for route in api.remote_writing_routes()}
+    assert named == set(CONTROLLER_HOOKS)
+    return [*api.reading_routes(), *api.writing_routes(), *api.poke_routes()]
 
 
 async def test_the_description_is_the_routes(api: Served) -> None:
     """openapi.yaml has exactly the endpoints and methods there are, and is served as JSON."""
     described = yaml.safe_load((REPOSITORY / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
     assert (await api.request("GET", "/openapi.json", tcp=True)).json() == described
-    routes = {(route.path, route.method.lower()) for route in [*api.api.reading_routes(), *api.api.writing_routes()]}
+    routes = {(route.path, route.method.lower()) for route in all_routes(api.api)}
     assert {(path, method) for path, item in described["paths"].items() for method in item} == routes
     assert described["paths"]["/v1/hooks/slurm/{hook}"]["post"]["parameters"][0]["schema"]["enum"] == list(HOOKS)
     for path, _ in routes:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from jobtrail.core.pokes import ANSWER_SECONDS, BURST, MOST_AT_ONCE, SECONDS_PER_LOOK, PokeAnswer, Pokes
+from jobtrail.core.pokes import ANSWER_SECONDS, BURST, MOST_AT_ONCE, SECONDS_PER_LOOK, Pokes
+from jobtrail.core.ports import PokeAnswer
 from tests.fakes import FakeClock
 from tests.unit import moved_time
 

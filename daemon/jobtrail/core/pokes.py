@@ -6,25 +6,15 @@ Any user can ask, so what asking can cost is bounded: for each job, and for all 
 from __future__ import annotations
 
 import asyncio
-from enum import StrEnum
 from typing import Protocol
 
-from jobtrail.core.ports import Clock
+from jobtrail.core.ports import Clock, PokeAnswer
 
 ANSWER_SECONDS = 0.5  # a task that ended waits for the answer
 SECONDS_PER_LOOK = 0.5
 BURST = 4  # a job's last steps and its batch script can end within one moment
 MOST_AT_ONCE = 16
 SOURCE = "task_epilog"
-
-
-class PokeAnswer(StrEnum):
-    """What came of a poke."""
-
-    LOOKED = "looked"
-    TOO_SOON = "too_soon"  # this job was looked at just now, several times
-    BUSY = "busy"  # too many jobs are being looked at, or the counters take too long to answer
-    NOT_YOURS = "not_yours"  # no such job of this user is open on this node
 
 
 class Looker(Protocol):

@@ -7,6 +7,7 @@ the fake and on the real adapter alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -217,6 +218,23 @@ class HookDecoder(Protocol):
 
     def __call__(self, hook: str, body: bytes, *, event_id: str, time_us: int) -> Event:
         """The event in a hook's environment. Raises InvalidEvent naming the variable."""
+        ...
+
+
+class PokeAnswer(StrEnum):
+    """What came of asking for a look at a job."""
+
+    LOOKED = "looked"
+    TOO_SOON = "too_soon"  # this job was looked at just now, several times
+    BUSY = "busy"  # too many jobs are being looked at, or the counters take too long to answer
+    NOT_YOURS = "not_yours"  # no such job of this user is open on this node
+
+
+class JobPokes(Protocol):
+    """Takes the word of a job's own task that now is the moment for a look at the job's counters."""
+
+    async def poke(self, job_id: str, uid: int) -> PokeAnswer:
+        """Have a job's counters read, if it is `uid`'s and not asked for too often. Takes half a second at most."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The HTTP surface as a whole: two listeners, their routes, and the one place where errors become answers."""
+"""The HTTP surface as a whole: its listeners, their routes, and the one place where errors become answers."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
 from jobtrail.adapters.http.ownership import OwnerOfRun, Ownership
 from jobtrail.adapters.http.pages import Pages
-from jobtrail.adapters.http.posts import Posts
+from jobtrail.adapters.http.pokes import MODE as POKE_MODE
+from jobtrail.adapters.http.pokes import DecodePoke, Pokes, poke_settings
+from jobtrail.adapters.http.posts import CONTROLLER_HOOKS, Posts
 from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, forbidden, refusal
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
-from jobtrail.core.facts import EventRejected, Observer
-from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder
+from jobtrail.adapters.http.tokens import HookToken
+from jobtrail.core.facts import EventRejected, Fact, Observer
+from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
 from jobtrail.domain.errors import JobtrailError
 
 READING = frozenset({"GET", "HEAD"})
+CONTROLLER_PATHS = tuple(f"/v1/hooks/slurm/{hook}" for hook in CONTROLLER_HOOKS)
+TELL: web.AppKey[Observer] = web.AppKey("tell")
 _log = logging.getLogger("jobtrail.http")
 
 
 class HttpApi:
-    """Serves hooks and events on a Unix socket, and health and metrics there and on TCP."""
+    """Serves hooks and events on a Unix socket, and health and metrics there and on TCP.
+
+    With `pokes` there is a second Unix socket, open to all users, for nothing else.
+    """
 
     def __init__(
         self,
@@ -42,14 +50,26 @@ class HttpApi:
         tell: Observer,
         clock: Clock,
         settings: HttpSettings,
+        pokes: JobPokes | None = None,
+        decode_poke: DecodePoke | None = None,
     ) -> None:
         self._tell = tell
         self._settings = settings
         gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler)
+        self._token = HookToken(settings.hook_token_file)
         ownership = Ownership(owner_of_run, proc_root=Path(settings.proc_root), cgroup_root=Path(settings.cgroup_root))
         self._posts = Posts(
-            intake=intake, decode_hook=decode_hook, gate=gate, ownership=ownership, clock=clock, settings=settings
+            intake=intake,
+            decode_hook=decode_hook,
+            gate=gate,
+            token=self._token,
+            ownership=ownership,
+            clock=clock,
+            settings=settings,
         )
+        self._pokes: Pokes | None = None
+        if pokes is not None and decode_poke is not None and settings.poke_socket:
+            self._pokes = Pokes(pokes=pokes, decode=decode_poke, gate=gate, settings=poke_settings(settings))
         self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
 
     def reading_routes(self) -> list[web.RouteDef]:
@@ -73,6 +93,14 @@ class HttpApi:
             web.post("/v1/events/job-finished", posts.job_finished),
         ]
 
+    def remote_writing_routes(self) -> list[web.RouteDef]:
+        """What is answered over TCP to those who show the token."""
+        return [web.post(path, self._posts.controller_hook) for path in CONTROLLER_PATHS]
+
+    def poke_routes(self) -> list[web.RouteDef]:
+        """What is answered on the socket that is open to all users; nothing where there is none."""
+        return [] if self._pokes is None else [web.post("/v1/hooks/slurm/task-epilog", self._pokes.task_epilog)]
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Addresses]:
         """Listen while the context lasts; at its end requests in progress have five seconds to finish.
@@ -80,10 +108,17 @@ class HttpApi:
         Raises ConfigError when an address cannot be taken.
         """
         settings = self._settings
+        self._token.load()
         async with AsyncExitStack() as stack:
-            listener = stack.enter_context(unix_socket(Path(settings.socket), settings.socket_group))
+            listener = stack.enter_context(
+                unix_socket("http.socket", Path(settings.socket), group=settings.socket_group)
+            )
             local = await stack.enter_async_context(self._served([*self.reading_routes(), *self.writing_routes()]))
-            remote = await stack.enter_async_context(self._served(self.reading_routes(), self._refuse_writes))
+            remote = await stack.enter_async_context(
+                self._served([*self.reading_routes(), *self.remote_writing_routes()], self._refuse_writes)
+            )
+            if self._pokes is not None:
+                await stack.enter_async_context(self._taking_pokes())
             stack.push_async_callback(_drain, local, remote)
             # Entered last, so that no client is taken while the others are drained.
             tcp = await tcp_server(remote, settings.host, settings.port)
@@ -94,11 +129,33 @@ class HttpApi:
             yield Addresses(socket=settings.socket, host=host, port=port)
 
     @asynccontextmanager
-    async def _served(self, routes: Sequence[web.RouteDef], *middlewares: Middleware) -> AsyncIterator[GuardedServer]:
+    async def _taking_pokes(self) -> AsyncIterator[None]:
+        """Listen on the socket that every user may connect to. What is refused there is not told.
+
+        Nothing is lost with it, and nobody should be able to fill the daemon's log.
+        """
+        path, settings = Path(self._settings.poke_socket), poke_settings(self._settings)
+        async with AsyncExitStack() as stack:
+            listener = stack.enter_context(unix_socket("http.poke_socket", path, mode=POKE_MODE))
+            served = self._served(self.poke_routes(), settings=settings, tell=_tell_nobody)
+            server = await stack.enter_async_context(served)
+            stack.push_async_callback(_drain, server)
+            unix = await asyncio.get_running_loop().create_unix_server(server, sock=listener)
+            stack.callback(unix.close)
+            yield
+
+    @asynccontextmanager
+    async def _served(
+        self,
+        routes: Sequence[web.RouteDef],
+        *middlewares: Middleware,
+        settings: HttpSettings | None = None,
+        tell: Observer | None = None,
+    ) -> AsyncIterator[GuardedServer]:
         """The server of one listener."""
-        application = web.Application(
-            middlewares=[self._answer, *middlewares], client_max_size=self._settings.max_body_bytes
-        )
+        settings, tell = settings or self._settings, tell or self._tell
+        application = web.Application(middlewares=[self._answer, *middlewares], client_max_size=settings.max_body_bytes)
+        application[TELL] = tell
         application.add_routes(routes)
         runner = web.AppRunner(application)
         await runner.setup()
@@ -106,7 +163,7 @@ class HttpApi:
         assert plain is not None
         try:
             yield GuardedServer(
-                plain.request_handler, request_factory=plain.request_factory, settings=self._settings, tell=self._tell
+                plain.request_handler, request_factory=plain.request_factory, settings=settings, tell=tell
             )
         finally:
             await runner.cleanup()
@@ -128,18 +185,23 @@ class HttpApi:
             self._tell(EventRejected(reason=INTERNAL.reason, detail=f"{type(error).__name__}: {error}"))
             return INTERNAL.answer()
 
-    def _refused(self, refused: Refused, request: web.Request) -> web.StreamResponse:
+    @staticmethod
+    def _refused(refused: Refused, request: web.Request) -> web.StreamResponse:
         """The answer to a refusal; told only where something was sent: who reads a wrong address loses no event."""
         if request.method not in READING:
-            self._tell(refused.fact())
+            request.app[TELL](refused.fact())
         return refused.answer()
 
     @web.middleware
     async def _refuse_writes(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """TCP knows no sender, and on a node every user can reach a loopback port."""
-        if request.method not in READING:
+        """TCP knows no sender, and on a node every user can reach a loopback port; but a token is known."""
+        if request.method not in READING and request.path not in CONTROLLER_PATHS:
             raise forbidden(f"nothing can be written over TCP; use the Unix socket {self._settings.socket}")
         return await handler(request)
+
+
+def _tell_nobody(_: Fact) -> None:
+    """An observer that forgets."""
 
 
 async def _drain(*servers: GuardedServer) -> None:

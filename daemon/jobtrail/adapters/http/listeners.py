@@ -14,25 +14,24 @@ from pathlib import Path
 from jobtrail.domain.errors import ConfigError
 
 BACKLOG = 1024  # hooks of a burst wait here; connect(2) on a Unix socket fails with EAGAIN beyond it
-SOCKET_MODE = 0o660
 MAX_PATH_BYTES = 107  # sun_path without its NUL, unix(7)
 
 
 @contextmanager
-def unix_socket(path: Path, group: str) -> Iterator[socket.socket]:
-    """A listening socket at `path`, for its owner and group only; removed afterwards.
+def unix_socket(setting: str, path: Path, *, group: str = "", mode: int = 0o660) -> Iterator[socket.socket]:
+    """A listening socket at `path`, which the setting `setting` names; removed afterwards.
 
     It appears under its name with its final owner and mode, so nobody can slip in before. A socket left over by a crash
     is replaced, one that somebody answers on is not. Raises ConfigError.
     """
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
-        raise ConfigError("http.socket", f"{path} is longer than the {MAX_PATH_BYTES} bytes a Unix socket may have")
+        raise ConfigError(setting, f"{path} is longer than the {MAX_PATH_BYTES} bytes a Unix socket may have")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _check_free(path)
-        listener = _listening(path, _group_id(group))
+        _check_free(setting, path)
+        listener = _listening(path, _group_id(group), mode)
     except OSError as error:
-        raise ConfigError("http.socket", f"{path}: {error.strerror or error}") from error
+        raise ConfigError(setting, f"{path}: {error.strerror or error}") from error
     inode = path.stat().st_ino
     try:
         yield listener
@@ -52,13 +51,13 @@ def _group_id(group: str) -> int:
         raise ConfigError("http.socket_group", f"there is no group {group!r} on this machine") from None
 
 
-def _check_free(path: Path) -> None:
+def _check_free(setting: str, path: Path) -> None:
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ConfigError("http.socket", f"{path} exists and is not a socket")
+        raise ConfigError(setting, f"{path} exists and is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -67,17 +66,17 @@ def _check_free(path: Path) -> None:
             return  # nobody listens: a crash left it, and it is replaced
         except TimeoutError:
             pass  # somebody listens and is busy
-    raise ConfigError("http.socket", f"another process answers on {path}")
+    raise ConfigError(setting, f"another process answers on {path}")
 
 
-def _listening(path: Path, group_id: int) -> socket.socket:
+def _listening(path: Path, group_id: int, mode: int) -> socket.socket:
     hidden = path.with_name(f".{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX)
     try:
         hidden.unlink(missing_ok=True)
         listener.bind(str(hidden))
         os.chown(hidden, -1, group_id)
-        hidden.chmod(SOCKET_MODE)
+        hidden.chmod(mode)
         listener.listen(BACKLOG)
         listener.setblocking(False)
         hidden.rename(path)

@@ -24,8 +24,14 @@ GET  /healthz       200 while the daemon lives
 GET  /openapi.json  the description of this API
 
 On the Unix socket also:
-POST /v1/hooks/slurm/{prolog,epilog}
+POST /v1/hooks/slurm/{prolog,epilog,prolog-slurmctld,epilog-slurmctld}
 POST /v1/events/{job-started,job-finished}
+
+Over TCP, with a token:
+POST /v1/hooks/slurm/{prolog-slurmctld,epilog-slurmctld}
+
+On the socket for tasks:
+POST /v1/hooks/slurm/task-epilog
 """
 
 

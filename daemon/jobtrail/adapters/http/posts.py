@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Callable
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestPayloadError
 
 from jobtrail.adapters.http import event_json
+from jobtrail.adapters.http.bodies import read_body
 from jobtrail.adapters.http.headers import EVENT_ID, EVENT_TIME, event_id, event_time_us, one_header
 from jobtrail.adapters.http.ownership import Ownership
-from jobtrail.adapters.http.refusals import Refused, json_answer, too_large, too_slow, unknown_hook
+from jobtrail.adapters.http.refusals import json_answer, unknown_hook
 from jobtrail.adapters.http.senders import Gate, Sender
 from jobtrail.adapters.http.settings import HttpSettings
+from jobtrail.adapters.http.tokens import HookToken
 from jobtrail.core.ports import Clock, EventIntake, HookDecoder
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Event, request_digest
 
-HOOKS = ("prolog", "epilog")
+CONTROLLER_HOOKS = ("prolog-slurmctld", "epilog-slurmctld")
+HOOKS = ("prolog", "epilog", *CONTROLLER_HOOKS)
 
 
 class Posts:
@@ -31,6 +32,7 @@ class Posts:
         intake: EventIntake,
         decode_hook: HookDecoder,
         gate: Gate,
+        token: HookToken,
         ownership: Ownership,
         clock: Clock,
         settings: HttpSettings,
@@ -38,6 +40,7 @@ class Posts:
         self._intake = intake
         self._decode_hook = decode_hook
         self._gate = gate
+        self._token = token
         self._ownership = ownership
         self._clock = clock
         self._settings = settings
@@ -45,12 +48,20 @@ class Posts:
     async def hook(self, request: web.Request) -> web.Response:
         """POST /v1/hooks/slurm/{hook}."""
         self._gate.hook_sender(request)
+        return await self._hook(request, HOOKS)
+
+    async def controller_hook(self, request: web.Request) -> web.Response:
+        """POST /v1/hooks/slurm/{hook} over TCP: slurmctld may run where no daemon does."""
+        self._token.check(request)
+        return await self._hook(request, CONTROLLER_HOOKS)
+
+    async def _hook(self, request: web.Request, known: tuple[str, ...]) -> web.Response:
         hook = request.match_info["hook"]
-        if hook not in HOOKS:
-            raise unknown_hook(hook, HOOKS)
+        if hook not in known:
+            raise unknown_hook(hook, known)
         identity, time_text = _required(request, EVENT_ID), _required(request, EVENT_TIME)
         canonical, time_us = event_id(identity), event_time_us(time_text)
-        body = await self._body(request)
+        body = await read_body(request, self._settings)
         event = self._decode_hook(hook, body, event_id=canonical, time_us=time_us)
         return await self._accept(event, request_digest(hook, time_text, body))
 
@@ -81,7 +92,7 @@ class Posts:
         identity, time_text = one_header(request, EVENT_ID), one_header(request, EVENT_TIME)
         canonical = str(uuid.uuid4()) if identity is None else event_id(identity)
         time_us = None if time_text is None else event_time_us(time_text)
-        body = await self._body(request)
+        body = await read_body(request, self._settings)
         envelope = await self._envelope(canonical, time_us, sender)
         event = make(body, envelope)
         self._ownership.check(sender, event)
@@ -95,21 +106,6 @@ class Posts:
             sender=sender,
             sender_name=await sender.user_name(),
         )
-
-    async def _body(self, request: web.Request) -> bytes:
-        """The whole body, within its size and time. Raises Refused."""
-        limit, seconds = self._settings.max_body_bytes, self._settings.body_timeout_seconds
-        if request.content_length is not None and request.content_length > limit:
-            raise too_large(limit)
-        try:
-            async with asyncio.timeout(seconds):
-                return await request.read()
-        except TimeoutError as error:
-            raise too_slow(seconds) from error
-        except web.HTTPRequestEntityTooLarge as error:
-            raise too_large(limit) from error
-        except (RequestPayloadError, ConnectionError) as error:
-            raise Refused(400, "invalid_request", "invalid", "the body broke off or is wrongly chunked") from error
 
     async def _accept(self, event: Event, digest: bytes) -> web.Response:
         receipt = await self._intake.accept(event, digest)

@@ -58,6 +58,11 @@ def forbidden(message: str) -> Refused:
     return Refused(403, "forbidden", "forbidden", message)
 
 
+def unauthorized(message: str) -> Refused:
+    """401, asking for a token (RFC 6750)."""
+    return Refused(401, "unauthorized", "forbidden", message, headers={"WWW-Authenticate": "Bearer"})
+
+
 def too_large(limit_bytes: int) -> Refused:
     """413."""
     message = f"the body is larger than {limit_bytes} bytes"

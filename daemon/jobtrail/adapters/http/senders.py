@@ -54,6 +54,13 @@ class Gate:
             raise forbidden(f"uid {sender.uid} may not send hook events; root and Slurm's user may")
         return sender
 
+    def poke_sender(self, request: web.Request) -> Sender:
+        """The peer, who may be anybody the kernel can name. Raises Refused."""
+        sender = self.sender(request)
+        if sender.uid == OVERFLOW_UID:
+            raise forbidden(f"uid {OVERFLOW_UID} stands for any user who is unknown here")
+        return sender
+
     def event_sender(self, request: web.Request) -> Sender:
         """The peer, if it may send any JSON event. Raises Refused."""
         sender = self.sender(request)

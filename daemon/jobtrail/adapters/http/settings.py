@@ -12,6 +12,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int  # 0 takes a free one
     socket: str  # path of the Unix socket
     node: str  # node of JSON events that name none
+    poke_socket: str = ""  # path of the Unix socket open to all users; empty opens none
+    hook_token_file: str = ""  # holds the token of slurmctld's hooks over TCP; empty refuses them
     socket_group: str = ""  # group that may connect beside root; empty keeps the daemon's own
     trusted_uids: frozenset[int] = frozenset()  # beside root and the daemon's own uid: Slurm's user
     local_scheduler: bool = False  # anybody who can connect may report local jobs, as themselves
@@ -23,7 +25,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     header_timeout_seconds: float = 5.0  # also how long a connection may idle
     body_timeout_seconds: float = 5.0
     answer_timeout_seconds: float = 10.0  # how long a client may take to read an answer
-    max_connections: int = 256  # on each of the two listeners
+    max_connections: int = 256  # on each listener
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
