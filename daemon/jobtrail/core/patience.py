@@ -7,7 +7,6 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-
 Key = TypeVar("Key", bound=Hashable)
 
 
