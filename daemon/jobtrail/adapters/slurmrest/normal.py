@@ -1,0 +1,158 @@
+"""One reading for the many ways in which slurmrestd writes the same thing.
+
+Up to v0.0.38 a number is a number and one that is not set is null; from v0.0.39 on more and more of them are objects
+{set, infinite, number}, in which `number` is 0 when it is not set. Words became arrays of words. The readers here take
+every form, so that what reads a record need not ask for the version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from jobtrail.domain.errors import SlurmAnswerInvalid
+
+# Slurm's "not set" and "no limit", in 16, 32 and 64 bits (slurm/slurm.h: NO_VAL16, NO_VAL, INFINITE, ...). The 16-bit
+# ones are not among them here: 65534 is a sound number of seconds or MiB, and no field read here has only 16 bits.
+_NOT_A_NUMBER = frozenset({0xFFFF_FFFE, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFE, 0xFFFF_FFFF_FFFF_FFFF})
+MAX_TEXT = 65_536  # characters kept of one text; users choose comments and directories
+
+
+class Fields:
+    """The fields of one object of an answer, with its path, such as jobs[3], for the errors.
+
+    A field that is missing reads like one that is null. A field of an unknown shape raises SlurmAnswerInvalid naming
+    it; from `lenient` it reads as missing and the error is kept in `problems`.
+    """
+
+    __slots__ = ("_lenient", "_values", "path", "problems")
+
+    def __init__(self, values: object, path: str, *, problems: list[SlurmAnswerInvalid] | None = None) -> None:
+        if not isinstance(values, Mapping):
+            raise SlurmAnswerInvalid(path, f"must be an object, is {_kind(values)}")
+        self._values: Mapping[str, Any] = values
+        self._lenient = False
+        self.path = path
+        self.problems: list[SlurmAnswerInvalid] = [] if problems is None else problems
+
+    @property
+    def lenient(self) -> Self:
+        """The same fields, of which the unreadable ones are missing."""
+        other = type(self)(self._values, self.path, problems=self.problems)
+        other._lenient = True
+        return other
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self._values.get(name) is not None
+
+    def raw(self, name: str) -> Any:
+        """The field as it came."""
+        return self._values.get(name)
+
+    def number(self, *names: str) -> int | None:
+        """The first of `names` that is there, as a whole number; None where Slurm has none or no limit."""
+        name = self._first(names)
+        try:
+            return whole_number(self._values.get(name), f"{self.path}.{name}")
+        except SlurmAnswerInvalid as problem:
+            self._tell(problem)
+            return None
+
+    def text(self, *names: str) -> str | None:
+        """The first of `names` that is there; None when it is empty. At most 65,536 characters."""
+        name = self._first(names)
+        value = self._values.get(name)
+        # slurmdb's reservation up to v0.0.38 has the number 0 for a name.
+        if value is None or value == 0 or value == "":
+            return None
+        if not isinstance(value, str):
+            self._tell(self.unreadable(name, f"must be a text or null, is {_kind(value)}"))
+            return None
+        # A lone surrogate, which JSON can spell and UTF-8 cannot, is no character either.
+        return value[:MAX_TEXT].encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """A word or an array of words."""
+        value = self._values.get(name)
+        if value is None or value == "":
+            return ()
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, list) and all(isinstance(word, str) for word in value):
+            return tuple(value)
+        self._tell(self.unreadable(name, f"must be a word or an array of words, is {_kind(value)}"))
+        return ()
+
+    def section(self, name: str) -> Fields:
+        """The fields of an object in this one; without any when there is none."""
+        value = self._values.get(name)
+        path = f"{self.path}.{name}"
+        # slurmdb writes null for an association it does not know.
+        if value is not None and not isinstance(value, Mapping):
+            self._tell(SlurmAnswerInvalid(path, f"must be an object, is {_kind(value)}"))
+            value = None
+        inner = Fields(value or {}, path, problems=self.problems)
+        return inner.lenient if self._lenient else inner
+
+    def items(self, name: str) -> Iterator[Fields]:
+        """The objects of an array in this one."""
+        value = self._values.get(name)
+        if value is None:
+            return
+        if not isinstance(value, list):
+            self._tell(self.unreadable(name, f"must be an array, is {_kind(value)}"))
+            return
+        for place, item in enumerate(value):
+            try:
+                inner = Fields(item, f"{self.path}.{name}[{place}]", problems=self.problems)
+            except SlurmAnswerInvalid as problem:
+                self._tell(problem)
+                continue
+            yield inner.lenient if self._lenient else inner
+
+    def unreadable(self, name: str, reason: str) -> SlurmAnswerInvalid:
+        """The error that names this field."""
+        return SlurmAnswerInvalid(f"{self.path}.{name}", reason)
+
+    def forgive(self, problem: SlurmAnswerInvalid) -> None:
+        """Keep a problem with a field that the record can do without."""
+        self.problems.append(problem)
+
+    def _first(self, names: tuple[str, ...]) -> str:
+        return next((name for name in names if self._values.get(name) is not None), names[0])
+
+    def _tell(self, problem: SlurmAnswerInvalid) -> None:
+        if not self._lenient:
+            raise problem
+        self.forgive(problem)
+
+
+def whole_number(value: Any, path: str) -> int | None:
+    """A whole number of 0 or more from an integer, a digit string, null or {set, infinite, number}.
+
+    None is null, not set, without limit, and Slurm's numbers that say so. Raises SlurmAnswerInvalid.
+    """
+    if isinstance(value, Mapping):
+        if "number" not in value and "set" not in value:
+            raise SlurmAnswerInvalid(path, "must be a number, null or {set, infinite, number}, is another object")
+        if value.get("set", True) is False or value.get("infinite", False) is True:
+            return None
+        return whole_number(value.get("number"), path)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+        value = int(value)
+    # Not NaN and not infinity, for which JSON has no number though some write them.
+    if isinstance(value, float) and value == value and abs(value) < 2**64:  # noqa: PLR0124 - only NaN differs from itself
+        value = int(value)
+    if value is None or isinstance(value, float):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SlurmAnswerInvalid(path, f"must be a number, null or {{set, infinite, number}}, is {_kind(value)}")
+    # A negative count is a "not set" of 64 bits that was read as signed.
+    return None if value < 0 or value in _NOT_A_NUMBER else value
+
+
+def _kind(value: object) -> str:
+    """What a JSON value is, for people; the value itself can be anybody's text."""
+    names = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
