@@ -298,7 +298,12 @@ def _incoming(parts: Parts) -> IncomingDirectory:
         event = decode(hook, body, event_id=event_id, time_us=time_us)
         await parts.intake.accept(event, request_digest(hook, time_text, body))
 
-    return IncomingDirectory(Path(parts.config.spool.directory), take=take, tell=parts.telemetry.observe)
+    return IncomingDirectory(
+        Path(parts.config.spool.directory),
+        take=take,
+        tell=parts.telemetry.observe,
+        trusted_uids=frozenset(_uid_of(parts.config.http.slurm_user)),
+    )
 
 
 def _http(parts: Parts) -> HttpApi:

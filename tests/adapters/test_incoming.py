@@ -19,6 +19,7 @@ from tests.hooks.hook_process import HOOKS, Environment, run_hook
 from tests.hooks.socket_server import SocketServer
 from tests.requirements import require_root
 
+SLURM_UID = 54_322
 NOW = "1767225600.123456789"
 BODY = b"SLURM_JOB_ID=7\0SLURM_JOB_COMMENT=a\nb=\xff\0"
 
@@ -47,7 +48,13 @@ class Site:
 
     def __post_init__(self) -> None:
         self.incoming, self.quarantine = self.spool / "incoming", self.spool / "quarantine"
-        self.directory = IncomingDirectory(self.spool, take=self.take, tell=self.tell, now_seconds=lambda: self.now)
+        self.directory = IncomingDirectory(
+            self.spool,
+            take=self.take,
+            tell=self.tell,
+            trusted_uids=frozenset({SLURM_UID}),
+            now_seconds=lambda: self.now,
+        )
 
     async def take(self, hook: str, body: bytes, *, event_id: str, time_us: int, time_text: str) -> None:
         if event_id in self.refuse:
@@ -195,6 +202,15 @@ async def test_only_root_and_the_daemon_may_leave_events(site: Site) -> None:
     await site.directory.take_all()
     assert "belongs to uid 65534" in site.reasons()["a"]
     assert site.got == []
+
+
+async def test_slurms_user_may_leave_events(site: Site) -> None:
+    """slurmctld runs its hooks as SlurmUser, and what they could not post is that user's file."""
+    require_root("give a file to another user")
+    os.chown(site.leave("a"), SLURM_UID, SLURM_UID)
+    await site.directory.take_all()
+    assert [taken.event_id for taken in site.got] == ["a"]
+    assert site.names(site.incoming) == []
 
 
 async def test_a_file_being_written_is_left_alone(site: Site) -> None:

@@ -55,15 +55,25 @@ class HookFile(msgspec.Struct, frozen=True):
 
 
 class IncomingDirectory:
-    """The directory of one spool. `run` and `take_all` may be called side by side; files are taken one at a time."""
+    """The directory of one spool. `run` and `take_all` may be called side by side; files are taken one at a time.
+
+    Beside root and the daemon's own user, the `trusted_uids` may leave files: slurmctld's hooks run as SlurmUser.
+    """
 
     def __init__(
-        self, spool: Path, *, take: Take, tell: Observer, now_seconds: Callable[[], float] = time.time
+        self,
+        spool: Path,
+        *,
+        take: Take,
+        tell: Observer,
+        trusted_uids: frozenset[int] = frozenset(),
+        now_seconds: Callable[[], float] = time.time,
     ) -> None:
         self._incoming = spool / "incoming"
         self._quarantine = spool / "quarantine"
         self._take = take
         self._tell = tell
+        self._trusted_uids = trusted_uids
         self._now_seconds = now_seconds
         self._turn = asyncio.Lock()
 
@@ -101,7 +111,7 @@ class IncomingDirectory:
 
     async def _take_one(self, path: Path) -> bool:
         try:
-            found = await asyncio.to_thread(_read_if_possible, path)
+            found = await asyncio.to_thread(_read_if_possible, path, self._trusted_uids)
             if found is None:
                 return False
             await self._take(
@@ -152,21 +162,21 @@ class IncomingDirectory:
                 raise ConfigError(str(directory), "must be a directory that belongs to root or to the daemon's user")
 
 
-def _read_if_possible(path: Path) -> HookFile | None:
+def _read_if_possible(path: Path, trusted_uids: frozenset[int]) -> HookFile | None:
     """The event in `path`; None when it is gone or cannot be read just now (EMFILE, EIO): the next scan tries again."""
     try:
-        return read_hook_file(path)
+        return read_hook_file(path, trusted_uids)
     except PermissionError as error:
         raise InvalidEvent(path.name, f"cannot be read: {error.strerror}") from error
     except OSError:
         return None
 
 
-def read_hook_file(path: Path) -> HookFile:
+def read_hook_file(path: Path, trusted_uids: frozenset[int] = frozenset()) -> HookFile:
     """The event in `path`. Raises InvalidEvent when it is none, OSError when it cannot be read just now."""
     if path.name.startswith(".") and path.name.endswith(".part"):
         raise InvalidEvent(path.name, "was abandoned half written")
-    content, written_us = _read_safely(path)
+    content, written_us = _read_safely(path, trusted_uids)
     match = _HEADER.match(content)
     if match is None:
         raise InvalidEvent(path.name, "does not begin with JOBTRAIL_HOOK=, JOBTRAIL_EVENT_ID= and JOBTRAIL_EVENT_TIME=")
@@ -177,8 +187,8 @@ def read_hook_file(path: Path) -> HookFile:
     return HookFile(hook, event_id, time_text, _time_us(time_text, written_us), body)
 
 
-def _read_safely(path: Path) -> tuple[bytes, int]:
-    """The content of a regular file of root's or our own, and when it was written (µs)."""
+def _read_safely(path: Path, trusted_uids: frozenset[int]) -> tuple[bytes, int]:
+    """The content of a regular file of root's, our own or a trusted user's, and when it was written (µs)."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -189,9 +199,9 @@ def _read_safely(path: Path) -> tuple[bytes, int]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise InvalidEvent(path.name, "is not a regular file")
-        if status.st_uid not in (0, os.geteuid()):
+        if status.st_uid not in {0, os.geteuid(), *trusted_uids}:
             raise InvalidEvent(
-                path.name, f"belongs to uid {status.st_uid}; only root or the daemon's user may leave one"
+                path.name, f"belongs to uid {status.st_uid}; only root, the daemon's user and Slurm's may leave one"
             )
         if status.st_size > MAX_BYTES:
             raise InvalidEvent(path.name, f"is longer than {MAX_BYTES} bytes")

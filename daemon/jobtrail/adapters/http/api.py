@@ -95,7 +95,7 @@ class HttpApi:
 
     def remote_writing_routes(self) -> list[web.RouteDef]:
         """What is answered over TCP to those who show the token."""
-        return [web.post(path, self._posts.controller_hook) for path in CONTROLLER_PATHS]
+        return [web.post(f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}", self._posts.controller_hook)]
 
     def poke_routes(self) -> list[web.RouteDef]:
         """What is answered on the socket that is open to all users; nothing where there is none."""
