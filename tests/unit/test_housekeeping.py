@@ -81,3 +81,20 @@ def test_a_store_that_is_away_leaves_counts_absent_and_is_asked_again() -> None:
     moved_time.run(clock, main())
     assert seen == [None, {"running": 2}]
     assert facts.of(ChoreFailed) == [ChoreFailed(reason="away")]
+
+
+def test_jobs_that_wait_in_the_queue_are_counted_where_slurm_tells_them() -> None:
+    clock, board = FakeClock(), Board(max_jobs=1)
+    keeper = Housekeeper(
+        ScriptedStore(clock), board=board, clock=clock, tell=Facts(), retention_days=7, pending_jobs=lambda: 12
+    )
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(keeper.run(stop))
+        await asyncio.sleep(1)
+        stop.set()
+        await task
+
+    moved_time.run(clock, main())
+    assert board.job_states == {"running": 1, "pending": 12}

@@ -175,6 +175,10 @@ class Telemetry:
     def _make_slurm_figures(self) -> None:
         self._ask_failures = self._counter("slurm_failures", "Questions Slurm did not answer.", "question", QUESTIONS)
         self._unreadable = self._counter("slurm_records_unreadable", "Records of Slurm's answers not understood.")
+        self._answers = Gauge(
+            "jobtrail_slurm_last_answer_timestamp_seconds", "When Slurm last answered.", ("question",),
+            registry=self.registry,
+        )  # fmt: skip
         self._reconciled = self._counter("runs_reconciled", "Slurm's words on runs, recorded.", "origin", ORIGINS)
         self._closed = self._counter("runs_closed", "Runs closed whose end nobody had reported.", "reason", CLOSINGS)
 
@@ -227,6 +231,9 @@ class Telemetry:
     def _source_failed(self, fact: facts.SampleSourceFailed) -> None:
         reason = READER_REASONS.get(fact.reason.partition(":")[0], OTHER)
         self._reader_errors.labels(READERS.get(fact.source, OTHER), reason).inc()
+
+    def _slurm_answered(self, fact: facts.SlurmAnswered) -> None:
+        self._answers.labels(_one_of(QUESTIONS, fact.question)).set(self._time_us() / 1e6)
 
     def _partitions_kept(self, fact: facts.PartitionsKept) -> None:
         self._partitions.labels("made").inc(fact.created)
@@ -283,6 +290,7 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
         ),
         facts.SeriesShed: (_nothing, logging.WARNING, "cap on jobs reached: job has no series"),
         facts.PartitionsKept: (Telemetry._partitions_kept, logging.INFO, "days of samples made and dropped"),
+        facts.SlurmAnswered: (Telemetry._slurm_answered, logging.DEBUG, "Slurm answered"),
         facts.SlurmAskFailed: (
             lambda t, fact: t._ask_failures.labels(_one_of(QUESTIONS, fact.question)).inc(),
             logging.WARNING, "Slurm did not answer",

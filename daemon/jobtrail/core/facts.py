@@ -138,6 +138,13 @@ class SlurmAskFailed(Fact, frozen=True, kw_only=True):
     reason: str
 
 
+class SlurmAnswered(Fact, frozen=True, kw_only=True):
+    """Slurm was asked and answered."""
+
+    question: str  # jobs | accounting | nodes
+    records: int
+
+
 class SlurmRecordUnreadable(Fact, frozen=True, kw_only=True):
     """One record of an answer could not be understood; the others were."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from jobtrail.core.board import Board
 from jobtrail.core.facts import ChoreFailed, Observer, PartitionsKept
@@ -18,12 +19,23 @@ DAYS_AHEAD = 3
 class Housekeeper:
     """Does each chore when it is due; a store that is away costs the chore, nothing else."""
 
-    def __init__(self, store: CentralStore, *, board: Board, clock: Clock, tell: Observer, retention_days: int) -> None:
+    def __init__(
+        self,
+        store: CentralStore,
+        *,
+        board: Board,
+        clock: Clock,
+        tell: Observer,
+        retention_days: int,
+        pending_jobs: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """`pending_jobs` tells how many jobs wait in Slurm's queue: they have no run yet, so the store knows of none."""
         self._store = store
         self._board = board
         self._clock = clock
         self._tell = tell
         self._retention_days = retention_days
+        self._pending_jobs = pending_jobs
         self._partitions_due = 0.0
         self.last_problem: str | None = None
 
@@ -32,13 +44,19 @@ class Housekeeper:
         while not stop.is_set():
             try:
                 await self._keep_partitions()
-                self._board.job_states = dict(await self._store.count_states())
+                self._board.job_states = await self._count_states()
                 self.last_problem = None
             except StoreUnavailable as error:
                 self.last_problem = str(error)
                 self._board.job_states = None
                 self._tell(ChoreFailed(reason=str(error)))
             await wait_for_any(stop.wait(), timeout_seconds=COUNT_SECONDS)
+
+    async def _count_states(self) -> dict[str, int]:
+        states = dict(await self._store.count_states())
+        if (pending := self._pending_jobs()) is not None:
+            states["pending"] = pending
+        return states
 
     async def _keep_partitions(self) -> None:
         now = self._clock.monotonic()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from jobtrail.core.facts import EventRejected, Observer, SlurmAskFailed, SlurmRecordUnreadable
+from jobtrail.core.facts import EventRejected, Observer, SlurmAnswered, SlurmAskFailed, SlurmRecordUnreadable
 from jobtrail.core.patience import Patience
 from jobtrail.core.ports import Clock, RunStore, SlurmAccounting, SlurmController
 from jobtrail.core.slurm_words import SlurmWords
@@ -27,7 +27,7 @@ MOST_RUNS = 20_000
 MOST_SECONDS_BETWEEN = 600.0
 HISTORY_SECONDS = 7 * 86_400
 # A prolog that is on its way through a node's spool comes first; Slurm's word on a run nobody announced can wait.
-UNANNOUNCED_SECONDS = 60
+UNANNOUNCED_SECONDS = 30
 
 _RunKey = tuple[str, int, str | None]
 
@@ -132,7 +132,7 @@ class Reconciler:
         except SlurmError as error:
             self._failed("jobs", error)
             return None
-        self._tell_unreadable(answer)
+        self._answered("jobs", answer)
         return answer
 
     async def _ask_accounting(self, runs: Sequence[Job], current: SlurmAnswer | None, *, comparing: bool) -> None:
@@ -168,7 +168,7 @@ class Reconciler:
         except SlurmError as error:
             self._failed("accounting", error)
             return None
-        self._tell_unreadable(answer)
+        self._answered("accounting", answer)
         return answer
 
     async def _take_up_unannounced(self, runs: Sequence[Job], current: SlurmAnswer, cluster: str) -> None:
@@ -191,7 +191,8 @@ class Reconciler:
         self.last_problem = str(error)
         self._tell(SlurmAskFailed(question=question, reason=str(error)))
 
-    def _tell_unreadable(self, answer: SlurmAnswer) -> None:
+    def _answered(self, question: str, answer: SlurmAnswer) -> None:
+        self._tell(SlurmAnswered(question=question, records=len(answer.records)))
         for one in answer.unreadable:
             self._tell(SlurmRecordUnreadable(path=one.path, reason=one.reason))
 
@@ -210,7 +211,9 @@ def _submission(record: SlurmRecord) -> tuple[str, int | None]:
 
 
 def _is_told(record: SlurmRecord, before: int) -> bool:
-    """Whether the record is of a run that began, or ended without beginning, some time ago."""
+    """Whether the record is of a run that began, or ended, some time ago; one that never had a node had no hooks."""
+    if record.is_final and record.facts.nodes is None:
+        return True
     moment = record.end_time if record.is_final else record.start_time if record.is_running else None
     return moment is not None and moment < before
 

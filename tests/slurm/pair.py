@@ -1,0 +1,124 @@
+"""Two real Slurm nodes, each with its daemon; the first daemon also asks Slurm what became of the jobs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from jobtrail.adapters import embedded_postgres
+from jobtrail.adapters.postgres import migrate
+from tests.daemon_process import Daemon, wait_until
+from tests.slurm.cluster import SlurmCluster
+from tests.slurm.observed import CLUSTER, HOOKS, Observed, Row
+
+COMPARE_SECONDS = 4.0
+POLL_SECONDS = 1.0
+GPUS = 2
+
+
+class Pair(Observed):
+    """Both nodes' daemons, the cluster and the database of one test module."""
+
+    def __init__(self, cluster: SlurmCluster, daemons: Sequence[Daemon], url: str) -> None:
+        super().__init__(cluster, daemons[0], url)
+        self.daemons = daemons
+
+    def runs(self, slurm_id: int) -> list[Row]:
+        """All runs of a job, oldest first."""
+        return self.rows("SELECT * FROM jobs WHERE job_id = %s ORDER BY run", f"slurm-{slurm_id}")
+
+    def confirmed(self, slurm_id: int, *, runs: int = 1, seconds: float = 30.0) -> Row:
+        """The newest run once there are `runs` of them, all confirmed by Slurm."""
+
+        def condition() -> list[Row] | None:
+            rows = self.runs(slurm_id)
+            return rows if len(rows) >= runs and all(row["state_confirmed"] for row in rows) else None
+
+        what = f"{runs} confirmed runs of job {slurm_id}, not {[self._brief(row) for row in self.runs(slurm_id)]}"
+        return wait_until(condition, f"{what}; the daemon's log:\n{self.daemon.tail(12)}", timeout_seconds=seconds)[-1]
+
+    @staticmethod
+    def _brief(row: Row) -> tuple[Any, ...]:
+        return row["run"], row["state"], row["raw_state"], row["verdict"], row["state_confirmed"]
+
+    def parts(self, slurm_id: int) -> list[Row]:
+        """The nodes' rows of all runs of a job."""
+        return self.rows("SELECT * FROM job_nodes WHERE job_id = %s ORDER BY run, node", f"slurm-{slurm_id}")
+
+    def finished(self, script: str, *arguments: str, **options: Any) -> Row:
+        """Submit a job, wait for its end, and return its confirmed row."""
+        slurm_id = self.cluster.submit(script, *arguments, **options)
+        self.cluster.wait_finished(slurm_id, timeout=120)
+        return self.confirmed(slurm_id)
+
+
+@contextmanager
+def observed_pair(*, extra_conf: Sequence[str] = (), **slurm: Any) -> Iterator[Pair]:
+    """Start PostgreSQL, a daemon for each node, and Slurm with the project's hooks. `slurm`: settings of that name."""
+    directory = Path(tempfile.mkdtemp(prefix="jobtrail-pair-"))
+    directory.chmod(0o755)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        hooks, confs = _copies_of_hooks(directory)
+        cluster = SlurmCluster(
+            nodes=2,
+            rest=True,
+            gpu_files=_gpu_files(directory),
+            hook_conf_directory=confs,
+            extra_conf=extra_conf,
+            **hooks,
+        )
+        url = stack.enter_context(embedded_postgres.running(directory / "postgres"))
+        migrate.upgrade(url)
+        asks = slurm or {"rest_url": f"unix:{cluster.rest_socket}", "sacct": ""}
+        asks = {"poll_seconds": POLL_SECONDS, "compare_seconds": COMPARE_SECONDS, "nodes_seconds": 2.0, **asks}
+        daemons = [
+            _daemon(directory, name, url, roles=["node", "server"] if first else ["node"], slurm=asks)
+            for first, name in zip((True, False), cluster.node_names, strict=True)
+        ]
+        for name, daemon in zip([*cluster.node_names, "slurmctld"], [*daemons, daemons[0]], strict=True):
+            conf = f"JOBTRAIL_SOCKET={daemon.socket}\nJOBTRAIL_SPOOL={daemon.spool}\n"
+            (confs / f"{name}.conf").write_text(conf)
+        for daemon in daemons:
+            stack.enter_context(daemon)
+        stack.enter_context(cluster)
+        yield Pair(cluster, daemons, url)
+
+
+def _daemon(directory: Path, node: str, url: str, *, roles: list[str], slurm: dict[str, Any]) -> Daemon:
+    return Daemon(
+        directory / node,
+        node=node,
+        cluster=CLUSTER,
+        roles=roles,
+        database={"url": url},
+        slurm=slurm,
+        http={"slurm_user": "slurm"},
+    )
+
+
+def _copies_of_hooks(directory: Path) -> tuple[dict[str, Path], Path]:
+    """The two hooks of slurmd as an administrator installs them, and the directory of their settings."""
+    installed, confs = directory / "hooks", directory / "confs"
+    installed.mkdir()
+    confs.mkdir()
+    hooks = {}
+    for name in ("prolog", "epilog"):
+        shutil.copy(HOOKS / f"{name}.sh", installed)
+        hooks[name] = installed / f"{name}.sh"
+        hooks[name].chmod(0o755)
+    return hooks, confs
+
+
+def _gpu_files(directory: Path) -> list[Path]:
+    """Character devices that can be opened, so that slurmd takes them for GPUs."""
+    files = [directory / f"gpu{number}" for number in range(GPUS)]
+    for file in files:
+        os.mknod(file, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    return files
