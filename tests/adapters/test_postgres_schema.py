@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ from jobtrail.domain.errors import ConfigError, StoreRefused, StoreUnavailable
 from tests.postgres import PostgresServer
 
 PACKAGE = DIRECTORY.parent
+REVISIONS = sorted(path.name.partition("_")[0] for path in migrate.scripts_directory().glob("versions/0*.py"))
 
 CATALOG = """
 SELECT 'column', c.relname, a.attname,
@@ -60,6 +62,38 @@ def test_up_down_up_gives_the_same_schema(empty_database: str) -> None:
     assert [row for row in catalog(empty_database) if row[1] != "alembic_version"] == []
     migrate.upgrade(empty_database)
     assert catalog(empty_database) == first
+
+
+def test_each_revision_undoes_what_it_does(empty_database: str) -> None:
+    for revision, next_one in pairwise(REVISIONS):
+        migrate.upgrade(empty_database, revision)
+        before = catalog(empty_database)
+        migrate.upgrade(empty_database, next_one)
+        assert catalog(empty_database) != before
+        migrate.downgrade(empty_database, revision)
+        assert catalog(empty_database) == before
+
+
+def test_runs_stored_before_slurm_was_asked_are_marked_to_be_asked_about(empty_database: str) -> None:
+    rows = {
+        "slurm-1": ("running", False, ["n1", "n2"]),
+        "slurm-2": ("failed", False, None),
+        "slurm-3": ("completed", True, []),
+        "local-4": ("running", False, ["n1"]),
+    }
+    migrate.upgrade(empty_database, "0001")
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        for job_id, values in rows.items():
+            connection.execute(
+                "INSERT INTO jobs (cluster_name, job_id, run, correlation_id, projection, state, state_confirmed,"
+                " nodes) VALUES ('c', %s, 1, gen_random_uuid(), '{}', %s, %s, %s)",
+                (job_id, *values),
+            )
+        migrate.upgrade(empty_database)
+        found = connection.execute("SELECT job_id, awaits, nodes_total FROM jobs ORDER BY job_id").fetchall()
+    assert found == [
+        ("local-4", None, 1), ("slurm-1", "facts", 2), ("slurm-2", "outcome", None), ("slurm-3", None, None),
+    ]  # fmt: skip
 
 
 def test_the_printed_sql_gives_the_same_schema(empty_database: str, database: str) -> None:
@@ -113,7 +147,9 @@ async def test_each_query_fits_the_schema_and_says_its_parameters(pool: Any) -> 
 
 
 def test_each_query_file_is_used_and_each_used_query_exists() -> None:
-    used = {name for path in PACKAGE.glob("*.py") for name in re.findall(r'SQL\["(\w+)"\]', path.read_text())}
+    """Named in `SQL[...]`, or handed to a method that looks it up."""
+    names = re.compile(r'(?:SQL\[|self\._\w+\()"(\w+)"')
+    used = {name for path in PACKAGE.glob("*.py") for name in names.findall(path.read_text())}
     assert used == set(SQL) == {path.stem for path in DIRECTORY.iterdir()}
 
 
@@ -154,22 +190,23 @@ INSERTS = {
 RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it may not
     "jobtrail_ingest": (
         [*INSERTS.values(), "UPDATE jobs SET qos = 'q'", "SELECT * FROM job_audit_events",
-         "SELECT jobtrail_keep_partitions(1, 7)", "SELECT * FROM job_efficiency"],
+         "SELECT jobtrail_keep_partitions(1, 7)", "SELECT * FROM job_efficiency", "DELETE FROM nodes"],
         ["DELETE FROM jobs", "TRUNCATE jobs", "UPDATE audit_log SET kind = 'x'", "DELETE FROM audit_log",
          "TRUNCATE audit_log", "UPDATE audit_payload SET payload = ''", "DELETE FROM audit_chain",
          "ALTER TABLE audit_log DISABLE TRIGGER ALL", "DROP TABLE job_samples",
          "SET session_replication_role = replica", "SELECT jobtrail_apply_grants()", "CREATE TABLE mine ()"],
     ),
     "jobtrail_reader": (
-        ["SELECT * FROM jobs", "SELECT * FROM job_nodes", "SELECT * FROM job_samples", "SELECT * FROM audit_log",
-         "SELECT * FROM job_audit_events", "SELECT * FROM job_efficiency", "SELECT payload FROM audit_payload"],
+        ["SELECT * FROM jobs", "SELECT * FROM job_nodes", "SELECT * FROM nodes", "SELECT * FROM job_samples",
+         "SELECT * FROM audit_log", "SELECT * FROM job_audit_events", "SELECT * FROM job_efficiency",
+         "SELECT payload FROM audit_payload"],
         [*INSERTS.values(), "SELECT salt FROM audit_payload", "SELECT * FROM audit_payload",
-         "UPDATE jobs SET qos = 'q'", "SELECT jobtrail_keep_partitions(1, 7)"],
+         "UPDATE jobs SET qos = 'q'", "DELETE FROM nodes", "SELECT jobtrail_keep_partitions(1, 7)"],
     ),
     "jobtrail_auditor": (
         ["SELECT * FROM audit_log", "SELECT * FROM audit_payload", "SELECT * FROM audit_chain",
          "SELECT * FROM audit_conflict", "SELECT * FROM job_audit_events"],
-        [*INSERTS.values(), "SELECT * FROM jobs", "SELECT * FROM job_samples"],
+        [*INSERTS.values(), "SELECT * FROM jobs", "SELECT * FROM nodes", "SELECT * FROM job_samples"],
     ),
 }  # fmt: skip
 
