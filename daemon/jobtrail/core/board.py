@@ -7,6 +7,7 @@ import msgspec
 from jobtrail.core.ports import OpenRun
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import NodeReading, Reading
+from jobtrail.domain.slurm import NodeRecord
 
 GRACE_SCRAPES = 2
 GRACE_SECONDS = 120.0
@@ -33,6 +34,7 @@ class Board:
         self.node: NodeReading | None = None
         self.node_cpu_percent: float | None = None
         self.job_states: dict[str, int] | None = None  # cluster-wide counts, None while the store has not said
+        self.cluster_nodes: tuple[NodeRecord, ...] | None = None  # as Slurm says; None while it has not, or not of late
         self.shed_jobs_total = 0  # jobs that never got series because of the cap
         self._running: set[str] = set()
 

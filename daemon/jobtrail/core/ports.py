@@ -258,6 +258,18 @@ class CentralStore(Protocol):
         ...
 
 
+class NodeStore(Protocol):
+    """Where the last known state of each node is kept."""
+
+    async def write_nodes(self, cluster: str, nodes: Sequence[NodeRecord], *, asked_us: int) -> None:
+        """Replace what is held of a cluster's nodes by what Slurm said when asked at `asked_us`.
+
+        A node that is not among `nodes` is held no longer. An answer older than the one that is held changes nothing.
+        Raises StoreUnavailable, StoreRefused.
+        """
+        ...
+
+
 class RunStore(Protocol):
     """The runs of the store that Slurm is still to be asked about. Every method raises StoreUnavailable."""
 
