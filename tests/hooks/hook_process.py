@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 HOOKS = Path(__file__).resolve().parents[2] / "hooks" / "slurm"
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+FORWARDING = ("prolog", "epilog", "prolog_slurmctld", "epilog_slurmctld")
 MOMENT_SECONDS = 0.5
 FORWARDED = (b"SLURM_", b"SLURMD_", b"CUDA_", b"GPU_", b"ROCR_", b"ZE_")
 

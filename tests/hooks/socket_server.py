@@ -1,4 +1,4 @@
-"""A Unix-socket HTTP server that records what a hook sends and answers as it is told, or never."""
+"""An HTTP server on a Unix socket or a TCP port that records what a hook sends and answers as it is told, or never."""
 
 import socket
 import threading
@@ -19,21 +19,30 @@ class Request:
 
 @dataclass
 class SocketServer:
-    """Serves `path` in a thread; answers with `status`, or with None reads the request and never answers."""
+    """Serves `path` in a thread, or a free TCP port where that is None.
 
-    path: Path
+    Answers with `status`, or with None reads the request and never answers.
+    """
+
+    path: Path | None
     status: int | None = 201
     requests: list[Request] = field(default_factory=list)
     patience_seconds: list[float] = field(default_factory=list)
     """How long each client that got no answer waited before it hung up."""
 
     def __enter__(self) -> "SocketServer":
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(str(self.path))
+        self._socket = socket.socket(socket.AF_INET if self.path is None else socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(("127.0.0.1", 0) if self.path is None else str(self.path))
         self._socket.listen(64)
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
         return self
+
+    @property
+    def url(self) -> str:
+        """Where a server on TCP is found."""
+        host, port = self._socket.getsockname()
+        return f"http://{host}:{port}"
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

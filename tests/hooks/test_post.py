@@ -13,6 +13,7 @@ import pytest
 from tests.hooks.conftest import Replace, Site
 from tests.hooks.hook_process import (
     FIXTURES,
+    FORWARDING,
     HOOKS,
     Environment,
     assert_harmless,
@@ -40,13 +41,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("hook", ["prolog", "epilog"])
+@pytest.mark.parametrize("hook", FORWARDING)
 def test_each_hook_posts_to_its_own_address(site: Site, hook: str) -> None:
     """The request is the one that the daemon's hook protocol names."""
     with SocketServer(site.socket) as server:
         assert_harmless(site.run(hook))
     (request,) = server.requests
-    assert request.line == f"POST /v1/hooks/slurm/{hook} HTTP/1.1"
+    assert request.line == f"POST /v1/hooks/slurm/{hook.replace('_', '-')} HTTP/1.1"
     assert request.headers["content-type"] == "application/octet-stream"
     assert "expect" not in request.headers
     assert uuid.UUID(request.headers["jobtrail-event-id"]).version == 4
@@ -194,11 +195,15 @@ def test_two_copied_files_are_a_whole_installation(tmp_path: Path, shell: list[s
     assert sorted(os.listdir(tmp_path)) == ["etc", "s"]
 
 
-def test_prolog_and_epilog_are_one_text() -> None:
-    """They differ in the one line that names them, so that a repair of one cannot be forgotten in the other."""
+@pytest.mark.parametrize("hook", FORWARDING[1:])
+def test_the_hooks_that_forward_are_one_text(hook: str) -> None:
+    """They differ in the one line that names them, so that a repair of one cannot be forgotten in another."""
     prolog = (HOOKS / "prolog.sh").read_text(encoding="ascii").splitlines()
-    epilog = (HOOKS / "epilog.sh").read_text(encoding="ascii").splitlines()
-    different = [pair for pair in zip(prolog, epilog, strict=True) if pair[0] != pair[1]]
-    assert different == [("hook=prolog", "hook=epilog")]
-    assert os.access(HOOKS / "prolog.sh", os.X_OK)
-    assert os.access(HOOKS / "epilog.sh", os.X_OK)
+    other = (HOOKS / f"{hook}.sh").read_text(encoding="ascii").splitlines()
+    different = [pair for pair in zip(prolog, other, strict=True) if pair[0] != pair[1]]
+    assert different == [("hook=prolog", f"hook={hook.replace('_', '-')}")]
+
+
+def test_every_hook_can_be_run() -> None:
+    names = sorted(path.stem for path in HOOKS.iterdir() if os.access(path, os.X_OK))
+    assert names == sorted([*FORWARDING, "task_epilog"])
