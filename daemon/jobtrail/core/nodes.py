@@ -16,12 +16,12 @@ STALE_PERIODS = 3
 
 
 class NodeWatcher:
-    """Asks every `seconds`. Without a `store` the nodes are on /metrics alone."""
+    """Asks every `seconds`. A store that is away costs the stored rows alone: the board has what Slurm said."""
 
     def __init__(
         self,
         controller: SlurmController,
-        store: NodeStore | None,
+        store: NodeStore,
         *,
         board: Board,
         clock: Clock,
@@ -61,8 +61,6 @@ class NodeWatcher:
         await self._keep(nodes, asked_us)
 
     async def _keep(self, nodes: Sequence[NodeRecord], asked_us: int) -> None:
-        if self._store is None:
-            return
         try:
             if (cluster := await self._cluster_of()) is not None:
                 await self._store.write_nodes(cluster, nodes, asked_us=asked_us)

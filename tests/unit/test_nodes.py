@@ -1,0 +1,145 @@
+"""The watch over the nodes: what Slurm said is shown and stored, and is not shown for long once Slurm falls silent."""
+
+import asyncio
+from collections.abc import Sequence
+
+from jobtrail.core.board import Board
+from jobtrail.core.facts import ChoreFailed, SlurmAnswered, SlurmAskFailed
+from jobtrail.core.nodes import STALE_PERIODS, NodeWatcher
+from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmUnavailable, StoreRefused, StoreUnavailable
+from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
+from tests.fakes import Facts, FakeClock
+from tests.unit import moved_time
+
+SECONDS = 60.0
+IDLE, DOWN = NodeRecord(name="n1", state="idle", cpus=8), NodeRecord(name="n2", state="down", reason="fan")
+
+
+class Controller:
+    """A SlurmController that knows nodes."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.answer: Sequence[NodeRecord] = [IDLE, DOWN]
+        self.problem: SlurmError | None = None
+        self.asked: list[float] = []
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        self.asked.append(self._clock.monotonic())
+        if self.problem is not None:
+            raise self.problem
+        return self.answer
+
+    async def current_jobs(self) -> SlurmAnswer:
+        raise AssertionError("nobody asks the watcher for jobs")
+
+    async def job(self, number: int) -> SlurmAnswer:
+        raise AssertionError(f"nobody asks the watcher for job {number}")
+
+
+class Store:
+    """A NodeStore that notes what it was given."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, list[str], int]] = []
+        self.problem: StoreUnavailable | StoreRefused | None = None
+
+    async def write_nodes(self, cluster: str, nodes: Sequence[NodeRecord], *, asked_us: int) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.written.append((cluster, [node.name for node in nodes], asked_us))
+
+
+class World:
+    """A watcher and all it speaks with."""
+
+    def __init__(self) -> None:
+        self.clock, self.facts, self.board, self.store = FakeClock(), Facts(), Board(max_jobs=1), Store()
+        self.controller = Controller(self.clock)
+        self.cluster: str | None = "c1"
+        self.watcher = NodeWatcher(
+            self.controller,
+            self.store,
+            board=self.board,
+            clock=self.clock,
+            tell=self.facts,
+            cluster_of=self._cluster_of,
+            seconds=SECONDS,
+        )
+
+    async def _cluster_of(self) -> str | None:
+        return self.cluster
+
+    def turn(self) -> None:
+        moved_time.run(self.clock, self.watcher.turn())
+
+
+def test_what_slurm_says_is_shown_and_stored_under_the_moment_of_asking() -> None:
+    world = World()
+    asked_us = world.clock.time_us()
+    world.turn()
+    assert world.board.cluster_nodes == (IDLE, DOWN)
+    assert world.store.written == [("c1", ["n1", "n2"], asked_us)]
+    assert world.facts == [SlurmAnswered(question="nodes", records=2)]
+
+
+def test_nothing_is_stored_under_an_unknown_cluster() -> None:
+    world = World()
+    world.cluster = None
+    world.turn()
+    assert world.board.cluster_nodes == (IDLE, DOWN)
+    assert world.store.written == []
+
+
+def test_old_values_go_when_slurm_stays_silent_and_come_back_with_it() -> None:
+    world = World()
+    world.turn()
+    world.controller.problem = SlurmUnavailable("no route")
+    shown = []
+    for _ in range(STALE_PERIODS):
+        world.clock.advance(SECONDS)
+        world.turn()
+        shown.append(world.board.cluster_nodes)
+    assert shown == [(IDLE, DOWN), (IDLE, DOWN), None]
+    assert world.facts.of(SlurmAskFailed) == [SlurmAskFailed(question="nodes", reason="no route")] * STALE_PERIODS
+    assert len(world.store.written) == 1
+    world.controller.problem, world.controller.answer = None, [IDLE]
+    world.turn()
+    assert world.board.cluster_nodes == (IDLE,)
+
+
+def test_without_any_answer_yet_nothing_is_shown() -> None:
+    world = World()
+    world.controller.problem = SlurmDenied("bad token")
+    world.turn()
+    assert world.board.cluster_nodes is None
+
+
+def test_a_store_that_is_away_or_refuses_costs_the_rows_alone() -> None:
+    world = World()
+    world.store.problem = StoreUnavailable("away")
+    world.turn()
+    world.store.problem = StoreRefused("no such text")
+    world.turn()
+    assert world.board.cluster_nodes == (IDLE, DOWN)
+    assert [fact.reason for fact in world.facts.of(ChoreFailed)] == [
+        "the nodes were not stored: away",
+        "the nodes were not stored: no such text",
+    ]
+
+
+def test_it_asks_at_its_pace_and_stops_at_once() -> None:
+    world = World()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(world.watcher.run(stop))
+        await asyncio.sleep(2.5 * SECONDS)
+        stop.set()
+        began = world.clock.monotonic()
+        await task
+        assert world.clock.monotonic() - began < 0.01
+
+    began = world.clock.monotonic()
+    moved_time.run(world.clock, main())
+    assert [round(asked - began) for asked in world.controller.asked] == [0, 60, 120]
