@@ -11,6 +11,8 @@ import pytest
 from jobtrail.core.ports import PokeAnswer
 from jobtrail.domain.errors import ConfigError
 from tests.adapters.test_http_senders import CLIENT, OVERFLOW_UID, STRANGER_UID, reachable  # noqa: F401 - a fixture
+from tests.hooks.hook_process import HOOKS, Environment, assert_harmless, run_hook
+from tests.requirements import require_tool
 from tests.served_api import (
     PROLOG,
     Answer,
@@ -59,6 +61,20 @@ async def test_a_poke_is_its_senders_whoever_that_is(reachable: Path) -> None:  
         assert (await poke_as(OVERFLOW_UID, api)).status == 403
     assert api.pokes.asked == [("slurm-17", STRANGER_UID)]
     assert (api.intake.events, api.facts) == ([], [])
+
+
+async def test_the_real_hook_is_heard_for_its_user(reachable: Path) -> None:  # noqa: F811
+    """As slurmstepd runs it: as the job's user, with that user's environment."""
+    script = reachable / "task_epilog.sh"
+    script.write_bytes((HOOKS / "task_epilog.sh").read_bytes())
+    setpriv = require_tool("setpriv", "it becomes the job's user")
+    argv = [setpriv, f"--reuid={STRANGER_UID}", f"--regid={STRANGER_UID}", "--clear-groups", "/bin/sh", str(script)]
+    async with served(reachable) as api:
+        environment: Environment = {
+            "SLURM_JOB_ID": "17", "SLURM_LOCALID": "0", "JOBTRAIL_POKE_SOCKET": api.settings.poke_socket
+        }  # fmt: skip
+        assert_harmless(await asyncio.to_thread(run_hook, argv, environment))
+    assert api.pokes.asked == [("slurm-17", STRANGER_UID)]
 
 
 @pytest.mark.parametrize(

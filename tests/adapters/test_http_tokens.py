@@ -1,5 +1,6 @@
 """slurmctld's hooks over TCP: with the token in the daemon's file, and not otherwise."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from jobtrail.domain.errors import ConfigError
 from jobtrail.domain.events import EventKind
+from tests.hooks.hook_process import HOOKS as SCRIPTS
+from tests.hooks.hook_process import Environment, assert_harmless, run_hook
 from tests.requirements import require_root
 from tests.served_api import PROLOG, Answer, Served, hook_headers, served
 
@@ -46,6 +49,20 @@ async def test_with_the_token_they_are_taken(api: Served, hook: str) -> None:
     assert answer.status == 201, answer.body
     (event,) = api.intake.events
     assert (event.kind, event.node, event.source) == (EventKind.SLURM_REPORTED, "n1", hook.replace("-", "_"))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_the_real_hook_is_taken(api: Served, file: Path, hook: str, tmp_path: Path) -> None:
+    """The script as slurmctld runs it, with one file for both sides."""
+    environment: Environment = {
+        "SLURM_JOB_ID": "17", "SLURM_CLUSTER_NAME": "lab", "SLURM_JOB_NAME": b"na\xefve\nSLURM_JOB_ID=9",
+        "JOBTRAIL_URL": api.addresses.url, "JOBTRAIL_TOKEN_FILE": str(file), "JOBTRAIL_SPOOL": str(tmp_path / "spool"),
+    }  # fmt: skip
+    argv = ["/bin/sh", str(SCRIPTS / f"{hook.replace('-', '_')}.sh")]
+    assert_harmless(await asyncio.to_thread(run_hook, argv, environment))
+    (event,) = api.intake.events
+    assert event.slurm is not None
+    assert (event.job_id, event.slurm.facts.job_name) == ("slurm-17", "na\\xefve\nSLURM_JOB_ID=9")
 
 
 @pytest.mark.parametrize("hook", HOOKS)
