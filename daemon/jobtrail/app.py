@@ -28,13 +28,15 @@ from jobtrail.core.forwarder import Forwarder
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
 from jobtrail.core.pokes import Pokes
-from jobtrail.core.ports import CentralStore, EventSink, Health, SampleSink, UsageSource
+from jobtrail.core.ports import CentralStore, EventSink, Health, RunStore, SampleSink, UsageSource
+from jobtrail.core.reconciler import Reconciler
 from jobtrail.core.sample_buffer import SampleBuffer
 from jobtrail.core.sampler import Rhythm, Sampler, Watched
 from jobtrail.core.waiting import Backoff, wait_for_any
 from jobtrail.domain.errors import JobtrailError
 from jobtrail.domain.events import request_digest
 from jobtrail.domain.samples import Target
+from jobtrail.slurm_role import SlurmSources, make_reconciler, slurm_sources
 
 DAY_US = 86_400_000_000
 FINAL_FORWARD_SECONDS = 3.0
@@ -47,6 +49,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     events: EventSink
     samples: SampleSink
     central: CentralStore
+    runs: RunStore
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +67,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     buffer: SampleBuffer
     forwarder: Forwarder | None
     housekeeper: Housekeeper | None
+    slurm: SlurmSources
+    reconciler: Reconciler | None
 
 
 async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | None = None) -> None:
@@ -73,8 +78,12 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
     be promised; any other failure of a background task is raised as it is.
     """
     clock, telemetry = SystemClock(), Telemetry()
-    async with _spool(config, clock) as spool, _store(config, telemetry) as store:
-        parts = _wire(config, clock, telemetry, spool, store)
+    async with (
+        _spool(config, clock) as spool,
+        _store(config, telemetry) as store,
+        slurm_sources(config, clock) as slurm,
+    ):
+        parts = _wire(config, clock, telemetry, spool, store, slurm)
         try:
             await _run(parts, stop, ready)
         except BaseExceptionGroup as failures:
@@ -98,7 +107,7 @@ async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -
                 if parts.config.scheduler == "slurm" and "node" in parts.config.roles:
                     tasks.create_task(_adopt(parts, halt))
                 parts.telemetry.started(socket=addresses.socket, http=addresses.url)
-                for notice in parts.spool.notices:
+                for notice in (*parts.spool.notices, *parts.slurm.notices):
                     parts.telemetry.warn(notice)
                 for remark in parts.spool.remarks:
                     parts.telemetry.note(remark)
@@ -118,6 +127,8 @@ def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirec
         loops.append(parts.forwarder.run(stop))
     if parts.housekeeper is not None:
         loops.append(parts.housekeeper.run(stop))
+    if parts.reconciler is not None:
+        loops.append(parts.reconciler.run(stop))
     if (seconds := systemd.watchdog_interval()) is not None:
         loops.append(_feed_watchdog(seconds / 2, stop))
     for loop in loops:
@@ -194,7 +205,14 @@ async def _store(config: Config, telemetry: Telemetry) -> AsyncIterator[Store | 
     if not config.database.url:
         yield None
         return
-    from jobtrail.adapters.postgres import PostgresSamples, PostgresSink, PostgresStore, close_pool, open_pool
+    from jobtrail.adapters.postgres import (
+        PostgresRuns,
+        PostgresSamples,
+        PostgresSink,
+        PostgresStore,
+        close_pool,
+        open_pool,
+    )
 
     seconds = config.database.timeout_seconds
     pool = await open_pool(config.database.url, size=config.database.pool_size, timeout_seconds=seconds)
@@ -203,12 +221,20 @@ async def _store(config: Config, telemetry: Telemetry) -> AsyncIterator[Store | 
             events=PostgresSink(pool, timeout_seconds=seconds),
             samples=PostgresSamples(pool, timeout_seconds=seconds, tell=telemetry.observe),
             central=PostgresStore(pool, timeout_seconds=seconds),
+            runs=PostgresRuns(pool, timeout_seconds=seconds),
         )
     finally:
         await close_pool(pool, timeout_seconds=CLOSE_SECONDS)
 
 
-def _wire(config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, store: Store | None) -> Parts:
+def _wire(
+    config: Config,
+    clock: SystemClock,
+    telemetry: Telemetry,
+    spool: SqliteSpool,
+    store: Store | None,
+    slurm: SlurmSources,
+) -> Parts:
     board = Board(max_jobs=config.metrics.max_jobs)
     cgroup = CgroupReader(Path(config.sampling.cgroup_root), node=config.node_name, clock_us=clock.time_us)
     processes = ProcessTreeReader(Path(config.sampling.proc_root), clock_us=clock.time_us)
@@ -237,6 +263,13 @@ def _wire(config: Config, clock: SystemClock, telemetry: Telemetry, spool: Sqlit
     )
     sampler.trust_parents(complete=config.scheduler != "slurm")  # see _adopt
     intake = Intake(spool, sampler, tell)
+    reconciler = (
+        None
+        if store is None
+        else make_reconciler(
+            config, slurm, store=store.runs, intake=intake, last_cluster=spool.last_cluster, clock=clock, tell=tell
+        )
+    )
     collector = Collector(
         intake=intake,
         clock=clock,
@@ -257,7 +290,9 @@ def _wire(config: Config, clock: SystemClock, telemetry: Telemetry, spool: Sqlit
         intake=intake,
         buffer=buffer,
         forwarder=_forwarder(config, clock, telemetry, spool, store),
-        housekeeper=_housekeeper(config, clock, telemetry, board, store),
+        housekeeper=_housekeeper(config, clock, telemetry, board, store, reconciler),
+        slurm=slurm,
+        reconciler=reconciler,
     )
 
 
@@ -270,7 +305,12 @@ def _forwarder(
 
 
 def _housekeeper(
-    config: Config, clock: SystemClock, telemetry: Telemetry, board: Board, store: Store | None
+    config: Config,
+    clock: SystemClock,
+    telemetry: Telemetry,
+    board: Board,
+    store: Store | None,
+    reconciler: Reconciler | None,
 ) -> Housekeeper | None:
     if store is None or "server" not in config.roles:
         return None
@@ -280,6 +320,7 @@ def _housekeeper(
         clock=clock,
         tell=telemetry.observe,
         retention_days=config.sampling.retention_days,
+        pending_jobs=lambda: None if reconciler is None else reconciler.pending_jobs,
     )
 
 
@@ -360,6 +401,7 @@ def _health(parts: Parts) -> Health:
             "spool_bytes": spool.bytes_used,
             "durability": spool.durability,
             "live_jobs": parts.board.live_jobs(),
+            "slurm": None if parts.reconciler is None else parts.reconciler.last_problem or "answers",
         },
     )
 

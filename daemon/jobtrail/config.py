@@ -23,6 +23,8 @@ DEFAULT_PATHS = (Path("/etc/jobtrail/jobtrail.yaml"), Path(".jobtrail/jobtrail.y
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+RestUrl = Annotated[str, msgspec.Meta(pattern="^(|https?://.+|unix:/.+)$")]
+RestVersion = Annotated[str, msgspec.Meta(pattern=r"^(|v0\.0\.[0-9]{2,3})$")]
 Role = Literal["node", "server"]
 
 
@@ -44,8 +46,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the server role asks Slurm what became of the jobs."""
 
-    rest_url: str = ""  # http://host:6820, https://host, unix:/run/slurmrestd/slurmrestd.sock; empty asks no slurmrestd
-    rest_version: str = ""  # such as v0.0.40; empty takes the newest that both sides know
+    rest_url: RestUrl = ""  # http://host:6820, https://host, unix:/run/slurmrestd/slurmrestd.sock; empty asks no slurmrestd
+    rest_version: RestVersion = ""  # such as v0.0.40; empty takes the newest that both sides know
     rest_user: str = ""  # X-SLURM-USER-NAME; old slurmrestd refuse a token without it
     token: str = ""  # JSON web token of rest_user; better in token_file
     token_file: str = ""  # read anew when it changes

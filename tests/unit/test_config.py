@@ -45,6 +45,9 @@ def test_the_projects_names_win_over_aliases_and_these_over_the_file(file: Path)
         ("SCHEDULER_BACKEND", "local", "local"),
         ("METRICS_RETENTION_DAYS", "30", 30),
         ("SEED_DEMO", "true", True),
+        ("SLURM_BASE_URL", "http://slurm:6820", "http://slurm:6820"),
+        ("SLURM_API_VERSION", "v0.0.40", "v0.0.40"),
+        ("SLURM_AUTH_TOKEN", "a.b.c", "a.b.c"),
     ],
 )
 def test_names_known_from_similar_services_are_honoured(name: str, value: str, expected: object) -> None:

@@ -29,7 +29,7 @@ class Housekeeper:
         retention_days: int,
         pending_jobs: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`pending_jobs` tells how many jobs wait in Slurm's queue: they have no run yet, so the store knows of none."""
+        """`pending_jobs`: how many wait in Slurm's queue; they have no run yet, so the store knows of none."""
         self._store = store
         self._board = board
         self._clock = clock

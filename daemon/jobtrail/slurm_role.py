@@ -1,0 +1,98 @@
+"""The part of the composition that asks Slurm: whom, how often, and what becomes of the answers."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from jobtrail.adapters.sacct import Sacct
+from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
+from jobtrail.config import Config
+from jobtrail.core.accounting import FirstToAnswer
+from jobtrail.core.facts import Observer
+from jobtrail.core.ports import Clock, EventIntake, RunStore, SlurmAccounting, SlurmController
+from jobtrail.core.reconciler import Reconciler, Rhythm
+from jobtrail.core.slurm_words import SlurmWords
+
+NOBODY_TO_ASK = (
+    "slurm.rest_url is not set and there is no sacct: whether a job succeeded or was cancelled stays unknown where its "
+    "epilog said 0"
+)
+
+
+class SlurmSources(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom the server role may ask. `notices` are sentences for the administrator."""
+
+    controller: SlurmController | None = None
+    accounting: SlurmAccounting | None = None
+    notices: tuple[str, ...] = ()
+
+
+@asynccontextmanager
+async def slurm_sources(config: Config, clock: Clock) -> AsyncIterator[SlurmSources]:
+    """slurmrestd where one is configured, and sacct where there is one; nobody but for the server role of a cluster."""
+    if "server" not in config.roles or config.scheduler != "slurm" or not config.database.url:
+        yield SlurmSources()
+        return
+    asked = config.slurm
+    sacct = _sacct(config)
+    if not asked.rest_url:
+        yield SlurmSources(accounting=sacct, notices=() if sacct else (NOBODY_TO_ASK,))
+        return
+    settings = RestSettings(
+        url=asked.rest_url,
+        version=asked.rest_version,
+        user=asked.rest_user,
+        token=asked.token,
+        token_file=asked.token_file,
+        timeout_seconds=asked.timeout_seconds,
+        poll_seconds=asked.poll_seconds,
+    )
+    async with SlurmRest.opened(settings, clock=clock) as rest:
+        sources: list[SlurmAccounting] = [rest]
+        accounting = FirstToAnswer(sources if sacct is None else [rest, sacct])
+        yield SlurmSources(controller=rest, accounting=accounting, notices=rest.notices)
+
+
+def _sacct(config: Config) -> Sacct | None:
+    """sacct, unless switched off or not installed."""
+    asked = config.slurm
+    if not asked.sacct or shutil.which(asked.sacct) is None:
+        return None
+    return Sacct(asked.sacct, asked.conf, timeout_seconds=asked.timeout_seconds, pace_seconds=asked.poll_seconds)
+
+
+def make_reconciler(
+    config: Config,
+    sources: SlurmSources,
+    *,
+    store: RunStore,
+    intake: EventIntake,
+    last_cluster: Callable[[], Awaitable[str | None]],
+    clock: Clock,
+    tell: Observer,
+) -> Reconciler | None:
+    """The reconciler, None where there is nobody to ask."""
+    if sources.controller is None and sources.accounting is None:
+        return None
+
+    async def cluster_of() -> str | None:
+        """The settings' name, the one hooks told, or that of the only cluster in the store."""
+        return config.cluster or await last_cluster() or await store.only_cluster()
+
+    return Reconciler(
+        controller=sources.controller,
+        accounting=sources.accounting,
+        store=store,
+        words=SlurmWords(
+            intake=intake, clock=clock, tell=tell, new_event_id=lambda: str(uuid.uuid4()), node=config.node_name
+        ),
+        clock=clock,
+        tell=tell,
+        cluster_of=cluster_of,
+        rhythm=Rhythm(poll_seconds=config.slurm.poll_seconds, compare_seconds=config.slurm.compare_seconds),
+    )
