@@ -61,3 +61,21 @@ def test_the_slurm_lines_name_the_hooks_there_are() -> None:
         assert path.name == f"{name.lower()}.sh"
         assert f"{name}={path}" in INSTALLATION
     assert lines["PrologFlags"] in INSTALLATION
+
+
+def test_the_optional_slurm_lines_name_the_other_hooks() -> None:
+    """Commented out, ready to be switched on: with the two above, every hook there is."""
+    text = (SLURM / "jobtrail.conf").read_text(encoding="utf-8")
+    lines = dict(re.findall(r"^#?(\w+)=/etc/slurm/jobtrail/(\w+\.sh)$", text, re.M))
+    assert sorted(lines.values()) == sorted(path.name for path in (REPOSITORY / "hooks" / "slurm").glob("*.sh"))
+    for name, file in lines.items():
+        assert name.lower() == file.removesuffix(".sh").replace("_", "")
+        assert f"{name}=/etc/slurm/jobtrail/{file}" in INSTALLATION
+
+
+def test_the_poke_socket_lies_beside_the_other() -> None:
+    """In the directory that the unit makes and that all may enter; the hook's default is the daemon's."""
+    unit = settings(UNIT.read_text(encoding="utf-8"))
+    path = Path(Config().poke_socket)
+    assert (path.parent, unit["RuntimeDirectoryMode"]) == (Path("/run", unit["RuntimeDirectory"]), "0755")
+    assert f":-{path}}}" in (REPOSITORY / "hooks" / "slurm" / "task_epilog.sh").read_text(encoding="utf-8")
