@@ -17,6 +17,7 @@ from jobtrail.domain.slurm import SlurmAnswer
 
 JOBS_PER_QUESTION = 500
 MAX_OUTPUT_BYTES = 64 << 20  # about 100,000 rows
+LAST_WORDS_SECONDS = 2.0  # a killed process has to close its pipes
 MAX_MESSAGE = 300  # characters of sacct's own words in an error
 _CHUNK = 65_536
 _DENIED = re.compile(r"permission denied|authentication|invalid user id", re.IGNORECASE)
@@ -97,9 +98,7 @@ class Sacct:
         """What sacct printed. Raises SlurmUnavailable or SlurmDenied with its own words."""
         try:
             async with asyncio.timeout(self._timeout_seconds), self._started(*arguments) as process:
-                assert process.stdout is not None
-                assert process.stderr is not None
-                printed, said = await asyncio.gather(_read_all(process.stdout), _read_end(process.stderr))
+                printed, said = await asyncio.gather(_read_all(process), _read_end(process))
                 status = await process.wait()
         except TimeoutError:
             raise SlurmUnavailable(f"{self._command} did not answer within {self._timeout_seconds:g} s") from None
@@ -130,9 +129,10 @@ class Sacct:
             yield process
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                _kill(process)
+                # wait() returns only when the pipes have been read to their end, which another process may hold open.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.communicate(), LAST_WORDS_SECONDS)
 
     def _environment(self) -> dict[str, str]:
         """Times as Unix seconds, list of array tasks in full, and no SACCT_ or SLURM_ variable of anybody's."""
@@ -154,21 +154,31 @@ class Sacct:
         )
 
 
-async def _read_all(stream: asyncio.StreamReader) -> bytes:
-    """Everything, up to MAX_OUTPUT_BYTES. Raises SlurmAnswerInvalid beyond."""
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _read_all(process: asyncio.subprocess.Process) -> bytes:
+    """What it prints. Kills it after MAX_OUTPUT_BYTES and raises SlurmAnswerInvalid."""
+    assert process.stdout is not None
     chunks = []
     size = 0
-    while chunk := await stream.read(_CHUNK):
+    while chunk := await process.stdout.read(_CHUNK):
         size += len(chunk)
-        if size > MAX_OUTPUT_BYTES:
-            raise SlurmAnswerInvalid("sacct", f"printed more than {MAX_OUTPUT_BYTES} bytes")
-        chunks.append(chunk)
+        if size <= MAX_OUTPUT_BYTES:
+            chunks.append(chunk)
+        elif process.returncode is None:
+            _kill(process)
+    if size > MAX_OUTPUT_BYTES:
+        raise SlurmAnswerInvalid("sacct", f"printed more than {MAX_OUTPUT_BYTES} bytes")
     return b"".join(chunks)
 
 
-async def _read_end(stream: asyncio.StreamReader) -> bytes:
-    """The last words, however much was said before."""
+async def _read_end(process: asyncio.subprocess.Process) -> bytes:
+    """The last it says on standard error, however much it was."""
+    assert process.stderr is not None
     end = b""
-    while chunk := await stream.read(_CHUNK):
+    while chunk := await process.stderr.read(_CHUNK):
         end = (end + chunk)[-4 * MAX_MESSAGE :]
     return end
