@@ -11,6 +11,7 @@ from jobtrail.domain.hostlist import expand_nodes
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import FINAL_STATES, PENDING_STATES, Origin, SlurmRecord
 
+_LONGEST_RUN_SECONDS = 0xFFFF_0000  # near 2**32: Slurm's "no limit" (slurm/slurm.h, INFINITE) taken for seconds
 # slurmdb's word for a run that never got nodes, and scontrol's.
 _NO_NODES = frozenset({"None assigned", "(null)"})
 
@@ -25,10 +26,9 @@ def slurmctld_record(fields: Fields) -> SlurmRecord:
     final = state in FINAL_STATES and "COMPLETING" not in flags
     start, end = fields.number("start_time") or None, fields.number("end_time") or None
     node_list = node_list_of(fields, "nodes")
-    # One that was cancelled while it waited has one time for its start and its end, and no nodes. What waits has the
-    # start that the scheduler plans.
+    # One that was cancelled while it waited has one time for its start and its end, and no nodes.
     never_started = node_list is None and final and (start is None or end is None or start >= end)
-    if never_started or state in PENDING_STATES:
+    if never_started or state in PENDING_STATES or _is_planned(state, start, end):
         start = None
     return SlurmRecord(
         origin=Origin.SLURMCTLD,
@@ -46,6 +46,14 @@ def slurmctld_record(fields: Fields) -> SlurmRecord:
         suspended_seconds=_suspended_seconds(fields.lenient, start),
         array_tasks_pending=fields.lenient.text("array_task_string") if state in PENDING_STATES else None,
     )
+
+
+def _is_planned(state: str, start: int | None, end: int | None) -> bool:
+    """Whether `start` is the plan for the next run: a requeued job's, while the last run's epilogs hide that it waits.
+
+    It has no end then, which without a time limit reads as the start and 2**32 seconds or so.
+    """
+    return state == "COMPLETING" and (start is None or end is None or end - start > _LONGEST_RUN_SECONDS)
 
 
 def _facts(fields: Fields, node_list: str | None) -> JobFacts:

@@ -42,10 +42,6 @@ class Fields:
         other._lenient = True
         return other
 
-    def has(self, name: str) -> bool:
-        """Whether the field is there and not null."""
-        return self._values.get(name) is not None
-
     def raw(self, name: str) -> Any:
         """The field as it came."""
         return self._values.get(name)
@@ -64,7 +60,7 @@ class Fields:
         name = self._first(names)
         value = self._values.get(name)
         # slurmdb's reservation up to v0.0.38 has the number 0 for a name.
-        if value is None or value == 0 or value == "":
+        if value is None or value in (0, ""):
             return None
         if not isinstance(value, str):
             self._tell(self.unreadable(name, f"must be a text or null, is {_kind(value)}"))

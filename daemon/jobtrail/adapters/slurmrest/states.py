@@ -1,6 +1,6 @@
 """Job states as slurmrestd writes them, in terms of SlurmRecord.
 
-Up to v0.0.39 `job_state` is one word, the one that squeue shows: while COMPLETING or another flag is set, the flag hides
+Up to v0.0.39 `job_state` is one word, the one that squeue shows: while COMPLETING or another flag is set, that hides
 the base state. From v0.0.40 on it is an array of the base state and its flags.
 """
 

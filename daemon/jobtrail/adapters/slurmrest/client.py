@@ -1,0 +1,130 @@
+"""What slurmctld and slurmdbd say, through slurmrestd: the ports SlurmController and SlurmAccounting."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache, partial
+
+from jobtrail.adapters.slurmrest.accounting import UidOf, slurmdb_record
+from jobtrail.adapters.slurmrest.answers import job_answer, readable
+from jobtrail.adapters.slurmrest.auth import TokenSource
+from jobtrail.adapters.slurmrest.conversation import Conversation
+from jobtrail.adapters.slurmrest.exchange import MAX_ANSWER_BYTES
+from jobtrail.adapters.slurmrest.jobs import slurmctld_record
+from jobtrail.adapters.slurmrest.nodes import node_record
+from jobtrail.adapters.slurmrest.pacing import Pace, Wait
+from jobtrail.adapters.slurmrest.settings import RestSettings
+from jobtrail.core.ports import Clock
+from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
+
+JOBS_PER_QUESTION = 500  # numbers in one question to slurmdb: at most 6.5 kB of its address
+# From v0.0.39 on slurmdb gives a job's last run only, unless asked; before, the parameter is an unknown one.
+ALL_RUNS_ON_REQUEST_SINCE = 39
+
+
+@lru_cache(maxsize=1024)
+def uid_of_user(name: str) -> int | None:
+    """The uid of a user this machine knows. Blocking: the name service can be a remote one."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        return None
+
+
+class SlurmRest:
+    """SlurmController and SlurmAccounting on slurmrestd, data versions v0.0.36 to v0.0.43."""
+
+    def __init__(
+        self,
+        settings: RestSettings,
+        *,
+        clock: Clock,
+        wait: Wait = asyncio.sleep,
+        uid_of: UidOf = uid_of_user,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        self._uid_of = uid_of
+        self._tokens = TokenSource(user=settings.user, token=settings.token, token_file=settings.token_file)
+        self._conversation = Conversation(settings, self._tokens, clock=clock, max_answer_bytes=max_answer_bytes)
+        pace = partial(Pace, settings.poll_seconds, clock=clock, wait=wait)
+        self._jobs_pace, self._nodes_pace, self._accounting_pace = pace(), pace(), pace()
+        self._node_notice: str | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, settings: RestSettings, *, clock: Clock) -> AsyncIterator[SlurmRest]:
+        """A client for as long as the context lasts. Nothing is asked yet, so slurmrestd need not be up."""
+        client = cls(settings, clock=clock)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._conversation.close()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences for people: what is wrong with the set-up and does not stop the work. Never holds the token."""
+        return tuple(notice for notice in (self._tokens.notice, self._node_notice) if notice is not None)
+
+    async def current_jobs(self) -> SlurmAnswer:
+        """The newest run of every job slurmctld holds."""
+        async with self._jobs_pace.turn():
+            return await self._controller_jobs("jobs")
+
+    async def job(self, number: int) -> SlurmAnswer:
+        """The newest run of one job; no records when slurmctld does not know it."""
+        # For the id of an array or of a heterogeneous job slurmctld answers with all tasks or components.
+        return _only(await self._controller_jobs(f"job/{number}"), {number})
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        """Every node of the cluster that can be understood; `notices` tells of the others."""
+        async with self._nodes_pace.turn():
+            _, envelope = await self._conversation.ask("slurm", "nodes")
+            found, problems = await asyncio.to_thread(readable, envelope.nodes, "nodes", node_record)
+        if problems and not found:
+            raise problems[0]
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        self._node_notice = f"a node of slurmctld's answer cannot be read: {problems[0]}{others}" if problems else None
+        return found
+
+    async def runs_of(self, numbers: Sequence[int], *, since: int) -> SlurmAnswer:
+        """All runs of these jobs that were not over before `since`."""
+        wanted = sorted(set(numbers))
+        answers = []
+        for place in range(0, len(wanted), JOBS_PER_QUESTION):
+            async with self._accounting_pace.turn():
+                answers.append(await self._runs_of(wanted[place : place + JOBS_PER_QUESTION]))
+        records = [record for answer in answers for record in answer.records]
+        return SlurmAnswer(
+            records=tuple(record for record in records if record.end_time is None or record.end_time >= since),
+            unreadable=tuple(one for answer in answers for one in answer.unreadable),
+        )
+
+    async def _controller_jobs(self, question: str) -> SlurmAnswer:
+        _, envelope = await self._conversation.ask("slurm", question)
+        return await asyncio.to_thread(job_answer, envelope.jobs, slurmctld_record)
+
+    async def _runs_of(self, numbers: Sequence[int]) -> SlurmAnswer:
+        # Not with start_time: slurmdbd then compares with the time of the question too, and leaves out what became
+        # eligible in the same second. For an array's id it answers with all tasks.
+        parameters = {"step": ",".join(map(str, numbers))}
+        if await self._conversation.version() >= ALL_RUNS_ON_REQUEST_SINCE:
+            parameters["show_duplicates"] = "true"
+        version, envelope = await self._conversation.ask("slurmdb", "jobs", parameters)
+        decode = partial(slurmdb_record, version=version, uid_of=self._uid_of)
+        return _only(await asyncio.to_thread(job_answer, envelope.jobs, decode), set(numbers))
+
+
+def _only(answer: SlurmAnswer, numbers: set[int]) -> SlurmAnswer:
+    """The records of the jobs that were asked for."""
+    wanted = {f"slurm-{number}" for number in numbers}
+    return SlurmAnswer(
+        records=tuple(record for record in answer.records if record.job_id in wanted),
+        unreadable=tuple(one for one in answer.unreadable if one.job_id is None or one.job_id in wanted),
+    )

@@ -1,0 +1,53 @@
+"""What slurmrestd's errors mean: nothing is there, we are refused, or it cannot tell now.
+
+The status of an answer is of little help. 22.05 answers 500 for a job that is unknown, for a token that is refused and
+for a slurmctld that is down, and slurmdb's part of it answers 200 whatever happened; later releases answer 404 and 511.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobtrail.adapters.slurmrest.answers import ServerError
+from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmUnavailable
+
+# slurm/slurm_errno.h: ESLURM_INVALID_JOB_ID; ESLURM_REST_EMPTY_RESULT.
+_NOTHING = frozenset({2017, 9003})
+# SLURM_PROTOCOL_AUTHENTICATION_ERROR, ESLURM_ACCESS_DENIED, ESLURM_AUTH_CRED_INVALID.
+_DENIED = frozenset({1007, 2002, 6000})
+
+
+def tells_nothing_there(errors: Sequence[ServerError]) -> bool:
+    """Whether all that went wrong is that there is no such job, or no job at all."""
+    return bool(errors) and all(error.number in _NOTHING for error in errors)
+
+
+def may_tell_unknown_job(errors: Sequence[ServerError]) -> bool:
+    """Whether this is v0.0.36's answer for a job that is unknown, which it gives while slurmctld is down too."""
+    return len(errors) == 1 and not errors[0].number and "unknown job" in errors[0].text
+
+
+def tells_denied(errors: Sequence[ServerError]) -> bool:
+    """Whether the user or the token is refused."""
+    return any(error.number in _DENIED for error in errors)
+
+
+def may_tell_denied(status: int, errors: Sequence[ServerError]) -> bool:
+    """Whether this is 22.05's answer to a bad token, which is also its answer while slurmctld is down.
+
+    That is 500 with the error -1, "Unspecified error", or in v0.0.36 without any.
+    """
+    return status == 500 and all(error.number == -1 for error in errors)
+
+
+def failure(where: str, path: str, status: int, errors: Sequence[ServerError]) -> SlurmError:
+    """The error to raise for an answer that is none."""
+    texts = "; ".join(dict.fromkeys(error.text for error in errors))
+    problem = f"slurmrestd at {where} answered {status} to {path}{': ' if texts else ''}{texts}"
+    if tells_denied(errors):
+        return SlurmDenied(problem)
+    if status == 404 and not errors:
+        return SlurmUnavailable(
+            f"{problem}: it serves no such path; was it started without that plugin (slurmrestd -s)?"
+        )
+    return SlurmUnavailable(problem)
