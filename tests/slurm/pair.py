@@ -40,8 +40,16 @@ class Pair(Observed):
             rows = self.runs(slurm_id)
             return rows if len(rows) >= runs and all(row["state_confirmed"] for row in rows) else None
 
-        what = f"{runs} confirmed runs of job {slurm_id}, not {[self._brief(row) for row in self.runs(slurm_id)]}"
-        return wait_until(condition, f"{what}; the daemon's log:\n{self.daemon.tail(12)}", timeout_seconds=seconds)[-1]
+        try:
+            return wait_until(condition, f"{runs} confirmed runs of job {slurm_id}", timeout_seconds=seconds)[-1]
+        except AssertionError as error:
+            seen = [self._brief(row) for row in self.runs(slurm_id)]
+            raise AssertionError(f"{error}; there are {seen}; the daemon warned:\n{self.warnings()}") from None
+
+    def warnings(self) -> str:
+        """What the first daemon's log has above the routine, lately."""
+        lines = self.daemon.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join([line for line in lines if '"level": "debug"' not in line and "accepted" not in line][-15:])
 
     @staticmethod
     def _brief(row: Row) -> tuple[Any, ...]:
