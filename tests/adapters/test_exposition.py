@@ -17,6 +17,7 @@ from jobtrail.core.board import Board
 from jobtrail.core.ports import OpenRun
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import NodeReading, Reading, Target
+from jobtrail.domain.slurm import NodeRecord
 from jobtrail.domain.states import State
 from tests.requirements import require_tool
 
@@ -47,6 +48,16 @@ WHOLE_USAGE = NodeUsage(
     cpu_usage_us=150_000_001, cpu_user_us=120_000_000, cpu_system_us=30_000_001, cpu_throttled_us=1_500_000,
     memory_peak_bytes=3 << 29, oom_kills=2, io_read_bytes=123, io_write_bytes=0,
 )  # fmt: skip
+
+OWN_NODE = NodeRecord(
+    name="n1", state="mixed", cpus=16, cpus_allocated=5, cpu_load=9.99, memory_bytes=1 << 37,
+    memory_allocated_bytes=1 << 33, gpus=0, gpus_allocated=0,
+)  # fmt: skip
+OTHER_NODE = NodeRecord(
+    name="n2", state="idle", flags=("not_responding", "drain"), cpus=64, cpus_allocated=0, cpu_load=0.0,
+    memory_bytes=1 << 38, memory_allocated_bytes=0, gpus=4, gpus_allocated=1,
+)  # fmt: skip
+BARE_NODE = NodeRecord(name="n3", state="down")
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -115,6 +126,7 @@ def full_board() -> Board:
     board.node_cpu_percent = 12.5
     board.job_states = {"running": 3, "completed": 120}
     board.shed_jobs_total = 1
+    board.cluster_nodes = (OWN_NODE, OTHER_NODE, BARE_NODE)
     return board
 
 
@@ -218,6 +230,66 @@ def test_states_are_absent_until_the_store_has_told_them() -> None:
     assert value(exposition(board).render(), "hpc_job_state_total", state=State.RUNNING) == 0
 
 
+def test_the_nodes_of_the_cluster_are_told_as_slurm_tells_them() -> None:
+    """A node of which Slurm does not say a value has no series of it."""
+    page = exposition(full_board()).render()
+    assert value(page, "hpc_node_state", node="n1", state="mixed", flags="") == 1
+    assert value(page, "hpc_node_state", node="n2", state="drained", flags="drain,not_responding") == 1
+    assert value(page, "hpc_node_total_cpus", node="n2") == 64
+    assert value(page, "hpc_node_total_memory_bytes", node="n2") == 1 << 38
+    assert value(page, "hpc_node_cpu_load", node="n2") == 0
+    assert value(page, "hpc_node_gpus_allocated", node="n2") == 1
+    assert [name for name, labels in parsed(page) if ("node", "n3") in labels] == ["hpc_node_state"]
+
+
+def test_of_its_own_node_the_page_tells_what_was_measured() -> None:
+    """One node is one series of a family: Slurm's word stands in only while nothing is measured."""
+    board = full_board()
+    page = exposition(board)
+    assert value(page.render(), "hpc_node_cpu_load", node="n1") == 1.25
+    assert value(page.render(), "hpc_node_cpus_allocated", node="n1") == 5
+    board.node = None
+    assert value(page.render(), "hpc_node_cpu_load", node="n1") == 9.99
+    board.node = NodeReading(time_us=0, load_1m=float("nan"))
+    assert value(page.render(), "hpc_node_cpu_load", node="n1") == 9.99
+    assert value(page.render(), "hpc_node_total_cpus", node="n1") == 16
+
+
+def test_nodes_change_come_and_go() -> None:
+    """What is kept between pages never shows an old value or a node that is gone."""
+    board = Board(max_jobs=1)
+    page = exposition(board)
+    board.cluster_nodes = (NodeRecord(name="a", state="idle", cpus=1), NodeRecord(name="b", state="idle", cpus=2))
+    assert value(page.render(), "hpc_node_state", node="a", state="idle", flags="") == 1
+    board.cluster_nodes = (NodeRecord(name="b", state="down", cpus=3),)
+    second = page.render()
+    assert [value(second, "hpc_node_total_cpus", node=node) for node in ("a", "b")] == [None, 3]
+    assert [labels for name, labels in parsed(second) if name == "hpc_node_state"] == [
+        frozenset({("node", "b"), ("state", "down"), ("flags", "")})
+    ]
+    board.cluster_nodes = None
+    assert names(page.render()) == {"hpc_node_job_count", "jobtrail_series_shed_jobs_total"}
+
+
+@pytest.mark.parametrize(
+    ("state", "flags", "shown"),
+    [
+        ("idle", ("drain",), "drained"),
+        ("idle", ("drain", "completing"), "draining"),
+        ("mixed", ("drain",), "draining"),
+        ("allocated", ("drain",), "draining"),
+        ("allocated", ("completing",), "allocated"),
+        ("down", ("drain",), "down"),
+    ],
+)
+def test_a_node_that_takes_no_jobs_is_no_idle_one(state: str, flags: tuple[str, ...], shown: str) -> None:
+    """A sum by state must not count a drained node as idle; one that is down is down before all else."""
+    board = Board(max_jobs=1)
+    board.cluster_nodes = (NodeRecord(name="a", state=state, flags=flags),)
+    page = exposition(board).render()
+    assert value(page, "hpc_node_state", node="a", state=shown, flags=",".join(sorted(flags))) == 1
+
+
 def test_readings_change_and_jobs_come_and_go() -> None:
     """What is kept between pages never shows an old value or a job that is gone."""
     board = Board(max_jobs=10)
@@ -288,6 +360,7 @@ def hostile_board(texts: tuple[str, ...]) -> Board:
         facts = dict.fromkeys(("user_name", "account", "partition", "qos"), text)
         board.open(run(f"r{number}", f"slurm-{number}", node=f"n{text}", cluster=text, **facts))
         board.update(f"r{number}", WHOLE, 1.0, WHOLE_USAGE)
+    board.cluster_nodes = tuple(NodeRecord(name=f"m{text}", state="idle", flags=(text,)) for text in texts)
     return board
 
 

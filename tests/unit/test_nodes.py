@@ -83,6 +83,13 @@ def test_what_slurm_says_is_shown_and_stored_under_the_moment_of_asking() -> Non
     assert world.facts == [SlurmAnswered(question="nodes", records=2)]
 
 
+def test_a_node_that_is_named_twice_is_one() -> None:
+    world = World()
+    world.controller.answer = [IDLE, DOWN, IDLE]
+    world.turn()
+    assert world.board.cluster_nodes == (IDLE, DOWN)
+
+
 def test_nothing_is_stored_under_an_unknown_cluster() -> None:
     world = World()
     world.cluster = None

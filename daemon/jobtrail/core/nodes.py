@@ -49,14 +49,15 @@ class NodeWatcher:
         """Ask once. What Slurm said three periods ago is no longer shown: values that old say nothing of now."""
         asked_us = self._clock.time_us()
         try:
-            nodes = await self._controller.nodes()
+            told = await self._controller.nodes()
         except SlurmError as error:
             self._tell(SlurmAskFailed(question="nodes", reason=str(error)))
             if self._clock.monotonic() >= self._stale_at:
                 self._board.cluster_nodes = None
             return
         self._stale_at = self._clock.monotonic() + STALE_PERIODS * self._seconds
-        self._board.cluster_nodes = tuple(nodes)
+        nodes = tuple({node.name: node for node in told}.values())  # a name twice would spoil page and rows alike
+        self._board.cluster_nodes = nodes
         self._tell(SlurmAnswered(question="nodes", records=len(nodes)))
         await self._keep(nodes, asked_us)
 

@@ -1,54 +1,15 @@
-"""/metrics in the Prometheus text format 0.0.4, rendered from the board in memory.
-
-https://prometheus.io/docs/instrumenting/exposition_formats/ describes the format. A family's lines lie together, so the
-page is made column by column: one value of all jobs is turned into text in one call and woven between line beginnings
-that are made once and kept until jobs come or go. prometheus_client, which makes an object and a format call of every
-line, takes tens of times as long (`python -m benchmarks exposition`).
-"""
+"""The per-job part of the page, made column by column."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import compress
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-import msgspec
-
-from jobtrail.core.board import Board, JobEntry
-from jobtrail.core.ports import Clock, OpenRun
+from jobtrail.adapters.exposition.text import Column, Family, Series, SeriesLines, header
+from jobtrail.core.board import JobEntry
+from jobtrail.core.ports import OpenRun
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import Reading
-from jobtrail.domain.states import State
-
-PLAIN_JOBS = 200  # with more jobs on the page its seconds are written with an exponent
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-Value = int | float | None
-Column = Sequence[Value]
-
-
-class Series(msgspec.Struct, frozen=True):
-    """One series of each job: the column its values come from, labels beyond the family's, and µs told as seconds."""
-
-    column: str
-    extra: tuple[tuple[str, str], ...] = ()
-    microseconds: bool = False
-
-
-class Family(msgspec.Struct, frozen=True):
-    """A metric family. `labels` are those every series of it has.
-
-    Untyped are the gauges whose names dashboards of this field know and Prometheus keeps for others: `promtool check
-    metrics` refuses a gauge whose name ends in _total or _count. Untyped claims nothing, and passes.
-    """
-
-    name: str
-    kind: Literal["counter", "gauge", "untyped"]
-    help: str
-    labels: tuple[str, ...]
-    series: tuple[Series, ...] = ()
-
 
 INFO_LABELS = ("job_id", "user", "account", "partition", "qos", "node", "cluster")
 USER_LABELS = ("job_id", "user", "node")
@@ -97,90 +58,11 @@ JOB_FAMILIES: tuple[Family, ...] = (
     _count("gpus_allocated", "gauge", "GPUs allocated to the job on this node.", "gpus"),
 )  # fmt: skip
 
-NODE_FAMILIES: tuple[Family, ...] = (
-    Family("hpc_node_cpu_usage_percent", "gauge", "CPU busy between the last two looks, per cent of all CPUs.",
-           ("node",)),
-    Family("hpc_node_memory_usage_bytes", "gauge", "Memory that is not available to new processes.", ("node",)),
-    Family("hpc_node_job_count", "untyped", "Jobs running on this node, on this page or not.", ("node",)),
-    Family("hpc_node_total_memory_bytes", "gauge", "Memory of the node.", ("node",)),
-    Family("hpc_node_total_cpus", "gauge", "CPUs online.", ("node",)),
-    Family("hpc_node_cpu_load", "gauge", "Load average over one minute.", ("node",)),
-)  # fmt: skip
-
-CLUSTER_FAMILIES: tuple[Family, ...] = (
-    Family("hpc_job_state_total", "untyped", "Jobs now in each state (a count that can fall).", ("state",)),
-    Family("hpc_job_total", "untyped", "Jobs on record (a count that can fall).", ()),
-)
-SHED_FAMILY = Family("jobtrail_series_shed_jobs_total", "counter", "Jobs left off this page by metrics.max_jobs.", ())
-FAMILIES: tuple[Family, ...] = (*JOB_FAMILIES, *NODE_FAMILIES, *CLUSTER_FAMILIES, SHED_FAMILY)
-
 _NOT_READ = Reading(time_us=0, source="")
 _NOT_USED = NodeUsage()
 
-_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-_encode = msgspec.json.Encoder().encode
 
-
-def label_set(labels: Iterable[tuple[str, str | None]]) -> bytes:
-    """`{name="value",…}` for any values; an unknown one is empty, which Prometheus takes for a label not there."""
-    pairs = ",".join(f'{name}="{(value or "").translate(_ESCAPES)}"' for name, value in labels)
-    return b"{" + pairs.encode("utf-8", "replace") + b"}" if pairs else b""
-
-
-def _header(family: Family) -> bytes:
-    return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}".encode()
-
-
-class _SeriesLines:
-    """The lines of one series of all jobs. Line beginnings and the last text are kept while they hold."""
-
-    def __init__(self, family: Family, series: Series) -> None:
-        self._name = b"\n" + family.name.encode()
-        self._labels = family.labels
-        self._series = series
-        self._starts: list[bytes] = []
-        self._held: Column | None = None
-        self._text = b""
-
-    def relabel(self, jobs: Iterable[Mapping[str, str | None]]) -> None:
-        """Make the line beginnings anew for `jobs`, in this order."""
-        extra = self._series.extra
-        self._starts = [
-            self._name + label_set([*((name, job[name]) for name in self._labels), *extra]) + b" " for job in jobs
-        ]
-        self._held = None
-
-    def render(self, columns: Mapping[str, Column]) -> bytes:
-        """Lines, each with a newline before it; a job without a value has none."""
-        column = columns[self._series.column]
-        if column != self._held:
-            self._held, self._text = column, self._weave(column)
-        return self._text
-
-    def _weave(self, column: Column) -> bytes:
-        starts = self._starts
-        text = self._encode(column)
-        if b"null" in text:  # None, and what JSON has no number for: NaN and the infinities
-            known = [value is not None and math.isfinite(value) for value in column]
-            starts, column = list(compress(starts, known)), list(compress(column, known))
-            text = self._encode(column)
-        parts = [b""] * (2 * len(starts))
-        parts[0::2] = starts
-        parts[1::2] = text[1:-1].split(b",") if starts else []
-        return b"".join(parts)
-
-    def _encode(self, column: Column) -> bytes:
-        """Seconds are written as people write them while people may read the page; of a page for machines, as whole µs
-        with an exponent: the same number, exactly, for a third of the time.
-        """
-        if not self._series.microseconds:
-            return _encode(column)
-        if len(column) > PLAIN_JOBS:
-            return _encode(column)[:-1].replace(b",", b"e-6,") + b"e-6]"
-        return _encode([None if value is None else value / 1e6 for value in column])
-
-
-class _JobTable:
+class JobTable:
     """The per-job families of one set of jobs."""
 
     def __init__(self) -> None:
@@ -188,9 +70,7 @@ class _JobTable:
         self._shown: list[str] = []
         self._fixed: dict[str, Column] = {}  # columns that no sample changes
         self._started_us: list[int] = []
-        self._families = [
-            (_header(family), [_SeriesLines(family, s) for s in family.series]) for family in JOB_FAMILIES
-        ]
+        self._families = [(header(family), [SeriesLines(family, s) for s in family.series]) for family in JOB_FAMILIES]
 
     def render(self, jobs: Mapping[str, JobEntry], now_us: int) -> Iterable[bytes]:
         """The pieces of the text of each family that has a series."""
@@ -204,10 +84,10 @@ class _JobTable:
         ends = [now_us if entry.ended_us is None else entry.ended_us for entry in entries]
         runtimes = [end - start if start < end else 0 for start, end in zip(self._started_us, ends, strict=True)]
         columns["runtime_us"] = runtimes
-        for header, series in self._families:
+        for head, series in self._families:
             lines = [one.render(columns) for one in series]
             if any(lines):
-                yield header
+                yield head
                 yield from lines
                 yield b"\n"
 
@@ -296,50 +176,3 @@ def _cpu_modes(columns: Mapping[str, Column]) -> dict[str, Column]:
         "cpu_system_us": [value if known else None for value, known in zip(system, split, strict=True)],
         "cpu_all_us": [None if known else value for value, known in zip(usage, split, strict=True)],
     }
-
-
-class Exposition:
-    """Renders the page from memory; nothing is read and the board is not changed.
-
-    `own_metrics` gives the daemon's families about itself, as text that ends with a newline.
-    """
-
-    def __init__(self, board: Board, own_metrics: Callable[[], bytes], *, node: str, clock: Clock) -> None:
-        self._board = board
-        self._own_metrics = own_metrics
-        self._node = node
-        self._clock = clock
-        self._jobs = _JobTable()
-
-    def render(self) -> bytes:
-        """The whole page, in UTF-8. A family without a series is left out."""
-        board = self._board
-        parts = [*self._jobs.render(board.jobs, self._clock.time_us())]
-        for family, value in zip(NODE_FAMILIES, self._node_values(), strict=True):
-            parts.append(_small(family, {self._node: value}))
-        if board.job_states is not None:  # what the store did not name, it has none of
-            states: dict[str, Value] = {**dict.fromkeys(map(str, State), 0), **board.job_states}
-            parts.append(_small(CLUSTER_FAMILIES[0], states))
-            parts.append(_small(CLUSTER_FAMILIES[1], {"": sum(board.job_states.values())}))
-        parts.append(_small(SHED_FAMILY, {"": board.shed_jobs_total}))
-        parts.append(self._own_metrics())
-        return b"".join(parts)
-
-    def _node_values(self) -> tuple[Value, ...]:
-        """In the order of NODE_FAMILIES."""
-        board, live = self._board, self._board.live_jobs()
-        if board.node is None:
-            return (None, None, live, None, None, None)
-        node = board.node
-        return (board.node_cpu_percent, node.memory_used_bytes, live, node.memory_total_bytes, node.cpus, node.load_1m)
-
-
-def _small(family: Family, values: Mapping[str, Value]) -> bytes:
-    """A family of few series that differ in its one label, if it has one."""
-    name = family.name.encode()
-    lines = [
-        b"\n" + name + label_set((label, key) for label in family.labels) + b" " + _encode(value)
-        for key, value in values.items()
-        if value is not None and math.isfinite(value)
-    ]
-    return b"".join((_header(family), *lines, b"\n")) if lines else b""

@@ -1,0 +1,61 @@
+"""/metrics in the Prometheus text format 0.0.4, rendered from the board in memory.
+
+A family's lines lie together, so the page is made column by column: one value of all jobs is turned into text in one
+call and woven between line beginnings that are made once and kept until jobs come or go. prometheus_client, which makes
+an object and a format call of every line, takes tens of times as long (`python -m benchmarks exposition`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobtrail.adapters.exposition.jobs import JOB_FAMILIES, JobTable
+from jobtrail.adapters.exposition.nodes import NODE_FAMILIES, NodeTable
+from jobtrail.adapters.exposition.text import PLAIN_JOBS, Family, Value, small
+from jobtrail.core.board import Board
+from jobtrail.core.ports import Clock
+from jobtrail.domain.states import State
+
+__all__ = ["FAMILIES", "PLAIN_JOBS", "Exposition"]
+
+CLUSTER_FAMILIES: tuple[Family, ...] = (
+    Family("hpc_job_state_total", "untyped", "Jobs now in each state (a count that can fall).", ("state",)),
+    Family("hpc_job_total", "untyped", "Jobs on record (a count that can fall).", ()),
+)
+SHED_FAMILY = Family("jobtrail_series_shed_jobs_total", "counter", "Jobs left off this page by metrics.max_jobs.", ())
+FAMILIES: tuple[Family, ...] = (*JOB_FAMILIES, *NODE_FAMILIES, *CLUSTER_FAMILIES, SHED_FAMILY)
+
+
+class Exposition:
+    """Renders the page from memory; nothing is read and the board is not changed.
+
+    `own_metrics` gives the daemon's families about itself, as text that ends with a newline.
+    """
+
+    def __init__(self, board: Board, own_metrics: Callable[[], bytes], *, node: str, clock: Clock) -> None:
+        self._board = board
+        self._own_metrics = own_metrics
+        self._clock = clock
+        self._jobs = JobTable()
+        self._nodes = NodeTable(node)
+
+    def render(self) -> bytes:
+        """The whole page, in UTF-8. A family without a series is left out."""
+        board = self._board
+        parts = [*self._jobs.render(board.jobs, self._clock.time_us())]
+        parts += self._nodes.render(board.cluster_nodes, self._own_values())
+        if board.job_states is not None:  # what the store did not name, it has none of
+            states: dict[str, Value] = {**dict.fromkeys(map(str, State), 0), **board.job_states}
+            parts.append(small(CLUSTER_FAMILIES[0], states))
+            parts.append(small(CLUSTER_FAMILIES[1], {"": sum(board.job_states.values())}))
+        parts.append(small(SHED_FAMILY, {"": board.shed_jobs_total}))
+        parts.append(self._own_metrics())
+        return b"".join(parts)
+
+    def _own_values(self) -> tuple[Value, ...]:
+        """In the order of OWN_FAMILIES."""
+        board, live = self._board, self._board.live_jobs()
+        if board.node is None:
+            return (None, None, live, None, None, None)
+        node = board.node
+        return (board.node_cpu_percent, node.memory_used_bytes, live, node.memory_total_bytes, node.cpus, node.load_1m)
