@@ -145,7 +145,7 @@ class MemorySpool:
             case EventKind.JOB_STARTED | EventKind.JOB_FOUND:
                 self._runs[key] = opened = _opened_run(event)
                 return event, opened, held
-            case EventKind.CHAIN_STARTED:
+            case EventKind.CHAIN_STARTED | EventKind.SLURM_REPORTED:
                 return event, None, None
         return self._effect_on_run(event, key, held)
 

@@ -359,6 +359,16 @@ async def test_a_found_job_that_is_open_already_opens_nothing(spool: EventSpool)
     assert list(await spool.open_runs()) == [run]
 
 
+async def test_slurms_word_on_a_job_opens_and_closes_nothing(spool: EventSpool) -> None:
+    """It is of the node that asked, or took slurmctld's hook in, which is seldom one of the job's; nor is it a start."""
+    before = await add(spool, event(EventKind.SLURM_REPORTED, changed_by=Actor.SLURM_CONTROLLER))
+    run = (await add(spool, event(at=1))).opened
+    after = await add(spool, event(EventKind.SLURM_REPORTED, at=2, changed_by=Actor.RECONCILER))
+    assert [(one.opened, one.closed) for one in (before, after)] == [(None, None)] * 2
+    assert await opener_of(spool, after) is None
+    assert list(await spool.open_runs()) == [run]
+
+
 async def test_a_start_that_comes_after_its_end_opens_nothing(spool: EventSpool) -> None:
     """The epilog was posted before the prolog's file was taken up: no run stays open for ever."""
     await add(spool, event(EventKind.JOB_FINISHED, at=10))

@@ -17,6 +17,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(OpenRun).decode
 
 OF_A_RUN = frozenset({EventKind.JOB_FINISHED, EventKind.CHECKPOINT, EventKind.USAGE_RECORDED})
+OPENING = frozenset({EventKind.JOB_STARTED, EventKind.JOB_FOUND})
 Key = tuple[str, str, str]
 
 
@@ -77,7 +78,9 @@ class OpenRuns:
         key = (event.cluster, event.job_id, event.node)
         if event.kind in OF_A_RUN:
             return self._of_a_run(event, key)
-        return self._opening(event, key)
+        if event.kind in OPENING:
+            return self._opening(event, key)
+        return Effect(event)  # Slurm's word, or the reconciler's: about the job, from wherever it was asked
 
     def replace_all(self, runs: list[OpenRun]) -> None:
         """Hold exactly `runs`."""
