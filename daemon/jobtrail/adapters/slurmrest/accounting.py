@@ -72,13 +72,16 @@ def _facts(fields: Fields, node_list: str | None) -> JobFacts:
     array, het = fields.section("array"), fields.section("het")
     array_job, array_task_id = array.number("job_id") or None, array.number("task_id")
     het_leader = het.number("job_id") or None
-    minutes = fields.section("time").number("limit")
+    minutes = fields.section("time").number("limit") or None
+    name, partition = fields.text("name"), fields.text("partition")
+    if name == "allocation" and partition is None:
+        name = None  # slurmdbd's filling, as long as it has heard of the end and not of the start
     return JobFacts(
         user_name=fields.text("user"),
         account=fields.text("account"),
-        partition=fields.text("partition"),
+        partition=partition,
         qos=fields.text("qos"),
-        job_name=fields.text("name"),
+        job_name=name,
         nodes=expanded(fields, "nodes", node_list),
         node_list=node_list,
         restart_count=fields.number("restart_cnt"),

@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from jobtrail.adapters.slurmrest.answers import Envelope, ServerError, open_envelope, release_of, server_errors
+from jobtrail.adapters.slurmrest.answers import (
+    MAX_ERROR_TEXT,
+    Envelope,
+    ServerError,
+    open_envelope,
+    release_of,
+    server_errors,
+)
 from jobtrail.adapters.slurmrest.auth import TokenSource
 from jobtrail.adapters.slurmrest.exchange import MAX_ANSWER_BYTES, Exchange, Reply, Unreachable
 from jobtrail.adapters.slurmrest.failures import (
@@ -96,7 +103,8 @@ class Conversation:
     ) -> SlurmError:
         """What to raise. Where a bad token and a slurmctld that is down look alike, find out which it is."""
         path = f"/{part}/{version}/{question}"
-        problem = failure(self._exchange.where, path, reply.status, errors)
+        text = "" if reply.is_json else reply.body[:MAX_ERROR_TEXT].decode(errors="replace")
+        problem = failure(self._exchange.where, path, reply.status, errors, text)
         if not self._tokens.is_used or not may_tell_denied(reply.status, errors):
             return type(problem)(self._tokens.redacted(str(problem)))
         expired = self._tokens.expired_at(self._clock.time_us() / 1_000_000)

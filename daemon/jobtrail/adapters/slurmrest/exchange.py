@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from jobtrail.adapters.slurmrest.auth import TokenSource
 from jobtrail.adapters.slurmrest.settings import RestSettings
@@ -74,9 +76,10 @@ class Exchange:
 
     async def _get(self, path: str, parameters: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
         # A redirect could take the token elsewhere; slurmrestd makes none.
+        # 22.05 does not take a bare comma in a query for part of a value.
+        query = urlencode(parameters, quote_via=quote, safe="")
         request = self._session.get(
-            self._base + path,
-            params=parameters,
+            URL(f"{self._base}{path}{'?' if query else ''}{query}", encoded=True),
             headers={**headers, "Accept": "application/json", "Accept-Encoding": "identity"},
             allow_redirects=False,
         )

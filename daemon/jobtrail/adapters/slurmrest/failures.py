@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobtrail.adapters.slurmrest.answers import ServerError
+from jobtrail.adapters.slurmrest.answers import MAX_ERROR_TEXT, ServerError
 from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmUnavailable
 
 # slurm/slurm_errno.h: ESLURM_INVALID_JOB_ID; ESLURM_REST_EMPTY_RESULT.
@@ -40,14 +40,12 @@ def may_tell_denied(status: int, errors: Sequence[ServerError]) -> bool:
     return status == 500 and all(error.number == -1 for error in errors)
 
 
-def failure(where: str, path: str, status: int, errors: Sequence[ServerError]) -> SlurmError:
-    """The error to raise for an answer that is none."""
-    texts = "; ".join(dict.fromkeys(error.text for error in errors))
-    problem = f"slurmrestd at {where} answered {status} to {path}{': ' if texts else ''}{texts}"
+def failure(where: str, path: str, status: int, errors: Sequence[ServerError], text: str = "") -> SlurmError:
+    """The error to raise for an answer that is none; `text` is what it says where it is no JSON."""
+    said = "; ".join(dict.fromkeys(error.text for error in errors)) or " ".join(text.split())[:MAX_ERROR_TEXT]
+    problem = f"slurmrestd at {where} answered {status} to {path}{': ' if said else ''}{said}"
     if tells_denied(errors):
         return SlurmDenied(problem)
     if status == 404 and not errors:
-        return SlurmUnavailable(
-            f"{problem}: it serves no such path; was it started without that plugin (slurmrestd -s)?"
-        )
+        return SlurmUnavailable(f"{problem} (was slurmrestd started without this plugin? See its option -s)")
     return SlurmUnavailable(problem)
