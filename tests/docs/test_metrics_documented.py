@@ -55,6 +55,7 @@ def exposed_by_the_daemon() -> Families:
         )
     )
     telemetry.observe(facts.SampleSourceFailed(source="x", reason="y"))
+    telemetry.observe(facts.SlurmAnswered(question="nodes", records=1))
     page = telemetry.render().decode()
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
