@@ -360,7 +360,7 @@ async def test_a_found_job_that_is_open_already_opens_nothing(spool: EventSpool)
 
 
 async def test_slurms_word_on_a_job_opens_and_closes_nothing(spool: EventSpool) -> None:
-    """It is of the node that asked, or took slurmctld's hook in, which is seldom one of the job's; nor is it a start."""
+    """It is of the node that asked, or took slurmctld's hook in, which is seldom one of the job's."""
     before = await add(spool, event(EventKind.SLURM_REPORTED, changed_by=Actor.SLURM_CONTROLLER))
     run = (await add(spool, event(at=1))).opened
     after = await add(spool, event(EventKind.SLURM_REPORTED, at=2, changed_by=Actor.RECONCILER))

@@ -3,11 +3,13 @@
 import os
 import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.hooks.conftest import Site
+from tests.hooks.conftest import Replace, Site
+from tests.hooks.fuse_mount import hung_directory
 from tests.hooks.hook_process import (
     FIXTURES,
     HOOKS,
@@ -154,6 +156,19 @@ def test_a_port_that_takes_no_connection(site: Site) -> None:
         for client in clients:
             client.close()
     assert len(incoming(site.spool)) == 1
+
+
+@pytest.mark.parametrize("timeout", ["1.0", "1.5"])
+def test_the_worst_case_stays_below_two_seconds(site: Site, replaced: Replace, timeout: str) -> None:
+    """The daemon elsewhere, the disk and the system log hang at once."""
+    logger = site.root / "logger"
+    logger.write_text("#!/bin/sh\nexec sleep 30\n")
+    logger.chmod(0o755)
+    with ExitStack() as disk, SocketServer(None, status=None) as server:
+        environment = over_tcp(site, server, JOBTRAIL_TIMEOUT=timeout, SLURM_JOB_COMMENT="x" * 100_000)
+        disk.enter_context(hung_directory(site.spool / "incoming", killable=False))
+        hung = Site(site.root, site.shell, replaced({"logger": logger}))
+        assert_harmless(hung.run_with(environment, CONTROLLER[1], then=disk.close))
 
 
 @pytest.mark.parametrize(("hook", "mode"), [("epilog", 0o600), ("epilog_slurmctld", 0o640)])

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from jobtrail import config
-from jobtrail.config import ALIASES, NOT_SETTINGS, Config, find_file, load
+from jobtrail.config import ALIASES, NOT_SETTINGS, Config, Http, find_file, load
 from jobtrail.domain.errors import ConfigError
 
 
@@ -192,6 +192,21 @@ def test_names_of_node_and_cluster_have_their_defaults() -> None:
     assert Config().node_name == platform.node().split(".")[0]
     assert Config(node="n7").node_name == "n7"
     assert (Config().local_cluster, Config(cluster="c1").local_cluster) == ("local", "c1")
+
+
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        (Config(), "/run/jobtrail/poke.sock"),
+        (Config(http=Http(socket="/tmp/a/b.sock")), "/tmp/a/poke.sock"),
+        (Config(http=Http(poke_socket="/tmp/c.sock")), "/tmp/c.sock"),
+        (Config(http=Http(poke_socket="")), ""),
+        (Config(scheduler="local"), ""),
+        (Config(roles=("server",), http=Http(poke_socket="/tmp/c.sock")), ""),
+    ],
+)
+def test_pokes_have_a_socket_where_jobs_of_slurm_are_sampled(config: Config, path: str) -> None:
+    assert config.poke_socket == path
 
 
 def test_every_setting_can_be_set_from_the_environment() -> None:
