@@ -73,7 +73,7 @@ async def test_a_job_is_shown_with_its_newest_run_its_nodes_and_the_other_runs(r
         assert (detail.job["run"], detail.job["state"], detail.other_runs) == (2, "running", [("c1", 1)])
         assert [node["node"] for node in detail.nodes] == ["n1"]
     first = await reader.show_job("3", run=1)
-    assert (first.job["state"], first.job["verdict_evidence"]["outcome"]) == ("failed", {"exit_code": 1})
+    assert (first.job["state"], first.job["verdict_evidence"]["told"]["outcome"]) == ("failed", {"exit_code": 1})
     assert "projection" not in first.job
     assert (await reader.show_job("1", cluster="c2")).job["cluster_name"] == "c2"
     msgspec.json.encode(detail)  # the API sends it as it is

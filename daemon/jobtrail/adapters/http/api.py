@@ -13,17 +13,19 @@ from aiohttp.typedefs import Handler, Middleware
 
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
+from jobtrail.adapters.http.nodes import Nodes
 from jobtrail.adapters.http.ownership import OwnerOfRun, Ownership
 from jobtrail.adapters.http.pages import Pages
 from jobtrail.adapters.http.pokes import MODE as POKE_MODE
 from jobtrail.adapters.http.pokes import DecodePoke, Pokes, poke_settings
 from jobtrail.adapters.http.posts import CONTROLLER_HOOKS, Posts
 from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, forbidden, refusal
+from jobtrail.adapters.http.reports import Reports
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
 from jobtrail.adapters.http.tokens import HookToken
 from jobtrail.core.facts import EventRejected, Fact, Observer
-from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
+from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes, JobReader, NodeReader
 from jobtrail.domain.errors import JobtrailError
 
 READING = frozenset({"GET", "HEAD"})
@@ -52,6 +54,8 @@ class HttpApi:
         settings: HttpSettings,
         pokes: JobPokes | None = None,
         decode_poke: DecodePoke | None = None,
+        jobs: JobReader | None = None,
+        nodes: NodeReader | None = None,
     ) -> None:
         self._tell = tell
         self._settings = settings
@@ -71,6 +75,8 @@ class HttpApi:
         if pokes is not None and decode_poke is not None and settings.poke_socket:
             self._pokes = Pokes(pokes=pokes, decode=decode_poke, gate=gate, settings=poke_settings(settings))
         self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
+        self._nodes = Nodes(nodes)
+        self._reports = Reports(jobs, gate=gate)
 
     def reading_routes(self) -> list[web.RouteDef]:
         """What is answered on both listeners."""
@@ -82,6 +88,8 @@ class HttpApi:
             web.get("/readyz", pages.ready),
             web.get("/metrics", pages.metrics),
             web.get("/openapi.json", pages.openapi),
+            web.get("/v1/nodes", self._nodes.nodes),
+            web.get("/v1/jobs/{id}/report", self._reports.report),
         ]
 
     def writing_routes(self) -> list[web.RouteDef]:

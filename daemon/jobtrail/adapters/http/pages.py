@@ -23,6 +23,10 @@ GET  /readyz        the same for probes: 200 or 503
 GET  /healthz       200 while the daemon lives
 GET  /openapi.json  the description of this API
 
+From the database:
+GET  /v1/nodes             nodes with state and load
+GET  /v1/jobs/{id}/report  how a job ended and what it used
+
 On the Unix socket also:
 POST /v1/hooks/slurm/{prolog,epilog,prolog-slurmctld,epilog-slurmctld}
 POST /v1/events/{job-started,job-finished}

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from jobtrail.core.facts import EventRejected
-from jobtrail.domain.errors import EventConflict, InvalidEvent, JobtrailError, SpoolBroken, SpoolFull
+from jobtrail.domain.errors import EventConflict, InvalidEvent, JobtrailError, NotFound, SpoolBroken, SpoolFull
 
 MAX_DETAIL = 300
 SPOOL_BROKEN_RETRY_SECONDS = 5
@@ -98,6 +98,8 @@ def refusal(error: JobtrailError | web.HTTPException) -> Refused:
             return error
         case InvalidEvent():
             return Refused(400, "validation_error", "invalid", str(error), details={"field": error.field})
+        case NotFound():
+            return Refused(404, "not_found", "unsupported", str(error))
         case EventConflict():
             return Refused(409, "conflict", "conflict", str(error), details={"field": "Jobtrail-Event-Id"})
         case SpoolFull():

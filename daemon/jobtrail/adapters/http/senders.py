@@ -31,6 +31,10 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
         except KeyError:
             return str(self.uid)
 
+    def is_user(self, uid: int | None) -> bool:
+        """Whether the sender is surely the user `uid`."""
+        return self.uid == uid and uid != OVERFLOW_UID
+
 
 class Gate:
     """Decides who may send what."""
@@ -46,6 +50,13 @@ class Gate:
             raise forbidden("the sender is gone")
         _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
         return Sender(uid=uid, trusted=uid in self._trusted and uid != OVERFLOW_UID)
+
+    def local_peer(self, request: web.Request) -> Sender | None:
+        """The peer on a Unix socket; None over TCP, which does not tell who it is. Raises Refused."""
+        peer = None if request.transport is None else request.transport.get_extra_info("socket")
+        if peer is not None and peer.family != socket.AF_UNIX:
+            return None
+        return self.sender(request)
 
     def hook_sender(self, request: web.Request) -> Sender:
         """The peer, if it may speak for Slurm. Raises Refused."""

@@ -3,8 +3,9 @@
 `migrate` is not imported here: it loads Alembic and SQLAlchemy, which only `jobtrail migrate` needs.
 """
 
+from jobtrail.adapters.postgres.nodes import PostgresNodes
 from jobtrail.adapters.postgres.pool import close_pool, open_pool, session
-from jobtrail.adapters.postgres.reading import JobDetail, JobFilter, JobList, PostgresReader, public_job_id
+from jobtrail.adapters.postgres.reading import JobFilter, JobList, PostgresReader, public_job_id
 from jobtrail.adapters.postgres.rebuild import Difference, RebuildReport, rebuild, rebuild_check
 from jobtrail.adapters.postgres.retention import keep_partitions
 from jobtrail.adapters.postgres.runs import PostgresRuns
@@ -14,9 +15,9 @@ from jobtrail.adapters.postgres.store import PostgresStore
 
 __all__ = [
     "Difference",
-    "JobDetail",
     "JobFilter",
     "JobList",
+    "PostgresNodes",
     "PostgresReader",
     "PostgresRuns",
     "PostgresSamples",

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jobtrail.adapters.postgres.pool import session
+from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.core.ports import JobDetail, Row
 from jobtrail.domain.errors import NotFound
+from jobtrail.domain.explain import explain
+from jobtrail.domain.job import Job, NodeRun
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool
 
 JSON_COLUMNS = frozenset({"verdict_evidence", "usage_sources", "usage_absent", "event", "job_snapshot"})
-Row = dict[str, Any]
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,14 +39,6 @@ class JobList(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: list[Row]
     total: int
-
-
-class JobDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """A run with its nodes. `other_runs` are (cluster, run) of the same job id, newest first."""
-
-    job: Row
-    nodes: list[Row]
-    other_runs: list[tuple[str, int]]
 
 
 def public_job_id(text: str) -> str:
@@ -70,15 +64,23 @@ class PostgresReader:
     async def show_job(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> JobDetail:
         """A run, the newest unless `run` names one. Raises NotFound."""
         public_id = public_job_id(job_id)
-        async with session(self._pool, self._timeout) as connection:
+        async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
             runs = await connection.fetch(SQL["job_show"], public_id, run, cluster)
             if not runs:
                 raise NotFound(_not_found(public_id, run, cluster))
             job = _row(runs[0])
             key = (job["cluster_name"], public_id, job["run"])
             nodes = await connection.fetch(SQL["job_nodes_show"], *key)
+            efficiency = await connection.fetchrow(SQL["job_efficiency_show"], *key)
         others = [(other["cluster_name"], other["run"]) for other in runs[1:]]
-        return JobDetail(job=job, nodes=[_row(node) for node in nodes], other_runs=others)
+        parts = [msgspec.json.decode(node["projection"], type=NodeRun) for node in nodes]
+        return JobDetail(
+            job=job,
+            sentence=explain(msgspec.json.decode(runs[0]["projection"], type=Job), parts),
+            efficiency=_row(efficiency),
+            nodes=[_row(node) for node in nodes],
+            other_runs=others,
+        )
 
     async def audit_log(
         self, job_id: str, *, run: int | None = None, cluster: str | None = None, limit: int = 100
@@ -95,7 +97,8 @@ class PostgresReader:
 
 
 def _row(record: Any) -> Row:
-    return {name: _value(name, value) for name, value in record.items()}
+    """A row for people and programs: without what it was derived from."""
+    return {name: _value(name, value) for name, value in record.items() if name != "projection"}
 
 
 def _value(name: str, value: Any) -> Any:

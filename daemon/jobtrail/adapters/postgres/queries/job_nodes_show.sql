@@ -1,9 +1,9 @@
 -- The nodes of a run. $1 cluster, $2 job id, $3 run
 SELECT
-    cluster_name, job_id, run, node, started_at, ended_at, start_inferred, opened_by, cpus, cpu_seconds,
-    cpu_user_seconds, cpu_system_seconds, throttled_seconds, memory_peak_bytes, oom_kills, io_read_bytes,
-    io_write_bytes, processes_peak, usage_sources, usage_absent, coverage_ratio, sample_count,
-    first_sample_at, last_sample_at, updated_at
+    cluster_name, job_id, run, node, started_at, ended_at, start_inferred, end_inferred, end_not_before,
+    opened_by, cpus, cpu_seconds, cpu_user_seconds, cpu_system_seconds, throttled_seconds, memory_peak_bytes,
+    oom_kills, io_read_bytes, io_write_bytes, processes_peak, usage_sources, usage_absent, coverage_ratio,
+    sample_count, first_sample_at, last_sample_at, updated_at, projection
 FROM job_nodes
 WHERE cluster_name = $1 AND job_id = $2 AND run = $3
 ORDER BY node

@@ -1,14 +1,16 @@
 -- The runs of a job, newest first. $1 job id, $2 run, $3 cluster; NULL is any
 SELECT
     cluster_name, job_id, run, user_name, uid, gid, account, partition, qos, job_name, comment, reservation,
-    work_dir, command, nodes, node_list, state, raw_state, reason, state_confirmed, exit_code, exit_signal,
-    verdict, verdict_evidence, submit_time, start_time, end_time, start_inferred, end_inferred,
-    slurm_start_time, sluid, restart_count, array_job_id, array_task_id, het_leader_job_id, nodes_started,
-    nodes_ended, nodes_reporting, cpus_allocated, gpus_allocated, gpu_vendor, memory_limit_bytes,
-    time_limit_seconds, cpu_seconds, cpu_user_seconds, cpu_system_seconds, throttled_seconds,
-    memory_peak_bytes, oom_kills, io_read_bytes, io_write_bytes, processes_peak, gpu_seconds,
-    gpu_utilization_mean_percent, gpu_memory_peak_bytes, energy_joules, emissions_grams, usage_sources,
-    usage_absent, coverage_ratio, sample_count, first_sample_at, last_sample_at, correlation_id, updated_at
+    work_dir, command, nodes, node_list, state, raw_state, reason, state_confirmed, outcome_source, exit_code,
+    exit_signal, derived_exit_code, derived_exit_signal, out_of_memory_step, verdict, verdict_evidence, awaits,
+    submit_time, start_time, end_time, start_inferred, end_inferred, end_not_before, slurm_start_time,
+    suspended_seconds, sluid, restart_count, array_job_id, array_task_id, het_leader_job_id, het_job_offset,
+    nodes_total, nodes_started, nodes_ended, nodes_reporting, cpus_allocated, gpus_allocated, gpu_vendor,
+    memory_limit_bytes, memory_requested_bytes, time_limit_seconds, cpu_seconds, cpu_user_seconds,
+    cpu_system_seconds, throttled_seconds, memory_peak_bytes, oom_kills, io_read_bytes, io_write_bytes,
+    processes_peak, gpu_seconds, gpu_utilization_mean_percent, gpu_memory_peak_bytes, energy_joules,
+    emissions_grams, usage_sources, usage_absent, coverage_ratio, sample_count, first_sample_at, last_sample_at,
+    correlation_id, updated_at, projection
 FROM jobs
 WHERE job_id = $1 AND ($2::integer IS NULL OR run = $2) AND ($3::text IS NULL OR cluster_name = $3)
 ORDER BY start_time DESC NULLS LAST, run DESC, cluster_name

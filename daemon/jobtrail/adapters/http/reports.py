@@ -1,0 +1,68 @@
+"""Handler of GET /v1/jobs/{id}/report."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aiohttp import web
+
+from jobtrail.adapters.http import query
+from jobtrail.adapters.http.refusals import forbidden, json_answer
+from jobtrail.adapters.http.senders import Gate
+from jobtrail.core.ports import JobDetail, JobReader
+
+PARAMETERS = ("run", "cluster")
+ALLOWED_ID = "must be slurm-N, local-N, or N for slurm-N, N being a whole number from 1"
+_ID = re.compile(r"((local|slurm)-)?[1-9][0-9]{0,15}")
+_OUTCOME = (
+    "state", "verdict", "state_confirmed", "outcome_source", "raw_state", "reason", "exit_code", "exit_signal",
+    "derived_exit_code", "derived_exit_signal", "out_of_memory_step",
+)  # fmt: skip
+
+
+class Reports:
+    """Tells how a job ended and how well it used what it had."""
+
+    def __init__(self, jobs: JobReader | None, *, gate: Gate) -> None:
+        self._jobs = jobs
+        self._gate = gate
+
+    async def report(self, request: web.Request) -> web.Response:
+        """GET /v1/jobs/{id}/report."""
+        job_id = request.match_info["id"]
+        if not _ID.fullmatch(job_id):
+            raise query.invalid("id", f"{ALLOWED_ID}, not {job_id[:64]!r}")
+        query.check_parameters(request, PARAMETERS)
+        run = query.number(request, "run", least=1, most=query.LAST_RUN)
+        cluster = query.name(request, "cluster")
+        if self._jobs is None:
+            raise query.no_database()
+        detail = await self._jobs.show_job(job_id, run=run, cluster=cluster)
+        self._check_reader(request, detail)
+        return json_answer(200, report(detail))
+
+    def _check_reader(self, request: web.Request, detail: JobDetail) -> None:
+        """Where the kernel names the reader, a job is its own user's. Raises Refused."""
+        reader = self._gate.local_peer(request)
+        if reader is not None and not reader.trusted and not reader.is_user(detail.job["uid"]):
+            raise forbidden(f"uid {reader.uid} may read only their own jobs; {detail.job['job_id']} is of another user")
+
+
+def report(detail: JobDetail) -> dict[str, Any]:
+    """The answer's body: the sentence and the figures first, then the rows they rest on."""
+    job = detail.job
+    return {
+        "job_id": job["job_id"],
+        "cluster_name": job["cluster_name"],
+        "run": job["run"],
+        "sentence": detail.sentence,
+        "outcome": {**{name: job[name] for name in _OUTCOME}, "evidence": job["verdict_evidence"]},
+        "efficiency": detail.efficiency,
+        "sources": {
+            "outcome": job["outcome_source"], "usage": job["usage_sources"] or {}, "absent": job["usage_absent"] or {}
+        },
+        "job": job,
+        "nodes": detail.nodes,
+        "other_runs": [{"cluster_name": cluster, "run": run} for cluster, run in detail.other_runs],
+    }  # fmt: skip
