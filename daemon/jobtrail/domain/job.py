@@ -9,7 +9,7 @@ from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.registers import ClosingRegister, FactsRegister, OutcomeRegister, Word
 from jobtrail.domain.slurm import Origin, SlurmRecord
 from jobtrail.domain.states import State, Verdict
-from jobtrail.domain.usage import is_estimated, with_accounting
+from jobtrail.domain.usage import is_estimated, smaller, with_accounting
 from jobtrail.domain.verdicts import Ruling, final_word, rule
 
 # Whose word on the job's metadata counts most: the controller knows what accounting does not, as the work directory.
@@ -35,8 +35,11 @@ class NodeRun(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def over_us(self) -> int | None:
-        """When the node's part was over: as told, else as inferred."""
-        return self.closed_us if self.ended_us is None else self.ended_us
+        """When the node's part was over: as told, unless it was seen to be over before.
+
+        The epilog of a node that was away comes when its slurmd is back, be it hours after the job's processes died.
+        """
+        return smaller(self.ended_us, self.closed_us)
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,10 +87,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         for known in self._said():
             missing = {name: getattr(known, name) for name in _FACTS if getattr(merged, name) is None}
             merged = msgspec.structs.replace(merged, **missing)
-        # A controller that has requeued the job already counts the next restart.
-        hooks = [register.facts.restart_count for register in (self.first_facts, self.last_facts) if register]
-        told = next((count for count in hooks if count is not None), merged.restart_count)
-        return msgspec.structs.replace(merged, restart_count=told)
+        # Once slurmctld has requeued the job, it and the epilog already count the next restart; nobody counts too low.
+        counts = [known.restart_count for known in self._said() if known.restart_count is not None]
+        return msgspec.structs.replace(merged, restart_count=min(counts, default=None))
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -107,8 +109,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def accounted(self) -> SlurmRecord | None:
-        """Accounting's record of the run with its CPU time; None while there is none."""
-        records = [word.record for word in self.words if word.record.cpu_usage_us is not None]
+        """Accounting's record of the ended run with its CPU time; None while there is none."""
+        final = [word.record for word in self.words if word.record.is_final]
+        records = [record for record in final if record.cpu_usage_us is not None]
         return min(records, key=lambda record: tuple(Origin).index(record.origin), default=None)
 
     @property

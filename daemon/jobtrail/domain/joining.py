@@ -6,14 +6,27 @@ from collections.abc import Sequence
 
 from jobtrail.domain.events import Actor, Event, EventKind
 from jobtrail.domain.job import Job, NodeRun, Run
+from jobtrail.domain.records import (
+    EPILOG_SLURMCTLD,
+    LATEST_EPILOG_US,
+    PROLOG_SLURMCTLD,
+    SKEW_US,
+    SLACK_US,
+    begins_after,
+    controller_hook,
+    describes,
+    moment_of,
+    other_restart,
+    other_submission,
+    prolog_restart_count,
+    same_submission,
+    slurm_starts,
+    told_by_epilog,
+)
 from jobtrail.domain.slurm import SlurmRecord
 from jobtrail.domain.states import State
 
 STARTS = (EventKind.JOB_STARTED, EventKind.JOB_FOUND)
-# Slurm's times are whole seconds, its clock is another machine's, and an epilog comes after the end it speaks of.
-SLACK_US = 120_000_000
-SKEW_US = 5_000_000  # between the clocks of a node and of the controller
-EPILOG_SLURMCTLD = "epilog_slurmctld"  # source of what EpilogSlurmctld says
 
 
 def choose_run(runs: Sequence[Run], event: Event) -> Run | None:
@@ -44,42 +57,93 @@ def _run_reported(runs: Sequence[Run], event: Event) -> Run | None:
     if named is not None or event.slurm is None:
         return named
     record = event.slurm
-    candidates = [run for run in reversed(runs) if not _other_submission(run.job, record)]
+    candidates = [run for run in reversed(runs) if not _is_of_other_run(run.job, event, record)]
     for run in candidates:
         if _same_sluid(run, event) or same_submission(run.job, record) or _same_start_time(run, event):
             return run
-    fits = _ended_by if event.source == EPILOG_SLURMCTLD and record.start_time is None else _began_by
-    return min((run for run in candidates if fits(run.job, event)), key=lambda run: run.job.start_us or 0, default=None)
+    if record.start_time is not None:
+        return _run_described(candidates, record)
+    if event.source == EPILOG_SLURMCTLD:
+        return _newest_begun([run for run in candidates if _ended_by(run.job, event)], event)
+    return _next_begun([run for run in candidates if _begins_with(run.job, event)], event.time_us - SKEW_US)
 
 
-def submit_times(job: Job) -> set[int]:
-    return {word.record.submit_time for word in job.words if word.record.submit_time is not None}
-
-
-def same_submission(job: Job, record: SlurmRecord) -> bool:
-    return record.submit_time in submit_times(job)
-
-
-def _other_submission(job: Job, record: SlurmRecord) -> bool:
-    """Whether both were submitted, and not at the same moment: Slurm sets the time anew at each requeue."""
-    return record.submit_time is not None and bool(submit_times(job)) and not same_submission(job, record)
-
-
-def _began_by(job: Job, event: Event) -> bool:
-    """Whether the run began at the record's start, or a while after: a node's prolog and a scan see it later."""
-    record = event.slurm
-    assert record is not None
-    if job.start_us is None:
-        return not job.is_over and not record.is_final
-    start_us = event.time_us if record.start_time is None else record.start_time * 1_000_000
-    if record.end_time is not None and job.start_us > record.end_time * 1_000_000 + SKEW_US:
+def _is_of_other_run(job: Job, event: Event, record: SlurmRecord) -> bool:
+    """Whether what Slurm says of itself shows that it speaks of another run than `job`."""
+    if event.sluid is not None and job.sluid is not None:
+        return event.sluid != job.sluid
+    if other_submission(job, record) or _started_otherwise(job, event):
+        return True
+    if event.source not in (PROLOG_SLURMCTLD, EPILOG_SLURMCTLD):
         return False
-    return start_us <= job.start_us + SKEW_US and (job.told_end_us is None or start_us <= job.told_end_us)
+    # slurmctld runs each of its hooks once for each run of a job; its epilog may count the next restart.
+    held = controller_hook(job)
+    again = held is not None and held.stamp.event_id != event.event_id
+    if event.source == EPILOG_SLURMCTLD:
+        return again and held is not None and told_by_epilog(held.record)
+    again = again and held is not None and not told_by_epilog(held.record)
+    return again or other_restart(job, record.facts.restart_count)
+
+
+def _started_otherwise(job: Job, event: Event) -> bool:
+    """Whether a hook was told another start than the run has.
+
+    When nodes have to be powered up for a job, its start is set anew after PrologSlurmctld was told of it. So that one
+    may be earlier where the count of restarts shows that it is the same run.
+    """
+    start, held = event.slurm_start_time, job.slurm_start_time
+    if start is None:
+        return False
+    of_prolog = event.source == PROLOG_SLURMCTLD
+    if held is not None:
+        return start != held and not (of_prolog and start < held and _same_restart(job, event))
+    hook = controller_hook(job)
+    told = start if hook is None or hook.record.start_time is None else hook.record.start_time
+    return start != told and (of_prolog or start < told or not _same_restart(job, event))
+
+
+def _same_restart(job: Job, event: Event) -> bool:
+    facts = event.facts if event.slurm is None else event.slurm.facts
+    count = None if facts is None else facts.restart_count
+    return count is not None and count == prolog_restart_count(job)
+
+
+def _run_described(runs: Sequence[Run], record: SlurmRecord) -> Run | None:
+    """The run that `record` tells the start of: the first that began from then on, as hooks and scans come later."""
+    described = [run for run in runs if describes(run.job, record) or _says_nothing(run.job, record)]
+    return _next_begun(described, (record.start_time or 0) * 1_000_000)
+
+
+def _says_nothing(job: Job, record: SlurmRecord) -> bool:
+    """Whether nobody told when the run was on, and nothing else speaks against this record."""
+    return moment_of(job) is None and not job.is_over and not record.is_final
+
+
+def _next_begun(runs: Sequence[Run], time_us: int) -> Run | None:
+    """The first run that was on from that moment on; where none was, as clocks differ, the last before it."""
+    on = {run.job.run: moment for run in runs if (moment := moment_of(run.job)) is not None}
+    known = [run for run in runs if run.job.run in on]
+    if later := [run for run in known if on[run.job.run] >= time_us]:
+        return min(later, key=lambda run: on[run.job.run])
+    return max(known, key=lambda run: on[run.job.run]) if known else next(iter(runs), None)
+
+
+def _begins_with(job: Job, event: Event) -> bool:
+    """Whether the run began when slurmctld told of one without its start, or soon after: a node's prolog is later."""
+    record, moment = event.slurm, moment_of(job)
+    assert record is not None
+    if moment is None:
+        return _says_nothing(job, record)
+    if record.is_final or record.is_pending:
+        return False
+    return event.time_us <= moment + SKEW_US and (job.told_end_us is None or event.time_us <= job.told_end_us)
 
 
 def _ended_by(job: Job, event: Event) -> bool:
     """Whether the run ended about when the controller's epilog ran, which does not wait for those of the nodes."""
-    if (job.start_us or 0) > event.time_us + SKEW_US:
+    if job.start_us is None and job.told_end_us is not None:
+        return abs(event.time_us - job.told_end_us) <= SLACK_US
+    if (moment_of(job) or 0) > event.time_us + SKEW_US:
         return False
     return job.end_us is None or event.time_us <= job.end_us + SLACK_US
 
@@ -93,11 +157,22 @@ def _told_apart(run: Run, event: Event) -> bool:
     job, part = run.job, run.nodes.get(event.node)
     if event.sluid is not None and job.sluid is not None:
         return event.sluid != job.sluid
-    if event.slurm_start_time is not None and job.slurm_start_time is not None:
-        return event.slurm_start_time != job.slurm_start_time
+    if event.slurm_start_time is not None and event.slurm_start_time == job.slurm_start_time:
+        return False
+    if _started_otherwise(job, event) or _restarted(job, event):
+        return True
+    if begins_after(job, event.time_us) and not _told_of(run, event.node):
+        return True
     if event.sluid is not None or event.slurm_start_time is not None or event.opened_by is None or event.kind in STARTS:
         return False
     return part is not None and part.opened_by is not None and not _same_opener(run, event)
+
+
+def _restarted(job: Job, event: Event) -> bool:
+    """Whether a prolog counts another number of restarts. An epilog may already count the next one."""
+    if event.kind is not EventKind.JOB_STARTED or event.facts is None:
+        return False
+    return other_restart(job, event.facts.restart_count)
 
 
 def _same_sluid(run: Run, event: Event) -> bool:
@@ -105,7 +180,7 @@ def _same_sluid(run: Run, event: Event) -> bool:
 
 
 def _same_start_time(run: Run, event: Event) -> bool:
-    return event.slurm_start_time is not None and run.job.slurm_start_time == event.slurm_start_time
+    return event.slurm_start_time is not None and event.slurm_start_time in slurm_starts(run.job)
 
 
 def _same_opener(run: Run, event: Event) -> bool:
@@ -114,6 +189,7 @@ def _same_opener(run: Run, event: Event) -> bool:
 
 
 def openers(part: NodeRun) -> tuple[str, ...]:
+    """The events that told the beginning of a node's part."""
     return part.also_opened_by if part.opened_by is None else (part.opened_by, *part.also_opened_by)
 
 
@@ -125,7 +201,7 @@ def _run_to_start(runs: Sequence[Run], event: Event) -> Run | None:
     """The run whose beginning on this node `event` tells."""
     if late := [run for run in runs if _awaits_late_start(run, event)]:
         return min(late, key=lambda run: run.nodes[event.node].ended_us or 0)
-    again = next((run for run in runs if _same_start(run.nodes.get(event.node), event)), None)
+    again = next((run for run in runs if _same_start(run, event)), None)
     return again or _newest_begun([run for run in runs if _unheard(run, event)], event)
 
 
@@ -139,10 +215,18 @@ def _newest_begun(runs: Sequence[Run], event: Event) -> Run | None:
 
 def _unheard(run: Run, event: Event) -> bool:
     """Whether this node belongs to the run, which was not over by the time of `event`, and told nothing of it yet."""
-    part = run.nodes.get(event.node)
-    if part is not None and (part.started_us is not None or part.ended_us is not None):
+    if _told_of(run, event.node) or not _lists(run.job, event.node):
         return False
-    return not _over_before(run.job, event.time_us) and _lists(run.job, event.node)
+    hook = controller_hook(run.job)
+    if event.kind in STARTS and hook is not None and told_by_epilog(hook.record):
+        # Whatever nodes still do then, they begin nothing any more.
+        return event.time_us <= hook.stamp.time_us + SKEW_US and not _over_before(run.job, event.time_us)
+    return not _over_before(run.job, event.time_us)
+
+
+def _told_of(run: Run, node: str) -> bool:
+    part = run.nodes.get(node)
+    return part is not None and (part.started_us is not None or part.ended_us is not None)
 
 
 def _over_before(job: Job, time_us: int) -> bool:
@@ -160,35 +244,67 @@ def _awaits_late_start(run: Run, event: Event) -> bool:
     return event.time_us <= part.ended_us and _lists(run.job, event.node)
 
 
-def _same_start(part: NodeRun | None, event: Event) -> bool:
+def _same_start(run: Run, event: Event) -> bool:
     """Whether a node's part that already began is the one `event` reports: a guess confirmed, or the report again."""
+    part = run.nodes.get(event.node)
     if part is None or part.started_us is None:
         return False
     found = event.kind is EventKind.JOB_FOUND
     if event.event_id in openers(part):
         return True
-    if part.ended_us is None:
-        return part.found or found
-    if event.time_us > part.ended_us:
+    if part.over_us is None:
+        return (part.found or found) and not _over_before(run.job, event.time_us)
+    if event.time_us > part.over_us:
         return False
     return part.found or (found and event.time_us >= part.started_us)
 
 
 def _run_to_finish(runs: Sequence[Run], event: Event) -> Run | None:
     """The run whose end on this node `event` tells; an end before a start is another run's, if another fits."""
-    open_here = [run for run in runs if _is_open_on(run, event.node)]
+    if again := [run for run in runs if _told_end(run, event.node) == event.time_us]:
+        return again[0]
+    open_here = [run for run in runs if _is_open_on(run, event.node) and not _long_over(run.job, event)]
     if begun := [run for run in open_here if (run.nodes[event.node].started_us or 0) <= event.time_us]:
         return max(begun, key=lambda run: run.nodes[event.node].started_us or 0)
     # Slurm runs no prolog, and yet an epilog, where the job launched nothing (PrologFlags in slurm.conf(5)).
     unannounced = _newest_begun([run for run in runs if _unheard(run, event)], event)
+    if unannounced is None:
+        unannounced = _newest_begun([run for run in runs if _awaits_late_end(run, event)], event)
     clock_set_back = next(iter(open_here), None)
     told = next((run for run in runs if _tells_same_end(run.nodes.get(event.node), event)), None)
     return unannounced or clock_set_back or told
 
 
+def _told_end(run: Run, node: str) -> int | None:
+    part = run.nodes.get(node)
+    return None if part is None else part.ended_us
+
+
 def _is_open_on(run: Run, node: str) -> bool:
     part = run.nodes.get(node)
     return part is not None and part.started_us is not None and part.ended_us is None
+
+
+def _long_over(job: Job, event: Event) -> bool:
+    """Whether an epilog comes so long after the run was over that it is more likely another's with the same job id."""
+    if event.changed_by is not Actor.SLURM_EPILOG or _is_open(job):
+        return False
+    return event.time_us > (job.end_us or 0) + LATEST_EPILOG_US
+
+
+def _awaits_late_end(run: Run, event: Event) -> bool:
+    """Whether this is the epilog of a node that was away when the run was over, and on which no prolog ran.
+
+    slurmd runs the epilog when it is back. By then the run's other nodes or Slurm itself may have told its end, so only
+    what the epilog says of the job shows that it is this one.
+    """
+    job, facts = run.job, event.facts
+    if event.changed_by is not Actor.SLURM_EPILOG or facts is None or _told_of(run, event.node):
+        return False
+    known = job.facts
+    if facts.nodes is None or facts.nodes != known.nodes or known.uid not in (None, facts.uid):
+        return False
+    return not _long_over(job, event) and (job.start_us is None or job.start_us <= event.time_us)
 
 
 def _tells_same_end(part: NodeRun | None, event: Event) -> bool:

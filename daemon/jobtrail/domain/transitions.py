@@ -17,6 +17,7 @@ from jobtrail.domain.events import Event, EventKind, NodeUsage
 from jobtrail.domain.job import Job, NodeRun, Run
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.joining import openers
+from jobtrail.domain.records import PROLOG_SLURMCTLD
 from jobtrail.domain.registers import ClosingRegister, FactsRegister, OutcomeRegister, Stamp, Word
 from jobtrail.domain.slurm import SlurmRecord
 from jobtrail.domain.usage import larger, merge_reports, replace_in_total, smaller
@@ -57,11 +58,12 @@ def apply(run: Run, event: Event, *, created: bool = False) -> Changed | Duplica
     nodes = run.nodes
     if (lacking := _LACKING.get(event.kind)) is not None and getattr(event, lacking) is None:
         return Rejected(f"an event of kind {event.kind} must have `{lacking}`")
+    held = _with_keys(_as_of_now(run.job), event)
     if (of_run := _OF_THE_RUN.get(event.kind)) is not None and not _of_a_node(event):
-        job = of_run(_with_keys(run.job, event), event)
+        job = of_run(held, event)
     elif (of_node := _OF_A_NODE.get(event.kind)) is not None:
         before = nodes.get(event.node) or NodeRun(node=event.node)
-        job, part = of_node(_with_keys(run.job, event), before, event)
+        job, part = of_node(held, before, event)
         job = msgspec.structs.replace(job, window_us=job.window_us + _window(part) - _window(before))
         nodes = {**nodes, event.node: part}
     else:
@@ -77,13 +79,28 @@ def _of_a_node(event: Event) -> bool:
     return event.closing is not None and not event.closing.whole_run
 
 
+def _as_of_now(job: Job) -> Job:
+    """A projection that an earlier release stored: it knew only told ends, and start and end themselves."""
+    if job.nodes_started and job.begun_us is None:
+        job = msgspec.structs.replace(job, begun_us=job.start_us, begun_inferred=job.start_inferred)
+    if job.nodes_ended and job.told_end_us is None and job.closed_us is None:
+        job = msgspec.structs.replace(job, told_end_us=job.end_us, nodes_told=job.nodes_ended)
+    return job
+
+
 def _with_keys(job: Job, event: Event) -> Job:
+    """The job with Slurm's keys that the event bears.
+
+    The start that PrologSlurmctld is told may be set anew before any node begins the job: when the nodes that were
+    powered up for it are ready.
+    """
+    start_time = None if event.source == PROLOG_SLURMCTLD else event.slurm_start_time
     told = (job.sluid, event.sluid, event.slurm.sluid if event.slurm else None)
     sluids = [sluid for sluid in told if sluid is not None]
     return msgspec.structs.replace(
         job,
         sluid=min(sluids, default=None),
-        slurm_start_time=smaller(job.slurm_start_time, event.slurm_start_time),
+        slurm_start_time=smaller(job.slurm_start_time, start_time),
     )
 
 
@@ -246,7 +263,8 @@ def _end(job: Job) -> tuple[int | None, bool]:
     if final is not None and final.end_time is not None:
         slurm_us = final.end_time * 1_000_000
         if job.told_end_us is not None and job.told_end_us <= slurm_us + LATE_EPILOG_US:
-            return job.told_end_us, False
+            all_told = job.nodes_told >= job.nodes_expected
+            return (job.told_end_us if all_told else max(job.told_end_us, slurm_us)), False
         return max(slurm_us, job.start_us or 0), False  # whole seconds: a short run would end before it began
     if job.told_end_us is not None and (job.nodes_told >= job.nodes_expected or _sender_knows(job)):
         return job.told_end_us, False

@@ -136,12 +136,14 @@ def with_accounting(usage: NodeUsage | None, *, cpu_usage_us: int | None, memory
 
     Accounting knows the exact CPU time of each step's last moments, but samples memory; readings know the peak of
     memory, but may miss the end. So CPU time takes accounting's word in place of an estimate, and else the larger value
-    of the two; memory takes the larger.
+    of the two; memory takes the larger. No CPU time at all is what accounting says where it gathers none
+    (JobAcctGatherType=jobacct_gather/none in slurm.conf(5)): that takes no reading's place.
     """
     usage = usage or NodeUsage()
     cpu_us, peak, sources = usage.cpu_usage_us, usage.memory_peak_bytes, dict(usage.sources)
-    if cpu_usage_us is not None and (is_estimated(usage) or cpu_usage_us > (cpu_us or 0)):
-        cpu_us, sources["cpu"] = cpu_usage_us, SLURM_ACCOUNTING
+    told_us = None if cpu_usage_us == 0 and cpu_us is not None else cpu_usage_us
+    if told_us is not None and (is_estimated(usage) or told_us > (cpu_us or 0)):
+        cpu_us, sources["cpu"] = told_us, SLURM_ACCOUNTING
     if memory_peak_bytes is not None and memory_peak_bytes > (peak or 0):
         peak, sources["memory_peak"] = memory_peak_bytes, SLURM_ACCOUNTING
     known = {"cpu_usage_us": cpu_us, "memory_peak_bytes": peak}

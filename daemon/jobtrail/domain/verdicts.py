@@ -19,6 +19,8 @@ from jobtrail.domain.states import State, Verdict
 
 OUT_OF_MEMORY_SIGNAL = 125  # Slurm's mark in a wait status (SIG_OOM in its source), no signal of any kernel
 _AUTHORITY = tuple(Origin)
+_CONTROLLERS = (Origin.SLURMCTLD, Origin.CONTROLLER_HOOK)
+_ACCOUNTS = (Origin.SLURMDBD, Origin.SACCT)
 # No exit status of the job's own: what Slurm shows there is its mark or that of its own kill.
 _NO_STATUS = frozenset({"OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL"})
 _SENDERS_STATES = {
@@ -128,27 +130,28 @@ def _confirmed(final: SlurmRecord, words: Sequence[Word], told: OutcomeRegister 
 
 
 def _exit_status(state: str, words: Sequence[Word], told: OutcomeRegister | None) -> tuple[int | None, int | None]:
-    """Exit code and signal of a run that ended in Slurm's `state`, from the first who tells one that fits the state."""
+    """Exit code and signal of a run that ended in Slurm's `state`, from the first who tells one that fits the state.
+
+    Of a run that slurmctld ended, only slurmctld's own final record tells a 0 that the job itself returned (it caught
+    the signal) from the 0 that everybody else shows for want of a status.
+    """
     if state in _NO_STATUS:
         return None, None
-    by_origin = {word.record.origin: word.record.outcome for word in words}
-    outcomes = [by_origin.get(Origin.SLURMCTLD), by_origin.get(Origin.CONTROLLER_HOOK)]
+    if state == "COMPLETED":
+        return 0, None  # "with an exit code of zero" (squeue(1))
+    records = {word.record.origin: word.record for word in words}
+    outcomes = [records[origin].outcome for origin in _CONTROLLERS if origin in records]
     if state not in ENDED_BY_SLURM and told is not None:
         outcomes.append(told.outcome)
-    outcomes += [by_origin.get(Origin.SLURMDBD), by_origin.get(Origin.SACCT)]
+    outcomes += [records[origin].outcome for origin in _ACCOUNTS if origin in records]
     for outcome in outcomes:
-        if outcome is not None and _fits(state, outcome):
-            return (None, outcome.exit_signal) if outcome.exit_signal else (outcome.exit_code, None)
-    return None, None
-
-
-def _fits(state: str, outcome: Outcome) -> bool:
-    """Whether `outcome` says anything that a run in `state` can have: a failed one has no exit code 0."""
-    if outcome.exit_signal:
-        return state != "COMPLETED"
-    if outcome.exit_code is None:
-        return False
-    return (outcome.exit_code == 0) if state == "COMPLETED" else (outcome.exit_code != 0 or state in ENDED_BY_SLURM)
+        if outcome.exit_signal:
+            return None, outcome.exit_signal
+        if outcome.exit_code:
+            return outcome.exit_code, None
+    controller = records.get(Origin.SLURMCTLD)
+    own = controller is not None and controller.is_final and controller.state == state and state in ENDED_BY_SLURM
+    return (controller.outcome.exit_code if controller is not None and own else None), None
 
 
 def _with_steps(ruling: Ruling, words: Sequence[Word], told: OutcomeRegister | None) -> Ruling:
