@@ -27,8 +27,9 @@ from jobtrail.core.collector import Collector
 from jobtrail.core.forwarder import Forwarder
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
+from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.pokes import Pokes
-from jobtrail.core.ports import CentralStore, EventSink, Health, RunStore, SampleSink, UsageSource
+from jobtrail.core.ports import Health, UsageSource
 from jobtrail.core.reconciler import Reconciler
 from jobtrail.core.sample_buffer import SampleBuffer
 from jobtrail.core.sampler import Rhythm, Sampler, Watched
@@ -36,20 +37,11 @@ from jobtrail.core.waiting import Backoff, wait_for_any
 from jobtrail.domain.errors import JobtrailError
 from jobtrail.domain.events import request_digest
 from jobtrail.domain.samples import Target
-from jobtrail.slurm_role import SlurmSources, make_reconciler, slurm_sources
+from jobtrail.slurm_role import SlurmSources, make_node_watcher, make_reconciler, slurm_sources
+from jobtrail.storage import Store, open_store
 
 DAY_US = 86_400_000_000
 FINAL_FORWARD_SECONDS = 3.0
-CLOSE_SECONDS = 2.0
-
-
-class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """What the daemon keeps its records in."""
-
-    events: EventSink
-    samples: SampleSink
-    central: CentralStore
-    runs: RunStore
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +61,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     housekeeper: Housekeeper | None
     slurm: SlurmSources
     reconciler: Reconciler | None
+    node_watcher: NodeWatcher | None
+    store: Store | None
 
 
 async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | None = None) -> None:
@@ -80,7 +74,7 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
     clock, telemetry = SystemClock(), Telemetry()
     async with (
         _spool(config, clock) as spool,
-        _store(config, telemetry) as store,
+        open_store(config, telemetry.observe) as store,
         slurm_sources(config, clock) as slurm,
     ):
         parts = _wire(config, clock, telemetry, spool, store, slurm)
@@ -129,6 +123,8 @@ def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirec
         loops.append(parts.housekeeper.run(stop))
     if parts.reconciler is not None:
         loops.append(parts.reconciler.run(stop))
+    if parts.node_watcher is not None:
+        loops.append(parts.node_watcher.run(stop))
     if (seconds := systemd.watchdog_interval()) is not None:
         loops.append(_feed_watchdog(seconds / 2, stop))
     for loop in loops:
@@ -199,34 +195,6 @@ async def _spool(config: Config, clock: SystemClock) -> AsyncIterator[SqliteSpoo
         yield spool
 
 
-@asynccontextmanager
-async def _store(config: Config, telemetry: Telemetry) -> AsyncIterator[Store | None]:
-    """The database, connected when first needed; None when none is configured: events then wait in the spool."""
-    if not config.database.url:
-        yield None
-        return
-    from jobtrail.adapters.postgres import (
-        PostgresRuns,
-        PostgresSamples,
-        PostgresSink,
-        PostgresStore,
-        close_pool,
-        open_pool,
-    )
-
-    seconds = config.database.timeout_seconds
-    pool = await open_pool(config.database.url, size=config.database.pool_size, timeout_seconds=seconds)
-    try:
-        yield Store(
-            events=PostgresSink(pool, timeout_seconds=seconds),
-            samples=PostgresSamples(pool, timeout_seconds=seconds, tell=telemetry.observe),
-            central=PostgresStore(pool, timeout_seconds=seconds),
-            runs=PostgresRuns(pool, timeout_seconds=seconds),
-        )
-    finally:
-        await close_pool(pool, timeout_seconds=CLOSE_SECONDS)
-
-
 def _wire(
     config: Config,
     clock: SystemClock,
@@ -293,6 +261,14 @@ def _wire(
         housekeeper=_housekeeper(config, clock, telemetry, board, store, reconciler),
         slurm=slurm,
         reconciler=reconciler,
+        node_watcher=(
+            None
+            if store is None
+            else make_node_watcher(
+                config, slurm, store=store, board=board, last_cluster=spool.last_cluster, clock=clock, tell=tell
+            )
+        ),
+        store=store,
     )
 
 
@@ -359,6 +335,8 @@ def _http(parts: Parts) -> HttpApi:
         owner_of_run=parts.sampler.owner_of,
         pokes=Pokes(parts.sampler, clock),
         decode_poke=decode_poke,
+        jobs=parts.store.asked_jobs if parts.store else None,
+        nodes=parts.store.asked_nodes if parts.store else None,
         tell=parts.telemetry.observe,
         clock=clock,
         settings=HttpSettings(

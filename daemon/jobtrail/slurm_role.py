@@ -13,10 +13,13 @@ from jobtrail.adapters.sacct import Sacct
 from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
 from jobtrail.config import Config
 from jobtrail.core.accounting import FirstToAnswer
+from jobtrail.core.board import Board
 from jobtrail.core.facts import Observer
+from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.ports import Clock, EventIntake, RunStore, SlurmAccounting, SlurmController
 from jobtrail.core.reconciler import Reconciler, Rhythm
 from jobtrail.core.slurm_words import SlurmWords
+from jobtrail.storage import Store
 
 NOBODY_TO_ASK = (
     "slurm.rest_url is not set and there is no sacct: whether a job succeeded or was cancelled stays unknown where its "
@@ -80,10 +83,6 @@ def make_reconciler(
     if sources.controller is None and sources.accounting is None:
         return None
 
-    async def cluster_of() -> str | None:
-        """The settings' name, the one hooks told, or that of the only cluster in the store."""
-        return config.cluster or await last_cluster() or await store.only_cluster()
-
     return Reconciler(
         controller=sources.controller,
         accounting=sources.accounting,
@@ -93,6 +92,41 @@ def make_reconciler(
         ),
         clock=clock,
         tell=tell,
-        cluster_of=cluster_of,
+        cluster_of=_cluster_of(config, store, last_cluster),
         rhythm=Rhythm(poll_seconds=config.slurm.poll_seconds, compare_seconds=config.slurm.compare_seconds),
     )
+
+
+def make_node_watcher(
+    config: Config,
+    sources: SlurmSources,
+    *,
+    store: Store,
+    board: Board,
+    last_cluster: Callable[[], Awaitable[str | None]],
+    clock: Clock,
+    tell: Observer,
+) -> NodeWatcher | None:
+    """The watch over the nodes, None where there is no controller to ask."""
+    if sources.controller is None:
+        return None
+    return NodeWatcher(
+        sources.controller,
+        store.nodes,
+        board=board,
+        clock=clock,
+        tell=tell,
+        cluster_of=_cluster_of(config, store.runs, last_cluster),
+        seconds=config.slurm.nodes_seconds,
+    )
+
+
+def _cluster_of(
+    config: Config, runs: RunStore, last_cluster: Callable[[], Awaitable[str | None]]
+) -> Callable[[], Awaitable[str | None]]:
+    """Finds the cluster's name: the settings', the one hooks told, or that of the only cluster in the store."""
+
+    async def cluster_of() -> str | None:
+        return config.cluster or await last_cluster() or await runs.only_cluster()
+
+    return cluster_of
