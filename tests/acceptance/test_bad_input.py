@@ -117,7 +117,7 @@ async def test_an_unknown_hook(api: Served, hook: str) -> None:
     """404 naming the known ones."""
     answer = await api.hook(path=f"/v1/hooks/slurm/{hook}")
     refused(api, answer, 404, "hook")
-    assert answer.json()["details"]["known"] == ["prolog", "epilog"]
+    assert answer.json()["details"]["known"] == ["prolog", "epilog", "prolog-slurmctld", "epilog-slurmctld"]
     assert api.rejections == ["unknown_hook"]
 
 

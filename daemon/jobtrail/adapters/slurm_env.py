@@ -145,6 +145,7 @@ def hook_decoder(cluster_override: str = "", *, own_node: str) -> HookDecoder:
         environment = Environment(body)
         common = _Common(
             environment=environment,
+            job_id=f"slurm-{_job_id(environment)}",
             event_id=event_id,
             time_us=check_time_us("Jobtrail-Event-Time", time_us),
             cluster=cluster_override or environment.name("SLURM_CLUSTER_NAME"),
@@ -163,6 +164,7 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
     """What the events of all hooks have in common."""
 
     environment: Environment
+    job_id: str
     event_id: str
     time_us: int
     cluster: str
@@ -171,13 +173,13 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
 def _node_event(hook: str, common: _Common) -> Event:
     kind, actor = NODE_HOOKS[hook]
     environment = common.environment
-    job_id, node = _job_id(environment), environment.name("SLURMD_NODENAME")
+    node = environment.name("SLURMD_NODENAME")
     return Event(
         kind=kind,
         event_id=common.event_id,
         time_us=common.time_us,
         cluster=common.cluster,
-        job_id=f"slurm-{job_id}",
+        job_id=common.job_id,
         node=node,
         changed_by=actor,
         source="hook",
@@ -193,14 +195,13 @@ def _node_event(hook: str, common: _Common) -> Event:
 def _controller_event(hook: str, common: _Common, own_node: str) -> Event:
     """Slurm's word on the run. It has no state: a cancelled job's exit status is 0 here too."""
     environment = common.environment
-    job_id = f"slurm-{_job_id(environment)}"
     start_time, sluid = _start_time(environment), environment.text("SLURM_JOB_SLUID")
     return Event(
         kind=EventKind.SLURM_REPORTED,
         event_id=common.event_id,
         time_us=common.time_us,
         cluster=common.cluster,
-        job_id=job_id,
+        job_id=common.job_id,
         node=own_node,
         changed_by=Actor.SLURM_CONTROLLER,
         source=CONTROLLER_HOOKS[hook],
@@ -208,7 +209,7 @@ def _controller_event(hook: str, common: _Common, own_node: str) -> Event:
         sluid=sluid,
         slurm=SlurmRecord(
             origin=Origin.CONTROLLER_HOOK,
-            job_id=job_id,
+            job_id=common.job_id,
             cluster=common.cluster,
             sluid=sluid,
             start_time=start_time,
