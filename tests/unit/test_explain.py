@@ -1,15 +1,18 @@
 """Why a run ended, word for word: what is said carries the evidence, and nothing that the evidence does not."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobtrail.domain.events import Actor, Closing, Event, EventKind, NodeUsage
 from jobtrail.domain.explain import explain
 from jobtrail.domain.job import Job
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.phrases import describe_bytes, describe_duration, describe_interval
-from jobtrail.domain.slurm import Origin, SlurmRecord
+from jobtrail.domain.slurm import FINAL_STATES, PENDING_STATES, RUNNING_STATES, Origin, SlurmRecord
 from jobtrail.domain.states import Verdict
 from jobtrail.domain.transitions import apply, open_run
 from tests.unit.stories import CLUSTER, JOB, SECOND, T0, event, finished, found, started, tell_one, used
@@ -30,12 +33,15 @@ def said(state: str | None, at: int = ENDED + SECOND, *, origin: Origin = Origin
     )
 
 
-def ended(outcome: Outcome | None = None, *words: Event, usage: NodeUsage | None = None) -> Job:
-    """A run of 12.34 s on n1 of which the epilog said `outcome`, by default 0:0, and Slurm `words`."""
-    told = [started("n1", BEGAN, nodes=["n1"]), finished("n1", ENDED, nodes=["n1"], outcome=outcome), *words]
+def ended(
+    outcome: Outcome | None = None, *words: Event, usage: NodeUsage | None = None, nodes: Sequence[str] = ("n1",)
+) -> Job:
+    """A run of 12.34 s on `nodes` whose epilogs said `outcome`, by default 0:0, and of which Slurm said `words`."""
+    told = [started(node, BEGAN, nodes=nodes) for node in nodes]
+    told += [finished(node, ENDED, nodes=nodes, outcome=outcome) for node in nodes]
     if usage is not None:
-        told.append(used("n1", ENDED, usage))
-    return tell_one(told).job
+        told.append(used(nodes[0], ENDED, usage))
+    return tell_one([*told, *words]).job
 
 
 def exited(code: int, **more: Any) -> Outcome:
@@ -289,8 +295,8 @@ UNKNOWN = {
     ),
     "a reason that a later release gives": (
         tell_one([started("n1", BEGAN), closing("power_lost", 0, SECOND // 2, whole_run=True)]).job,
-        "Outcome unknown: the job ended at 2025-10-09 08:53:20 UTC. Nobody reported the end: power_lost; no exit status"
-        f" was reported, and n{NEITHER} the outcome.",
+        "Outcome unknown: the job ended at about 2025-10-09 08:53:20 UTC. Nobody reported the end: power_lost; no exit"
+        f" status was reported, and n{NEITHER} the outcome.",
     ),
     "nobody says why": (
         tell_one([started("n1", BEGAN), closing("node_rebooted", SECOND, 86_400 * SECOND)]).job,
@@ -471,14 +477,14 @@ RAN_OUT = "The job ran out of memory after 12.34 s"
         (
             TWO_NODES,
             NodeUsage(memory_peak_bytes=60 * MIB),
-            ": the highest use of memory seen was 60 MiB on one node, of 120 MiB requested for 2 nodes together",
+            ": the highest use of memory seen was 60 MiB on one node, with 120 MiB requested for 2 nodes together",
         ),
     ],
 )
 def test_memory_that_ran_out_is_told_with_what_is_known(
     facts: JobFacts, usage: NodeUsage | None, evidence: str
 ) -> None:
-    job = ended(OUT_OF_MEMORY, said("OUT_OF_MEMORY", facts=facts), usage=usage)
+    job = ended(OUT_OF_MEMORY, said("OUT_OF_MEMORY", facts=facts), usage=usage, nodes=facts.nodes or ())
     assert explain(job) == f"{RAN_OUT}{evidence}."
 
 
@@ -499,7 +505,7 @@ def test_memory_that_ran_out_is_told_with_what_is_known(
 )
 def test_memory_near_its_limit_is_told(facts: JobFacts, peak_mib: int, sources: dict[str, str], hint: str) -> None:
     usage = NodeUsage(memory_peak_bytes=peak_mib * MIB, sources=sources)
-    job = ended(None, said("COMPLETED", outcome=exited(0), facts=facts), usage=usage)
+    job = ended(None, said("COMPLETED", outcome=exited(0), facts=facts), usage=usage, nodes=facts.nodes or ())
     assert explain(job) == f"The job ended after 12.34 s with exit code 0.{hint}"
 
 
@@ -571,3 +577,50 @@ def test_a_size_in_words(size: int, text: str) -> None:
 
 def test_an_interval_without_a_beginning() -> None:
     assert describe_interval(None, T0 + 1) == "by 2025-10-09 08:53:21 UTC"
+
+
+outcomes = st.builds(
+    Outcome,
+    exit_code=st.none() | st.integers(0, 255),
+    exit_signal=st.none() | st.integers(1, 127),
+    out_of_memory=st.booleans(),
+    derived_raw_status=st.none() | st.integers(0, 65535),
+    final_state=st.none() | st.sampled_from(["completed", "failed", "cancelled"]),
+)
+records = st.builds(
+    said,
+    st.none() | st.sampled_from(sorted({*FINAL_STATES, *PENDING_STATES, *RUNNING_STATES})),
+    origin=st.sampled_from(Origin),
+    outcome=outcomes,
+    flags=st.sampled_from([(), ("COMPLETING",), ("REQUEUED",)]),
+    reason=st.none() | st.just("Priority"),
+    cancelled_by_uid=st.none() | st.integers(0, 2),
+    end_time=st.none() | st.just(T0 // SECOND + 20),
+    out_of_memory_step=st.booleans(),
+)
+others = st.sampled_from(
+    [
+        started("n1", BEGAN, nodes=["n1", "n2"]),
+        found("n2", BEGAN),
+        closing("node_rebooted", SECOND, ENDED, node="n2"),
+        closing("unknown_to_slurm", SECOND, ENDED, whole_run=True),
+        used("n1", ENDED, NodeUsage(memory_peak_bytes=MIB, oom_kills=1)),
+    ]
+)
+ends = st.builds(lambda outcome: finished("n1", ENDED, outcome=outcome), outcomes)
+
+
+@given(st.lists(records | ends | others, max_size=6))
+def test_whatever_was_told_there_are_one_or_two_sentences_and_success_is_never_claimed_without_proof(
+    events: list[Event],
+) -> None:
+    run = open_run(CLUSTER, JOB, 1)
+    for one in events:
+        run = apply(run, one).run  # type: ignore[union-attr]
+    text = explain(run.job, list(run.nodes.values()))
+    assert text[0].isupper()
+    assert text.endswith(".")
+    assert text.count(". ") <= 1
+    assert ("outcome unknown" in text.lower()) == (run.job.verdict is Verdict.UNKNOWN)
+    if run.job.verdict is Verdict.COMPLETED:
+        assert run.job.state_confirmed

@@ -67,7 +67,7 @@ def memory_seen(job: Job) -> str:
     if allowed is not None:
         of = f" of the {describe_bytes(allowed[0])} {allowed[1]}"
     elif (requested := job.facts.memory_requested_bytes) is not None:
-        of = f" on one node, of {describe_bytes(requested)} requested for {job.nodes_expected} nodes together"
+        of = f" on one node, with {describe_bytes(requested)} requested for {job.nodes_expected} nodes together"
     else:
         of = ""
     return f"the highest use of memory seen was {describe_bytes(peak)}{of}"

@@ -43,7 +43,7 @@ def describe_interval(not_before_us: int | None, not_after_us: int) -> str:
         return f"by {describe_moment(latest)}"
     earliest = not_before_us // _SECOND * _SECOND
     if latest - earliest <= _SECOND:
-        return f"at {describe_moment(earliest)}"
+        return f"at about {describe_moment(earliest)}"
     if _day(earliest) == _day(latest):
         return f"on {_day(earliest)} between {_clock(earliest)} and {_clock(latest)} UTC"
     return f"between {_day(earliest)} {_clock(earliest)} and {describe_moment(latest)}"
