@@ -58,7 +58,7 @@ def confirmed(state: str, outcome: Outcome | None = None, *, epilog: Outcome | N
 
 NEXT_RUN = "the job went back into the queue, and its next run is a row of its own"
 OUT_OF_MEMORY = Outcome(out_of_memory=True, raw_status=253)
-BY_SIGNAL_15 = " with SIGTERM (signal 15)."
+BY_SIGNAL_15 = ", with SIGTERM (signal 15)."
 ENDS = {
     "exit 0": (
         confirmed("COMPLETED", exited(0)),
@@ -174,7 +174,7 @@ ENDS = {
     ),
     "time limit, TERM ignored": (
         confirmed("TIMEOUT", killed(9), facts=JobFacts(time_limit_seconds=5400)),
-        "The job reached its time limit of 1 h 30 min: Slurm ended it after 12.34 s with SIGKILL (signal 9).",
+        "The job reached its time limit of 1 h 30 min: Slurm ended it after 12.34 s, with SIGKILL (signal 9).",
     ),
     "time limit that is not known": (
         confirmed("TIMEOUT"),
@@ -198,7 +198,7 @@ ENDS = {
     ),
     "preempted": (
         confirmed("PREEMPTED", killed(15)),
-        "The job was preempted after it had run for 12.34 s with SIGTERM (signal 15): it had to make room for another"
+        "The job was preempted after it had run for 12.34 s, with SIGTERM (signal 15): it had to make room for another"
         " job.",
     ),
     "preempted and requeued": (
@@ -243,11 +243,11 @@ ENDS = {
     ),
     "cancelled, as a sender says": (
         ended(Outcome(final_state="cancelled", exit_signal=2)),
-        "The job was cancelled after it had run for 12.34 s with SIGINT (signal 2).",
+        "The job was cancelled after it had run for 12.34 s, with SIGINT (signal 2).",
     ),
     "a step out of memory of a cancelled job": (
         confirmed("CANCELLED", killed(15), out_of_memory_step=True),
-        "The job was cancelled after it had run for 12.34 s with SIGTERM (signal 15). A step was killed for memory.",
+        "The job was cancelled after it had run for 12.34 s, with SIGTERM (signal 15). A step was killed for memory.",
     ),
 }
 

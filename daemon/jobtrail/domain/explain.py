@@ -196,7 +196,7 @@ def _by(job: Job, ruling: Ruling) -> str:
     if job.start_us is None:
         return ""
     if ruling.exit_signal:
-        return f" with {describe_signal(ruling.exit_signal)}"
+        return f", with {describe_signal(ruling.exit_signal)}"
     return "" if ruling.exit_code is None else f" (its exit code was {ruling.exit_code})"
 
 
