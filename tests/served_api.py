@@ -16,7 +16,7 @@ from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.http import Addresses, HttpApi, HttpSettings
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.core.facts import EventRejected, Fact
-from jobtrail.core.ports import Health, HookDecoder, PokeAnswer, Receipt
+from jobtrail.core.ports import Health, HookDecoder, JobReader, NodeReader, PokeAnswer, Receipt
 from jobtrail.domain.errors import EventConflict
 from jobtrail.domain.events import Event, EventKind
 
@@ -82,6 +82,8 @@ class Served:
         defaults = {"host": "127.0.0.1", "port": 0, "node": "n1"}
         defaults |= {"socket": str(directory / "hooks.sock"), "poke_socket": str(directory / "poke.sock")}
         decode: HookDecoder = settings.pop("decode_hook", hook_decoder(own_node="n1"))
+        jobs: JobReader | None = settings.pop("jobs", None)
+        nodes: NodeReader | None = settings.pop("nodes", None)
         self.intake = RecordingIntake()
         self.facts: list[Fact] = []
         self.health = Health(ready=True, details={"spool_depth": 0})
@@ -101,6 +103,8 @@ class Served:
             settings=self.settings,
             pokes=self.pokes,
             decode_poke=decode_poke,
+            jobs=jobs,
+            nodes=nodes,
         )
         self.addresses: Addresses
 

@@ -40,7 +40,9 @@ def reachable(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def send_as(uid: int, api: Served, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+async def send_as(
+    uid: int, api: Served, path: str, body: bytes, headers: dict[str, str], *, method: str = "POST"
+) -> Answer:
     """One request by a process of user `uid`."""
     # The mode of the socket is a wall of its own; here it is opened to reach the one behind it.
     Path(api.settings.socket).chmod(0o666)
@@ -48,7 +50,7 @@ async def send_as(uid: int, api: Served, path: str, body: bytes, headers: dict[s
         sys.executable, "-c", CLIENT, api.settings.socket, str(uid),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    data = request_bytes("POST", path, body, {"Connection": "close", **headers})
+    data = request_bytes(method, path, body, {"Connection": "close", **headers})
     out, errors = await asyncio.wait_for(child.communicate(data), 30)
     assert child.returncode == 0, errors.decode()
     return parse_answer(out)
