@@ -1,7 +1,9 @@
 """A slurmrestd that answers what it is told to, over TCP or a Unix socket."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ class Canned:
     body: bytes
     status: int = 200
     content_type: str = "application/json"
+    location: str | None = None
 
 
 @dataclass
@@ -54,7 +57,10 @@ class RestServer:
         try:
             answer = self.answers.get(asked.path, Canned(NOT_FOUND.encode(), 404, "text/plain"))
             canned = answer if isinstance(answer, Canned) else answer(asked)
-            return web.Response(body=canned.body, status=canned.status, content_type=canned.content_type)
+            headers = None if canned.location is None else {"Location": canned.location}
+            return web.Response(
+                body=canned.body, status=canned.status, content_type=canned.content_type, headers=headers
+            )
         finally:
             self.at_once -= 1
 
@@ -90,6 +96,26 @@ async def rest_server(socket: Path | None = None) -> AsyncIterator[RestServer]:
         yield server
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def raw_server(
+    socket: Path, handle: Callable[[StreamReader, StreamWriter], Awaitable[None]]
+) -> AsyncIterator[str]:
+    """Yield the URL of a server whose connections `handle` serves; it waits for them at its end."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        await handle(reader, writer)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_unix_server(serve, socket):
+        yield f"unix:{socket}"
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
 
 
 def json_of(value: object, status: int = 200) -> Canned:
