@@ -13,6 +13,8 @@ from aiohttp import web
 
 from tests.adapters.slurmrest_captures import CAPTURES
 
+Handler = Callable[[StreamReader, StreamWriter], Awaitable[None]]
+
 NOT_FOUND = "Unable find requested URL. Please view /openapi/v3 for API reference."
 UNAUTHORIZED = "Authentication failure"
 

@@ -223,12 +223,12 @@ async def test_at_most_two_requests_are_under_way(tmp_path: Path) -> None:
         writer.write(head.encode() + body)
         await writer.drain()
 
-    async with raw_server(tmp_path / "rest.sock", hold) as url:
-        async with SlurmRest.opened(RestSettings(url=url), clock=SystemClock()) as rest:
-            questions = [asyncio.create_task(rest.job(number)) for number in range(1, 9)]
-            await asyncio.wait_for(both_there.wait(), 10)
-            let_go.set()
-            await asyncio.gather(*questions)
+    socket = tmp_path / "rest.sock"
+    async with raw_server(socket, hold) as url, SlurmRest.opened(RestSettings(url=url), clock=SystemClock()) as rest:
+        questions = [asyncio.create_task(rest.job(number)) for number in range(1, 9)]
+        await asyncio.wait_for(both_there.wait(), 10)
+        let_go.set()
+        await asyncio.gather(*questions)
     assert most == 2
 
 
@@ -247,10 +247,11 @@ async def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with raw_server(tmp_path / "rest.sock", silent) as url:
-        async with SlurmRest.opened(RestSettings(url=url, timeout_seconds=0.2), clock=SystemClock()) as rest:
-            with pytest.raises(SlurmUnavailable, match=r"did not answer within 0\.2 s"):
-                await rest.current_jobs()
+    socket = tmp_path / "rest.sock"
+    chosen = RestSettings(url=f"unix:{socket}", timeout_seconds=0.2)
+    async with raw_server(socket, silent), SlurmRest.opened(chosen, clock=SystemClock()) as rest:
+        with pytest.raises(SlurmUnavailable, match=r"did not answer within 0\.2 s"):
+            await rest.current_jobs()
 
 
 async def test_what_is_no_http_is_a_broken_connection(tmp_path: Path) -> None:
@@ -258,10 +259,10 @@ async def test_what_is_no_http_is_a_broken_connection(tmp_path: Path) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
 
-    async with raw_server(tmp_path / "rest.sock", babble) as url:
-        async with SlurmRest.opened(RestSettings(url=url), clock=SystemClock()) as rest:
-            with pytest.raises(SlurmUnavailable, match="broke off"):
-                await rest.current_jobs()
+    socket = tmp_path / "rest.sock"
+    async with raw_server(socket, babble) as url, SlurmRest.opened(RestSettings(url=url), clock=SystemClock()) as rest:
+        with pytest.raises(SlurmUnavailable, match="broke off"):
+            await rest.current_jobs()
 
 
 async def test_no_token_follows_a_redirect(server: RestServer) -> None:

@@ -7,6 +7,7 @@ every form, so that what reads a record need not ask for the version.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from jobtrail.domain.errors import SlurmAnswerInvalid
 # Slurm's "not set" and "no limit", in 16, 32 and 64 bits (slurm/slurm.h: NO_VAL16, NO_VAL, INFINITE, ...). The 16-bit
 # ones are not among them here: 65534 is a sound number of seconds or MiB, and no field read here has only 16 bits.
 _NOT_A_NUMBER = frozenset({0xFFFF_FFFE, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFE, 0xFFFF_FFFF_FFFF_FFFF})
+_SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_TEXT = 65_536  # characters kept of one text; users choose comments and directories
 
 
@@ -66,7 +68,7 @@ class Fields:
             self._tell(self.unreadable(name, f"must be a text or null, is {_kind(value)}"))
             return None
         # A lone surrogate, which JSON can spell and UTF-8 cannot, is no character either.
-        return value[:MAX_TEXT].encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value[:MAX_TEXT])
 
     def words(self, name: str) -> tuple[str, ...]:
         """A word or an array of words."""
