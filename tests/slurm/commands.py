@@ -77,7 +77,7 @@ class SlurmCommands(ABC):
         return [int(parse_record(line)["JobId"]) for line in printed]
 
     def start_program(self, *argv: str, user: str = DEFAULT_USER) -> Program:
-        """Start srun or salloc in the background, as a user at a terminal would; it is killed with the cluster.
+        """Start srun or salloc in the background, as a user at a terminal would; a context manager that ends it.
 
         Let what it runs begin with `echo job $SLURM_JOB_ID`, so that Program.job_id can tell it.
         """
@@ -112,8 +112,9 @@ class SlurmCommands(ABC):
 
         def reached() -> str | None:
             nonlocal seen
-            seen = self.state(job_id)
-            return seen if seen in states else None
+            record = self.scontrol_show(job_id)
+            seen = f"{record['JobState']} ({record['Reason']})"
+            return record["JobState"] if record["JobState"] in states else None
 
         try:
             return poll_until(reached, seconds=timeout, what=f"job {job_id} to be {'|'.join(sorted(states))}")
@@ -123,6 +124,12 @@ class SlurmCommands(ABC):
     def wait_running(self, job_id: int, *, timeout: float = 60) -> None:
         """Wait until the job runs (its Prolog may still be at work, and its script not yet started)."""
         self.wait_state(job_id, {"RUNNING"}, timeout=timeout)
+
+    def wait_script(self, job_id: int, *, timeout: float = 60) -> None:
+        """Wait until the job's script runs on its node, which means that its prologs have succeeded."""
+        poll_until(
+            (self.jobs_directory / f"{job_id}.out").exists, seconds=timeout, what=f"the script of job {job_id} to run"
+        )
 
     def wait_finished(self, job_id: int, *, timeout: float = 60) -> str:
         """Wait until the job and its epilogs have ended; return its final state."""
@@ -192,8 +199,18 @@ class SlurmCommands(ABC):
         """Let a suspended job go on."""
         self.run_tool("scontrol", "resume", str(job_id))
 
+    def start_now(self, job_id: int) -> None:
+        """Let a requeued job start in 2 s; slurmctld puts that off by two minutes (BeginTime).
+
+        Not sooner: slurmd tells runs of one job apart by whole seconds, and would take the new one for the killed one.
+        """
+        self.run_tool("scontrol", "update", f"JobId={job_id}", "StartTime=now+2")
+
     def set_node(self, node: str, state: str) -> None:
-        """Tell slurmctld that a node is `state`: DOWN, which ends its jobs, DRAIN, or RESUME."""
+        """Tell slurmctld that a node is `state`: DRAIN, RESUME, or DOWN, which ends its jobs.
+
+        A node that is DOWN though its slurmd is well comes back by itself, here (slurm.conf(5), ReturnToService=2).
+        """
         self.run_tool("scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test")
 
     def token(self, user: str, *, seconds: int = 3600) -> str:

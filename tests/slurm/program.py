@@ -1,16 +1,18 @@
 """A program that a user runs at a terminal, such as srun or salloc, while the test goes on."""
 
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from tests.slurm.daemons import ClusterError, group_of, poll_until
 
 
 class Program:
-    """It runs since this was made; what still runs when its cluster stops is killed then."""
+    """It runs since this was made, until it ends or the `with` block that it heads is left."""
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], directory: Path, user: str) -> None:
         """Start `argv` as the Linux user `user`, its output to a new file in `directory`."""
@@ -47,5 +49,14 @@ class Program:
             raise ClusterError(f"{self._argv} did not end within {timeout:g} s; it wrote: {self.output!r}") from None
 
     def signal(self, number: int) -> None:
-        """Send it a signal, as the terminal would."""
+        """Send it a signal, unless it has ended."""
         self._process.send_signal(number)
+
+    def __enter__(self) -> Self:
+        """Nothing more; see __exit__."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill it if it has not ended; what it started and left is killed with its cluster."""
+        self.signal(signal.SIGKILL)
+        self._process.wait()

@@ -80,7 +80,7 @@ def test_array_tasks_have_job_ids_of_their_own(cluster: SlurmCluster) -> None:
 
 def test_running_job_has_its_cgroups_and_an_ended_one_has_not(cluster: SlurmCluster, gate: Path) -> None:
     job = cluster.submit(f"cat /proc/self/cgroup; {WAIT_FOR_GATE.format(gate=gate)}", "--mem=100M")
-    poll_until((cluster.jobs_directory / f"{job}.out").exists, seconds=60, what="the script to start")
+    cluster.wait_script(job)
     cgroups = cluster.job_cgroups(job)
     assert all(cluster.node_names[0] in str(path) for path in cgroups)
     if has_unified_cgroups(Path("/proc/self/mounts").read_text()):
