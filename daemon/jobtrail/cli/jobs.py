@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -11,16 +10,18 @@ import msgspec
 import typer
 from rich.console import Console
 
+from jobtrail.cli import job_page
 from jobtrail.cli.database import ask
+from jobtrail.cli.job_page import exit_text, is_outcome_unknown, ran_seconds
 from jobtrail.cli.output import UNKNOWN, clean, console, duration, moment, print_json, size, table
 from jobtrail.cli.settings import settings
 from jobtrail.cli.times import moment as parse_moment
+from jobtrail.core.ports import JobDetail
 from jobtrail.domain.states import State
 
 application = typer.Typer(help="Jobs as the trail tells them.", no_args_is_help=True, add_completion=False)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-OPEN_STATES = frozenset({State.PENDING, State.RUNNING})
 
 
 @application.command("list")
@@ -78,19 +79,6 @@ def print_jobs(out: Console, jobs: list[dict[str, Any]]) -> None:
     out.print(table("", shown, [[COLUMNS[name](job) for name in shown] for job in jobs]))
 
 
-def _exit(job: dict[str, Any]) -> str:
-    if job["exit_signal"] is not None:
-        return f"signal {job['exit_signal']}"
-    return UNKNOWN if job["exit_code"] is None else str(job["exit_code"])
-
-
-def _ran_seconds(job: dict[str, Any]) -> float | None:
-    """Wall seconds so far of a running job, in all of an ended one; None when an end of it is unknown."""
-    start: datetime | None = job["start_time"]
-    end: datetime | None = datetime.now(UTC) if job["state"] in OPEN_STATES else job["end_time"]
-    return None if start is None or end is None else max(0.0, (end - start).total_seconds())
-
-
 COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
     {
         "job": lambda job: str(job["job_id"]),
@@ -98,11 +86,11 @@ COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
         "cluster": lambda job: str(job["cluster_name"]),
         "user": lambda job: job["user_name"] or UNKNOWN,
         "name": lambda job: job["job_name"] or UNKNOWN,
-        "state": lambda job: str(job["state"]),
+        "state": lambda job: "ended (outcome unknown)" if is_outcome_unknown(job) else str(job["state"]),
         "verdict": lambda job: job["verdict"] or UNKNOWN,
-        "exit": _exit,
+        "exit": exit_text,
         "started": lambda job: moment(job["start_time"]),
-        "ran": lambda job: duration(_ran_seconds(job)),
+        "ran": lambda job: duration(ran_seconds(job)),
         "cpu": lambda job: duration(job["cpu_seconds"]),
         "peak memory": lambda job: size(job["memory_peak_bytes"]),
     }
@@ -120,7 +108,7 @@ def show_job(
     cluster: Annotated[str | None, typer.Option(help="in this cluster")] = None,
     as_json: Json = False,
 ) -> None:
-    """One job: how it ended and what it used."""
+    """One job: how and why it ended and what it used."""
     from jobtrail.adapters.postgres import PostgresReader
 
     config = settings(context)
@@ -133,72 +121,22 @@ def show_job(
     if as_json:
         print_json(msgspec.to_builtins(detail, enc_hook=str))
         return
-    out = console()
-    for name, value in _facts(detail.job):
+    print_job(console(), detail)
+
+
+def print_job(out: Console, detail: JobDetail) -> None:
+    """One job: the sentence, its figures, its nodes, and what each source said of its end."""
+    out.print(clean(detail.sentence))
+    out.print()
+    for name, value in job_page.facts(detail):
         out.print(clean(f"{name:<14}{value}"))
-    if len(detail.nodes) > 1:
+    if lines := job_page.node_lines(detail):
         out.print()
-        columns = ("node", "started", "ended", "cpu", "peak memory")
-        out.print(table("", columns, [_node_line(node) for node in detail.nodes]))
+        out.print(table("", job_page.NODE_COLUMNS, lines))
+    if said := list(job_page.evidence(detail.job)):
+        out.print("\nwhat was said of its end")
+        for line in said:
+            out.print(clean(f"  {line}"))
     if detail.other_runs:
         others = ", ".join(f"{name} run {number}" for name, number in detail.other_runs)
         out.print(clean(f"\nother runs of this job id: {others}"))
-
-
-def _node_line(node: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        node["node"],
-        moment(node["started_at"]),
-        moment(node["ended_at"]),
-        duration(node["cpu_seconds"]),
-        size(node["memory_peak_bytes"]),
-    )
-
-
-def _facts(job: dict[str, Any]) -> list[tuple[str, str]]:
-    ran, cpus, cpu = _ran_seconds(job), job["cpus_allocated"], job["cpu_seconds"]
-    efficiency = "" if not ran or not cpus or cpu is None else f", {100 * cpu / (ran * cpus):.0f} % of {cpus} CPUs"
-    oom_kills = f", out-of-memory kills: {job['oom_kills']}" if job["oom_kills"] else ""
-    return [
-        ("job", f"{job['job_id']} run {job['run']} in cluster {job['cluster_name']}"),
-        ("name", job["job_name"] or UNKNOWN),
-        ("user", f"{job['user_name'] or UNKNOWN}, account {job['account'] or UNKNOWN}"),
-        ("where", f"{', '.join(job['nodes'] or ()) or UNKNOWN}, partition {job['partition'] or UNKNOWN}"),
-        ("started", moment(job["start_time"])),
-        ("ended", _ended(job)),
-        ("ran", duration(ran)),
-        ("outcome", _outcome(job)),
-        ("cpu", f"{duration(cpu)}{efficiency}{_source(job, 'cpu')}"),
-        ("peak memory", f"{size(job['memory_peak_bytes'])}{oom_kills}"),
-        ("read, written", f"{size(job['io_read_bytes'])}, {size(job['io_write_bytes'])}"),
-        ("coverage", _coverage(job)),
-        ("correlation", job["correlation_id"]),
-    ]
-
-
-def _ended(job: dict[str, Any]) -> str:
-    return "still running" if job["state"] in OPEN_STATES else moment(job["end_time"])
-
-
-def _outcome(job: dict[str, Any]) -> str:
-    """How it ended in words; an epilog's exit code 0 is no proof of success."""
-    if job["state"] in OPEN_STATES:
-        return str(job["state"])
-    if job["state"] == State.ENDED:
-        return "ended, outcome unknown: the epilog reports the same for a success, a cancel and a time limit"
-    certainty = "" if job["state_confirmed"] else " (by the epilog, not confirmed)"
-    how = {"out_of_memory": ", out of memory", "killed_by_signal": f", killed by {_exit(job)}"}.get(job["verdict"], "")
-    code = f", exit code {job['exit_code']}" if job["exit_code"] is not None else ""
-    return f"{job['state']}{how}{code}{certainty}"
-
-
-def _source(job: dict[str, Any], name: str) -> str:
-    source = (job.get("usage_sources") or {}).get(name)
-    return f" (by {source.replace('_', ' ')})" if source else ""
-
-
-def _coverage(job: dict[str, Any]) -> str:
-    ratio = job["coverage_ratio"]
-    source = (job.get("usage_sources") or {}).get("usage", "")
-    samples = f"samples: {job['sample_count'] or 0}" + (f" from {source.replace('_', ' ')}" if source else "")
-    return samples if ratio is None else f"{samples}, last at {100 * ratio:.0f} % of the run"
