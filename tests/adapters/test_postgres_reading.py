@@ -8,6 +8,8 @@ import pytest
 
 from jobtrail.adapters.postgres import JobFilter, PostgresReader, PostgresSink, PostgresStore, public_job_id
 from jobtrail.domain.errors import NotFound, StoreUnavailable
+from jobtrail.domain.events import Actor, EventKind, NodeUsage
+from jobtrail.domain.slurm import Origin, SlurmRecord
 from tests.chains import SECOND, T0, ChainWriter
 
 START = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=T0)
@@ -77,6 +79,26 @@ async def test_a_job_is_shown_with_its_newest_run_its_nodes_and_the_other_runs(r
     assert "projection" not in first.job
     assert (await reader.show_job("1", cluster="c2")).job["cluster_name"] == "c2"
     msgspec.json.encode(detail)  # the API sends it as it is
+
+
+async def test_a_job_is_shown_with_the_reason_of_its_end_and_how_much_its_figures_cover(pool: Any) -> None:
+    writer = ChainWriter("n1")
+    opened_by = writer.started("slurm-7", nodes=("n1", "n2"))
+    usage = NodeUsage(cpu_usage_us=20 * SECOND, memory_peak_bytes=1 << 20, sample_count=3, covered_us=9 * SECOND)
+    writer.finished("slurm-7", 10 * SECOND, 3, opened_by=opened_by)
+    writer.used("slurm-7", 10 * SECOND + 1, usage, opened_by=opened_by)
+    record = SlurmRecord(origin=Origin.SLURMDBD, job_id="slurm-7", state="NODE_FAIL", start_time=T0 // SECOND)
+    writer.event(EventKind.SLURM_REPORTED, "slurm-7", 12 * SECOND, Actor.RECONCILER, run=1, slurm=record)
+    await PostgresSink(pool).store(writer.rows, node="n1")
+    detail = await PostgresReader(pool, timeout_seconds=10.0).show_job("7")
+    assert "node" in detail.sentence
+    assert detail.sentence.endswith(".")
+    job = detail.job
+    assert (job["state_confirmed"], job["outcome_source"], job["raw_state"]) == (True, "slurmdbd", "NODE_FAIL")
+    assert (detail.efficiency["nodes_reporting"], detail.efficiency["nodes_total"]) == (1, 2)
+    assert detail.efficiency["sample_count"] == 3
+    assert not {"projection"} & (job.keys() | detail.nodes[0].keys())
+    assert {"end_inferred", "end_not_before"} <= detail.nodes[0].keys()
 
 
 @pytest.mark.parametrize("which", [{"job_id": "77"}, {"job_id": "3", "run": 9}, {"job_id": "3", "cluster": "c2"}])
