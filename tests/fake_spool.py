@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from jobtrail.core.ports import OpenRun, Receipt, SpoolStatus, is_of_an_earlier_run
+from jobtrail.core.ports import OpenRun, Receipt, SpoolStatus, is_of_a_later_run, is_of_an_earlier_run
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, link
 from jobtrail.domain.errors import (
     EventConflict,
@@ -23,7 +23,14 @@ from tests.fakes import FakeClock
 class MemorySpool:
     """An EventSpool in memory, with the promises of the real one (tests/contract/test_spool_contract.py)."""
 
-    def __init__(self, *, clock: FakeClock | None = None, node: str = "n1", durability: str = "disk") -> None:
+    def __init__(
+        self,
+        *,
+        clock: FakeClock | None = None,
+        node: str = "n1",
+        durability: str = "disk",
+        boot_id: str | None = None,
+    ) -> None:
         self.chain_id = str(uuid.uuid4())
         self.rows: list[ChainedEvent] = []
         self.refusals: dict[int, str] = {}
@@ -31,9 +38,11 @@ class MemorySpool:
         self.broken: str | None = None  # set it to break the spool for good
         self._clock = clock or FakeClock()
         self._durability = durability
+        self._boot_id = boot_id
         self._held: dict[str, tuple[int, bytes]] = {}
         self._runs: dict[tuple[str, str | None, str], OpenRun] = {}
         self._early_ends: dict[tuple[str, str | None, str], int] = {}
+        self._closed: dict[tuple[str, str | None, str], tuple[OpenRun, int]] = {}
         self._forwarded_seq = 0
         self._moved = asyncio.Condition()
         self._add(
@@ -142,12 +151,34 @@ class MemorySpool:
                 return event, None, None
             case EventKind.JOB_STARTED if held is not None and is_of_an_earlier_run(event, held):
                 return event, None, None
+            case EventKind.JOB_STARTED if self._closed_already(event, key):
+                return event, None, None
             case EventKind.JOB_STARTED | EventKind.JOB_FOUND:
-                self._runs[key] = opened = _opened_run(event)
+                self._runs[key] = opened = _opened_run(event, self._boot_id)
+                self._closed.pop(key, None)
                 return event, opened, held
-            case EventKind.CHAIN_STARTED | EventKind.SLURM_REPORTED:
+            case EventKind.JOB_CLOSED if held and event.closing and event.opened_by == held.target.ref:
+                self._closed[key] = held, event.closing.not_before_us
+                return event, None, self._runs.pop(key)
+            case EventKind.CHAIN_STARTED | EventKind.SLURM_REPORTED | EventKind.JOB_CLOSED:
                 return event, None, None
         return self._effect_on_run(event, key, held)
+
+    def _closed_already(self, event: Event, key: tuple[str, str | None, str]) -> bool:
+        if key not in self._closed:
+            return False
+        run, ended_not_before_us = self._closed[key]
+        return not is_of_a_later_run(event, run) and event.time_us <= ended_not_before_us
+
+    def _of_closed_run(self, event: Event, key: tuple[str, str | None, str]) -> Event:
+        if key not in self._closed:
+            return event
+        run, _ = self._closed[key]
+        other = is_of_an_earlier_run(event, run) or is_of_a_later_run(event, run)
+        if other or event.opened_by not in (None, run.target.ref):
+            return event
+        del self._closed[key]
+        return msgspec.structs.replace(event, opened_by=run.target.ref)
 
     def _effect_on_run(
         self, event: Event, key: tuple[str, str | None, str], held: OpenRun | None
@@ -156,6 +187,7 @@ class MemorySpool:
         if held is None:
             if finished:
                 self._early_ends[key] = event.time_us
+                event = self._of_closed_run(event, key)
             return event, None, None
         if event.opened_by not in (None, held.target.ref):
             return event, None, None
@@ -169,7 +201,7 @@ class MemorySpool:
         return event, None, None
 
 
-def _opened_run(event: Event) -> OpenRun:
+def _opened_run(event: Event, boot_id: str | None) -> OpenRun:
     facts = event.facts or JobFacts()
     target = Target(
         ref=event.event_id,
@@ -186,6 +218,7 @@ def _opened_run(event: Event) -> OpenRun:
         started_us=event.time_us,
         gpus=None if facts.gpu_devices is None else len(facts.gpu_devices),
         found=event.kind is EventKind.JOB_FOUND,
+        boot_id=boot_id,
         slurm_start_time=event.slurm_start_time,
         **known,
     )

@@ -13,7 +13,7 @@ from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.core.ports import EventSpool, OpenRun, Receipt
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainHead, broken_link
 from jobtrail.domain.errors import EventConflict, InvalidEvent
-from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, Whereabouts, decode
+from jobtrail.domain.events import Actor, Closing, Event, EventKind, NodeUsage, Whereabouts, decode
 from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import Target
 from tests.fake_spool import MemorySpool
@@ -21,6 +21,7 @@ from tests.fakes import FakeClock
 
 EVERYTHING = {"limit": 10_000, "max_bytes": 1 << 30}
 T0 = FakeClock().time_us()
+BOOT_ID = "0b1c3f62-8a4e-4a39-9f0a-2f3c6f1e9d11"
 
 
 @pytest.fixture
@@ -32,10 +33,10 @@ def clock() -> FakeClock:
 async def spool(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[EventSpool]:
     """A new, empty spool."""
     if request.param == "memory":
-        yield MemorySpool(clock=clock)
+        yield MemorySpool(clock=clock, boot_id=BOOT_ID)
         return
     async with SqliteSpool.opened(
-        tmp_path / "spool", node="n1", max_bytes=64 << 20, keep_forwarded_us=10**12, clock=clock
+        tmp_path / "spool", node="n1", max_bytes=64 << 20, keep_forwarded_us=10**12, clock=clock, boot_id=BOOT_ID
     ) as real:
         yield real
 
@@ -250,6 +251,7 @@ async def test_a_start_opens_a_run_with_what_its_event_says(spool: EventSpool) -
         qos="high",
         cpus=8,
         gpus=2,
+        boot_id=BOOT_ID,
     )
     assert list(await spool.open_runs()) == [receipt.opened]
 
@@ -399,3 +401,97 @@ async def test_open_runs_come_oldest_first(spool: EventSpool) -> None:
     for number in (3, 1, 2):
         await add(spool, event(at=number, job_id=f"slurm-{number}"))
     assert [run.target.job_id for run in await spool.open_runs()] == ["slurm-1", "slurm-2", "slurm-3"]
+
+
+def closing(ref: str | None, *, at: int, not_before: int, **more: Any) -> Event:
+    """The node's inference that the run was over `not_before` to `at` seconds after the first moment."""
+    inferred = Closing(reason="cgroup_gone", not_before_us=T0 + not_before * 1_000_000)
+    return event(EventKind.JOB_CLOSED, at=at, opened_by=ref, closing=inferred, changed_by=Actor.COLLECTOR, **more)
+
+
+async def test_a_run_remembers_the_boot_it_began_in(spool: EventSpool) -> None:
+    """After a reboot the kernel has another boot id, and none of the run's processes is left."""
+    opened = (await add(spool, event())).opened
+    assert opened is not None
+    assert opened.boot_id == BOOT_ID
+    assert [run.boot_id for run in await spool.open_runs()] == [BOOT_ID]
+
+
+async def test_an_inferred_end_closes_the_run(spool: EventSpool) -> None:
+    """As a reported one does: the run is handed back, so that its usage is settled, and is open no more."""
+    started = event()
+    run = (await add(spool, started)).opened
+    receipt = await add(spool, closing(started.event_id, at=60, not_before=50))
+    assert (receipt.closed, receipt.opened) == (run, None)
+    assert list(await spool.open_runs()) == []
+    again = await add(spool, closing(started.event_id, at=60, not_before=50))
+    assert again.closed is None
+
+
+@pytest.mark.parametrize("names_another", [True, False])
+async def test_an_inferred_end_of_another_run_or_of_the_whole_job_closes_nothing(
+    spool: EventSpool, names_another: bool
+) -> None:
+    """A requeued job's next run has begun meanwhile; or the reconciler, beside this spool, speaks of all nodes."""
+    run = (await add(spool, event())).opened
+    ref = str(uuid.uuid4()) if names_another else None
+    receipt = await add(spool, closing(ref, at=60, not_before=50))
+    assert receipt.closed is None
+    assert (await held(spool, receipt.seq)).opened_by == ref
+    assert list(await spool.open_runs()) == [run]
+
+
+async def test_the_late_epilog_of_a_closed_run_names_its_opener(spool: EventSpool) -> None:
+    """slurmd was away and runs it when it is back; it is of the run that was closed, and closes it no second time."""
+    started = event()
+    await add(spool, started)
+    await add(spool, closing(started.event_id, at=60, not_before=50))
+    late = await add(spool, event(EventKind.JOB_FINISHED, at=4000))
+    assert (late.closed, await opener_of(spool, late)) == (None, started.event_id)
+    other = await add(spool, event(EventKind.JOB_FINISHED, at=5000))
+    assert await opener_of(spool, other) is None
+
+
+@pytest.mark.parametrize(("at", "start_time"), [(4000, 200), (4000, 50), (-5, None)])
+async def test_an_end_of_another_run_than_the_closed_one_does_not_name_it(
+    spool: EventSpool, at: int, start_time: int | None
+) -> None:
+    """Slurm's start time tells them apart, or the time does where that is unknown."""
+    started = event(slurm_start_time=100)
+    await add(spool, started)
+    await add(spool, closing(started.event_id, at=60, not_before=50))
+    other = await add(spool, event(EventKind.JOB_FINISHED, at=at, slurm_start_time=start_time))
+    assert await opener_of(spool, other) is None
+    own = await add(spool, event(EventKind.JOB_FINISHED, at=70, slurm_start_time=100))
+    assert await opener_of(spool, own) == started.event_id
+
+
+async def test_an_end_that_names_another_opener_keeps_it(spool: EventSpool) -> None:
+    """Who says which run is meant is believed, also where another run was closed last."""
+    started, other = event(), str(uuid.uuid4())
+    await add(spool, started)
+    await add(spool, closing(started.event_id, at=60, not_before=50))
+    assert await opener_of(spool, await add(spool, event(EventKind.JOB_FINISHED, at=70, opened_by=other))) == other
+
+
+async def test_a_closed_run_takes_no_more_usage_and_is_not_opened_by_its_late_start(spool: EventSpool) -> None:
+    """It had been found without its prolog, whose file comes in when all is over."""
+    found = event(EventKind.JOB_FOUND, at=30)
+    await add(spool, found)
+    await add(spool, closing(found.event_id, at=60, not_before=50))
+    usage = await add(spool, event(EventKind.CHECKPOINT, at=61, usage=NodeUsage(sample_count=1)))
+    late = await add(spool, event(at=2))
+    assert (usage.closed, late.opened, late.closed) == (None, None, None)
+    assert list(await spool.open_runs()) == []
+
+
+@pytest.mark.parametrize(("at", "start_time"), [(70, None), (70, 200), (20, 200)])
+async def test_the_next_run_after_a_closed_one_opens(spool: EventSpool, at: int, start_time: int | None) -> None:
+    """A requeued job; its end is its own. (A clock may have been set back meanwhile: Slurm's start time decides.)"""
+    first = event(slurm_start_time=100)
+    await add(spool, first)
+    await add(spool, closing(first.event_id, at=60, not_before=50))
+    second = await add(spool, event(at=at, slurm_start_time=start_time))
+    assert (second.closed, list(await spool.open_runs())) == (None, [second.opened])
+    ended = await add(spool, event(EventKind.JOB_FINISHED, at=90, slurm_start_time=start_time))
+    assert ended.closed == second.opened

@@ -51,6 +51,13 @@ def is_of_an_earlier_run(event: Event, run: OpenRun) -> bool:
     return event.time_us < run.started_us
 
 
+def is_of_a_later_run(event: Event, run: OpenRun) -> bool:
+    """Whether Slurm's start time shows that `event` speaks of a run of the job that came after `run`."""
+    if event.slurm_start_time is None or run.slurm_start_time is None:
+        return False
+    return event.slurm_start_time > run.slurm_start_time
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Proof that an event is held. `durability` is `disk` when flushed to a disk, `volatile` on tmpfs and the like."""
 

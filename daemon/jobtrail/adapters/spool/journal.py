@@ -23,6 +23,7 @@ GROUP_BYTES = 4 * 1024 * 1024  # of payload in one transaction, so that the writ
 PURGE_ROWS = 100  # in one transaction, so that an append never waits long for a purge
 PURGE_EVERY_US = 60_000_000
 EARLY_ENDS_US = 86_400_000_000
+CLOSED_RUNS_US = 7 * EARLY_ENDS_US  # a node whose epilog comes later than this is taken to be a new one
 BYTES_PER_PAST_ID = 10_000  # of the byte limit for each id remembered after its event, so ids take about a hundredth
 BUSY_PART = 0.9  # of the byte limit; above it forwarded events go before their time
 
@@ -47,6 +48,7 @@ class Journal:
         limit_bytes: int,
         keep_forwarded_us: int,
         time_us: Callable[[], int],
+        boot_id: str | None = None,
     ) -> None:
         self._connection = connection
         self._place = place
@@ -54,7 +56,7 @@ class Journal:
         self._limit_bytes = limit_bytes
         self._keep_forwarded_us = keep_forwarded_us
         self._time_us = time_us
-        self._runs = OpenRuns(connection)
+        self._runs = OpenRuns(connection, boot_id)
         self._ballast = Ballast(place.path / "ballast", limit_bytes)
         self._purged_us = 0
         self._written_bytes = 0
@@ -255,6 +257,7 @@ class Journal:
         self.state = msgspec.structs.replace(self.state, purged_seq=seq)
         self._connection.execute("DELETE FROM refusals WHERE seq <= ?", (seq,))
         self._runs.forget_early_ends(self._time_us() - EARLY_ENDS_US)
+        self._runs.forget_closed(self._time_us() - CLOSED_RUNS_US)
         for _ in range(number(self._connection, "freelist_count")):
             # sqlite3 steps a statement without result columns once, and each step frees one page.
             self._connection.execute("PRAGMA incremental_vacuum(1)")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jobtrail.adapters.spool.sealing import seal, unseal
-from jobtrail.core.ports import OpenRun, is_of_an_earlier_run
+from jobtrail.core.ports import OpenRun, is_of_a_later_run, is_of_an_earlier_run
 from jobtrail.domain.events import Event, EventKind, Whereabouts
 from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import Target
@@ -21,6 +21,22 @@ OPENING = frozenset({EventKind.JOB_STARTED, EventKind.JOB_FOUND})
 Key = tuple[str, str, str]
 
 
+class ClosedRun(OpenRun, frozen=True, kw_only=True):
+    """A run that was closed by inference, kept in its row so that its own end is known when it comes late."""
+
+    ended_not_before_us: int
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    """What tells the row of a closed run from that of an open one."""
+
+    ended_not_before_us: int | None = None
+
+
+_decode_closed = msgspec.json.Decoder(ClosedRun).decode
+_decode_mark = msgspec.json.Decoder(_Mark).decode
+
+
 class Effect(msgspec.Struct, frozen=True):
     """What an event does to the open runs, and the event as it is to be held."""
 
@@ -29,8 +45,8 @@ class Effect(msgspec.Struct, frozen=True):
     closed: OpenRun | None = None
 
 
-def run_opened_by(event: Event) -> OpenRun:
-    """The run that a start event (or the finding of a job) opens."""
+def run_opened_by(event: Event, boot_id: str | None) -> OpenRun:
+    """The run that a start event (or the finding of a job) opens, on a node whose kernel has this boot id."""
     assert event.job_id is not None
     facts = event.facts or JobFacts()
     return OpenRun(
@@ -51,6 +67,7 @@ def run_opened_by(event: Event) -> OpenRun:
         cpus=facts.cpus,
         gpus=None if facts.gpu_devices is None else len(facts.gpu_devices),
         found=event.kind is EventKind.JOB_FOUND,
+        boot_id=boot_id,
         slurm_start_time=event.slurm_start_time,
     )
 
@@ -58,13 +75,15 @@ def run_opened_by(event: Event) -> OpenRun:
 class OpenRuns:
     """Tables `open_runs` and `early_ends`, keyed by cluster, job id and node."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, boot_id: str | None = None) -> None:
+        """`boot_id` is the kernel's now; None where it is unknown, or where runs of before are restored."""
         self._connection = connection
+        self._boot_id = boot_id
 
     def all(self) -> Iterator[OpenRun]:
         """Every open run, oldest first; rows that are damaged are left out."""
         for (sealed,) in self._connection.execute("SELECT run FROM open_runs ORDER BY started_us, rowid"):
-            if (payload := unseal(sealed)) is not None:
+            if (payload := unseal(sealed)) is not None and not _is_closed(payload):
                 yield _decode(payload)
 
     def damaged(self) -> int:
@@ -80,6 +99,8 @@ class OpenRuns:
             return self._of_a_run(event, key)
         if event.kind in OPENING:
             return self._opening(event, key)
+        if event.kind is EventKind.JOB_CLOSED:
+            return self._closing(event, key)
         return Effect(event)  # Slurm's word, or the reconciler's: about the job, from wherever it was asked
 
     def replace_all(self, runs: list[OpenRun]) -> None:
@@ -92,6 +113,14 @@ class OpenRuns:
         """Forget ends older than `before_us` whose start never came."""
         self._connection.execute("DELETE FROM early_ends WHERE ended_us < ?", (before_us,))
 
+    def forget_closed(self, before_us: int) -> None:
+        """Forget runs that were closed by inference before then and whose own end never came."""
+        begun = self._connection.execute("SELECT rowid, run FROM open_runs WHERE started_us < ?", (before_us,))
+        for rowid, sealed in begun.fetchall():
+            payload = unseal(sealed)
+            if payload is not None and (_decode_mark(payload).ended_not_before_us or before_us) < before_us:
+                self._connection.execute("DELETE FROM open_runs WHERE rowid = ?", (rowid,))
+
     def _opening(self, event: Event, key: Key) -> Effect:
         held = self._get(key)
         if event.kind is EventKind.JOB_FOUND and held is not None:
@@ -100,7 +129,9 @@ class OpenRuns:
             return Effect(event)
         if held is not None and is_of_an_earlier_run(event, held):
             return Effect(event)  # its end is still to come, or lost; what runs now is the later one
-        run = run_opened_by(event)
+        if event.kind is EventKind.JOB_STARTED and self._closed_already(event, key):
+            return Effect(event)
+        run = run_opened_by(event, self._boot_id)
         self._put(key, run)
         return Effect(event, opened=run, closed=held)
 
@@ -119,6 +150,7 @@ class OpenRuns:
         if run is None:
             if ends:
                 self._connection.execute("INSERT OR REPLACE INTO early_ends VALUES (?, ?, ?, ?)", (*key, event.time_us))
+                return Effect(self._with_opener_of_closed(event, key))
             return Effect(event)
         if ends and event.opened_by is None and is_of_an_earlier_run(event, run):
             return Effect(event)
@@ -127,20 +159,57 @@ class OpenRuns:
         elif event.opened_by != run.target.ref:
             return Effect(event)  # about another run than the one that is open now
         if ends:
-            self._connection.execute("DELETE FROM open_runs WHERE cluster = ? AND job_id = ? AND node = ?", key)
+            self._delete(key)
             return Effect(event, closed=run)
         if event.kind is EventKind.CHECKPOINT and event.usage is not None:
             self._put(key, msgspec.structs.replace(run, usage=event.usage))
         return Effect(event)
 
+    def _closing(self, event: Event, key: Key) -> Effect:
+        """An end that was inferred on this node; one that names another run, or no node's run, closes nothing here."""
+        run = self._get(key)
+        if run is None or event.closing is None or event.opened_by != run.target.ref:
+            return Effect(event)
+        self._put(key, ClosedRun(**msgspec.structs.asdict(run), ended_not_before_us=event.closing.not_before_us))
+        return Effect(event, closed=run)
+
+    def _closed_already(self, event: Event, key: Key) -> bool:
+        """Whether this is the late start of a run that was found, then closed: it began before it was last seen."""
+        run = self._get_closed(key)
+        return run is not None and not is_of_a_later_run(event, run) and event.time_us <= run.ended_not_before_us
+
+    def _with_opener_of_closed(self, event: Event, key: Key) -> Event:
+        """The event, with the opener of the closed run whose end it tells late."""
+        run = self._get_closed(key)
+        if run is None or event.opened_by not in (None, run.target.ref):
+            return event
+        if is_of_an_earlier_run(event, run) or is_of_a_later_run(event, run):
+            return event
+        self._delete(key)
+        return msgspec.structs.replace(event, opened_by=run.target.ref)
+
     def _get(self, key: Key) -> OpenRun | None:
+        payload = self._payload(key)
+        return None if payload is None or _is_closed(payload) else _decode(payload)
+
+    def _get_closed(self, key: Key) -> ClosedRun | None:
+        payload = self._payload(key)
+        return None if payload is None or not _is_closed(payload) else _decode_closed(payload)
+
+    def _payload(self, key: Key) -> bytes | None:
         row = self._connection.execute(
             "SELECT run FROM open_runs WHERE cluster = ? AND job_id = ? AND node = ?", key
         ).fetchone()
-        payload = unseal(row[0]) if row is not None else None
-        return _decode(payload) if payload is not None else None
+        return unseal(row[0]) if row is not None else None
+
+    def _delete(self, key: Key) -> None:
+        self._connection.execute("DELETE FROM open_runs WHERE cluster = ? AND job_id = ? AND node = ?", key)
 
     def _put(self, key: Key, run: OpenRun) -> None:
         self._connection.execute(
             "INSERT OR REPLACE INTO open_runs VALUES (?, ?, ?, ?, ?)", (*key, run.started_us, seal(_encode(run)))
         )
+
+
+def _is_closed(payload: bytes) -> bool:
+    return _decode_mark(payload).ended_not_before_us is not None

@@ -38,11 +38,13 @@ class SqliteSpool:
         keep_forwarded_us: int,
         clock: Clock,
         cluster: str = "",
+        boot_id: str | None = None,
         mountinfo: Path = MOUNTINFO,
     ) -> None:
         self._place = SpoolDirectory(directory)
         self._node = node
         self._cluster = cluster
+        self._boot_id = boot_id
         self._max_bytes = max_bytes
         self._keep_forwarded_us = keep_forwarded_us
         self._clock = clock
@@ -75,11 +77,13 @@ class SqliteSpool:
         keep_forwarded_us: int,
         clock: Clock,
         cluster: str = "",
+        boot_id: str | None = None,
         mountinfo: Path = MOUNTINFO,
     ) -> AsyncIterator[SqliteSpool]:
         """The spool in `directory`, created where missing; closed in order at the end.
 
-        `node` and `cluster` name the writer of the chain's first event. `mountinfo` is a table as in
+        `node` and `cluster` name the writer of the chain's first event; `boot_id` is the kernel's, kept with the runs
+        that open, None where it is unknown. `mountinfo` is a table as in
         /proc/self/mountinfo. Raises ConfigError (directory, lock, newer schema), SpoolBroken.
         """
         spool = cls(
@@ -89,6 +93,7 @@ class SqliteSpool:
             keep_forwarded_us=keep_forwarded_us,
             clock=clock,
             cluster=cluster,
+            boot_id=boot_id,
             mountinfo=mountinfo,
         )
         spool._thread.start()
@@ -180,6 +185,7 @@ class SqliteSpool:
                     limit_bytes=self._max_bytes,
                     keep_forwarded_us=self._keep_forwarded_us,
                     time_us=self._clock.time_us,
+                    boot_id=self._boot_id,
                 )
             except OSError as error:
                 raise ConfigError(str(self._place.path), f"cannot be used: {error.strerror}") from error
