@@ -300,7 +300,6 @@ async def test_a_token_file_open_to_others_is_told_without_the_token(server: Res
     file.write_text("hush.hush.hush")
     file.chmod(0o644)
     async with SlurmRest.opened(settings(server, user="alice", token_file=str(file)), clock=SystemClock()) as rest:
-        await rest.current_jobs()
         (notice,) = rest.notices
         assert "mode 0644" in notice
         assert "hush" not in notice
@@ -324,6 +323,7 @@ async def test_a_token_file_that_is_not_there_or_no_file_is_denied(server: RestS
     os.mkfifo(fifo)
     for path, problem in ((tmp_path / "none", "cannot be read"), (fifo, "no regular file")):
         async with SlurmRest.opened(settings(server, user="alice", token_file=str(path)), clock=SystemClock()) as rest:
+            assert problem in rest.notices[0]
             with pytest.raises(SlurmDenied, match=problem):
                 await rest.current_jobs()
 

@@ -48,6 +48,13 @@ class TokenSource:
         named = {"X-SLURM-USER-NAME": self._user} if self._user else {}
         return named | {"X-SLURM-USER-TOKEN": self._token} if self._token else named
 
+    def look(self) -> None:
+        """Read the token's file now; `notice` then tells what is wrong with it: it may still come."""
+        try:
+            self.headers()
+        except SlurmDenied as error:
+            self.notice = str(error)
+
     def redacted(self, text: str) -> str:
         """`text` without the token, should a server ever repeat it."""
         return text.replace(self._token, "<token>") if self._token else text

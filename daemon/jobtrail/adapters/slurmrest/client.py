@@ -56,9 +56,13 @@ class SlurmRest:
     @classmethod
     @asynccontextmanager
     async def opened(cls, settings: RestSettings, *, clock: Clock) -> AsyncIterator[SlurmRest]:
-        """A client for as long as the context lasts. Nothing is asked yet, so slurmrestd need not be up."""
+        """A client for as long as the context lasts; `notices` already tells of the token's file.
+
+        Nothing is asked yet, so slurmrestd need not be up.
+        """
         client = cls(settings, clock=clock)
         try:
+            await asyncio.to_thread(client._tokens.look)
             yield client
         finally:
             await client.close()
