@@ -14,7 +14,7 @@ from tests.slurm.pair import GPUS, Pair, observed_pair
 
 pytestmark = pytest.mark.slurm
 
-SLEEP = "#!/bin/sh\nexec sleep 60\n"
+SLEEP = "#!/bin/sh\necho ready\nexec sleep 60\n"
 HOLD = "python3 -c 'held = bytearray(b\"x\") * (200 << 20)'"
 TOLD = ("state", "verdict", "exit_code", "exit_signal")
 
@@ -29,9 +29,10 @@ def pair(slurm_packages: None) -> Iterator[Pair]:
 def over_time(pair: Pair) -> dict[str, int]:
     """Jobs that reach their limit of a minute while the other tests go on: one ends on SIGTERM, one ignores it."""
     ignores = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 0.2; done\n"
+    here = f"--nodelist={pair.cluster.node_names[0]}"
     return {
-        "15": pair.cluster.submit("#!/bin/sh\nexec sleep 300\n", "--time=1"),
-        "9": pair.cluster.submit(ignores, "--time=1"),
+        "15": pair.cluster.submit("#!/bin/sh\nexec sleep 300\n", "--time=1", here),
+        "9": pair.cluster.submit(ignores, "--time=1", here),
     }
 
 
@@ -39,11 +40,18 @@ def told(job: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(job[name] for name in TOLD)
 
 
+def written(pair: Pair, slurm_id: int) -> str:
+    """What the job has written so far; its file is made when its script starts."""
+    return pair.cluster.output(slurm_id) if (pair.cluster.jobs_directory / f"{slurm_id}.out").exists() else ""
+
+
 def running(pair: Pair, script: str = SLEEP, *arguments: str) -> int:
-    """A job that runs and whose prolog has been recorded."""
+    """A job that runs, whose prolog has been recorded, and whose script says that it is ready if it ever does."""
     slurm_id = pair.cluster.submit(script, *arguments)
     pair.cluster.wait_running(slurm_id)
     wait_until(lambda: pair.job(slurm_id), f"job {slurm_id} to be recorded")
+    if "echo ready" in script:
+        wait_until(lambda: "ready" in written(pair, slurm_id), f"the script of job {slurm_id}")
     return slurm_id
 
 
@@ -95,8 +103,7 @@ def test_a_cancelled_job_is_cancelled(pair: Pair, options: list[str]) -> None:
 
 
 def test_a_cancelled_job_that_cleans_up_and_exits_with_0_is_cancelled_all_the_same(pair: Pair) -> None:
-    slurm_id = running(pair, "#!/bin/bash\ntrap 'exit 0' TERM\nsleep 60 & wait\n")
-    wait_until(lambda: pair.series(slurm_id), "the trap to be set, as far as one can see")
+    slurm_id = running(pair, "#!/bin/bash\ntrap 'exit 0' TERM\necho ready\nsleep 60 & wait\n")
     pair.cluster.cancel(slurm_id)
     pair.cluster.wait_finished(slurm_id)
     job = pair.confirmed(slurm_id)
@@ -105,7 +112,6 @@ def test_a_cancelled_job_that_cleans_up_and_exits_with_0_is_cancelled_all_the_sa
 
 def test_a_signal_from_scancel_that_the_script_answers_is_no_cancel(pair: Pair) -> None:
     slurm_id = running(pair, "#!/bin/bash\ntrap 'exit 9' USR1\necho ready\nwhile :; do sleep 0.1; done\n")
-    wait_until(lambda: "ready" in pair.cluster.output(slurm_id), "the trap to be set")
     pair.cluster.cancel(slurm_id, "--batch", "--signal=USR1")
     pair.cluster.wait_finished(slurm_id)
     assert told(pair.confirmed(slurm_id)) == ("failed", "failed", 9, None)
@@ -167,8 +173,9 @@ def test_requeued_held_and_cancelled_is_a_requeue_and_a_cancel(pair: Pair) -> No
 
 
 def test_a_preempted_job_is_told_as_such(pair: Pair) -> None:
-    slurm_id = running(pair, SLEEP, "--nodes=2", "--exclusive")
-    urgent = pair.cluster.submit("#!/bin/sh\ntrue\n", "--partition=urgent", "--nodes=2", "--exclusive")
+    whole = ["--exclusive", f"--nodelist={pair.cluster.node_names[1]}"]
+    slurm_id = running(pair, SLEEP, *whole)
+    urgent = pair.cluster.submit("#!/bin/sh\ntrue\n", "--partition=urgent", *whole)
     pair.cluster.wait_finished(urgent)
     job = pair.confirmed(slurm_id)
     assert (job["run"], job["state"], job["verdict"]) == (1, "cancelled", "preempted")
@@ -252,7 +259,12 @@ def test_a_node_set_down_fails_its_job(pair: Pair) -> None:
     pair.cluster.wait_finished(slurm_id)
     job = pair.confirmed(slurm_id)
     assert told(job) == ("failed", "node_fail", None, None)
-    pair.cluster.set_node(node, "RESUME")
+    come_back(pair, node)
+
+
+def come_back(pair: Pair, node: str) -> None:
+    """Wait until the node is usable again: its slurmd is well, so slurmctld takes it back by itself."""
+    wait_until(lambda: pair.cluster.node_state(node) in {"idle", "mix", "alloc"}, "the node", timeout_seconds=60)
 
 
 def test_a_node_set_down_with_requeue_is_two_runs(pair: Pair) -> None:
@@ -260,7 +272,7 @@ def test_a_node_set_down_with_requeue_is_two_runs(pair: Pair) -> None:
     slurm_id = running(pair, "#!/bin/sh\nsleep 4\n", f"--nodelist={node}", "--requeue")
     pair.cluster.set_node(node, "DOWN")
     pair.cluster.wait_state(slurm_id, {"PENDING"})
-    pair.cluster.set_node(node, "RESUME")
+    come_back(pair, node)
     pair.cluster.start_now(slurm_id)
     pair.cluster.wait_finished(slurm_id, timeout=120)
     pair.confirmed(slurm_id, runs=2)
@@ -269,9 +281,9 @@ def test_a_node_set_down_with_requeue_is_two_runs(pair: Pair) -> None:
 
 def test_a_job_that_ends_while_its_slurmd_is_down_is_confirmed_afterwards(pair: Pair) -> None:
     node = pair.cluster.node_names[1]
-    slurm_id = running(pair, "#!/bin/sh\nsleep 2\nexit 5\n", f"--nodelist={node}")
+    slurm_id = running(pair, "#!/bin/sh\nsleep 2\necho over\nexit 5\n", f"--nodelist={node}")
     pair.cluster.stop_slurmd(node)
-    wait_until(lambda: not pair.cluster.job_cgroups(slurm_id), "the job's processes to end")
+    wait_until(lambda: "over" in written(pair, slurm_id), "the job's script to end")
     pair.cluster.start_slurmd(node)
     pair.cluster.wait_finished(slurm_id)
     assert told(pair.confirmed(slurm_id)) == ("failed", "failed", 5, None)
