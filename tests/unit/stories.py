@@ -4,10 +4,13 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage
+import msgspec
+
+from jobtrail.domain.events import Actor, Closing, Event, EventKind, NodeUsage
 from jobtrail.domain.job import Run
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.joining import choose_run
+from jobtrail.domain.slurm import Origin, SlurmRecord
 from jobtrail.domain.transitions import Rejected, apply, open_run
 
 T0 = 1_760_000_000_000_000  # 2025-10-09T08:53:20Z in µs
@@ -85,3 +88,48 @@ def tell_one(events: Iterable[Event]) -> Run:
     runs = tell(events)
     assert len(runs) == 1, f"{len(runs)} runs"
     return runs[0]
+
+
+def reported(
+    origin: Origin, at: int, name: str = "", *, run: int | None = None, state: str | None = None, **fields: Any
+) -> Event:
+    """Slurm's word on a run, `at` µs after T0. Times in `fields` are seconds after T0."""
+    times = {key: fields.pop(key) for key in ("submit_time", "start_time", "end_time") if key in fields}
+    absolute = {key: None if value is None else T0 // SECOND + value for key, value in times.items()}
+    record = SlurmRecord(origin=origin, job_id=JOB, state=state, **absolute, **fields)
+    word = event(
+        EventKind.SLURM_REPORTED,
+        "ctl",
+        at,
+        name or f"{origin}/{at}/{run}/{state}",
+        run=run,
+        slurm=record,
+        changed_by=Actor.RECONCILER,
+    )
+    return msgspec.structs.replace(word, source=str(origin), sluid=record.sluid)
+
+
+def hooked(hook: str, at: int, name: str = "", *, start_time: int | None = None, **fields: Any) -> Event:
+    """What slurmctld's `hook` (prolog or epilog) tells; `start_time` is in seconds after T0, from Slurm 23.02 on."""
+    outcome = fields.pop("outcome", Outcome(exit_code=0, raw_status=0)) if hook == "epilog" else Outcome()
+    start = None if start_time is None else T0 // SECOND + start_time
+    record = SlurmRecord(origin=Origin.CONTROLLER_HOOK, job_id=JOB, start_time=start, outcome=outcome, **fields)
+    word = event(
+        EventKind.SLURM_REPORTED,
+        "ctl",
+        at,
+        name or f"{hook}_slurmctld/{at}",
+        slurm=record,
+        slurm_start_time=start,
+        changed_by=Actor.SLURM_CONTROLLER,
+    )
+    return msgspec.structs.replace(word, source=f"{hook}_slurmctld", sluid=record.sluid)
+
+
+def closed(
+    node: str, at: int, name: str = "", *, reason: str = "cgroup_gone", not_before: int = 0, **more: Any
+) -> Event:
+    """That a node's part of a run is over, by inference; with `run`, that the whole run is."""
+    whole = "run" in more
+    closing = Closing(reason=reason, not_before_us=T0 + not_before, whole_run=whole)
+    return event(EventKind.JOB_CLOSED, node, at, name or f"closed/{node}/{at}", closing=closing, **more)

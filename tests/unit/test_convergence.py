@@ -18,11 +18,26 @@ from hypothesis import strategies as st
 from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage
 from jobtrail.domain.job import NodeRun, Run
 from jobtrail.domain.job_facts import JobFacts, Outcome
+from jobtrail.domain.records import EPILOG_SLURMCTLD
+from jobtrail.domain.slurm import FINAL_STATES, Origin
 from jobtrail.domain.usage import ADDITIVE, PEAKS, merge_reports
-from tests.unit.stories import SECOND, event, finished, found, started, tell, tell_one, used
+from tests.unit.stories import (
+    SECOND,
+    T0,
+    closed,
+    event,
+    finished,
+    found,
+    hooked,
+    reported,
+    started,
+    tell,
+    tell_one,
+    used,
+)
 
 STARTS = (EventKind.JOB_STARTED, EventKind.JOB_FOUND)
-USAGE = (EventKind.CHECKPOINT, EventKind.USAGE_RECORDED)
+COLLECTED = (EventKind.CHECKPOINT, EventKind.USAGE_RECORDED, EventKind.JOB_CLOSED)
 small = st.integers(0, 50)
 maybe = st.none() | small
 texts = st.none() | st.sampled_from(["ada", "bob"])
@@ -41,6 +56,8 @@ outcomes = st.builds(
     exit_signal=st.sampled_from([None, 9]),
     out_of_memory=st.booleans(),
 )
+
+slurm_outcomes = outcomes | st.builds(Outcome, derived_raw_status=st.sampled_from([0, 9, 253, 768]))
 
 
 @st.composite
@@ -80,18 +97,21 @@ def run_stories(draw: st.DrawFn, keys: dict[str, Any]) -> dict[str, list[Event]]
 
 
 def after_their_openers(events: list[Event]) -> list[Event]:
-    """The same order, but usage without Slurm's own keys waits for the event that opened its run."""
+    """The same order, but what the collector says without Slurm's own keys waits for the event that opened its run.
+
+    And what names a run by its number, as the store gave it, waits for the first word on that run.
+    """
     told: list[Event] = []
     waiting: dict[str, list[Event]] = defaultdict(list)
     seen: set[str] = set()
     for one in events:
         keyless = one.slurm_start_time is None and one.sluid is None
-        if one.kind in USAGE and keyless and one.opened_by and one.opened_by not in seen:
-            waiting[one.opened_by].append(one)
+        awaited = "" if one.run is not None else one.opened_by if one.kind in COLLECTED and keyless else None
+        if awaited is not None and awaited not in seen:
+            waiting[awaited].append(one)
             continue
-        told.append(one)
-        seen.add(one.event_id)
-        told += waiting.pop(one.event_id, [])
+        told += [one, *waiting.pop(one.event_id, []), *waiting.pop("", [])]
+        seen |= {one.event_id, ""}
     return told
 
 
@@ -330,3 +350,163 @@ def test_a_person_who_confirms_an_end_that_is_known_makes_no_new_run() -> None:
     run = tell_one([prolog, epilog, word])
     assert (run.job.state, run.job.state_confirmed) == ("cancelled", True)
     assert len(tell([prolog, epilog, event(EventKind.JOB_FINISHED, "n1", 99, changed_by=Actor.SLURM_EPILOG)])) == 2
+
+
+OPEN_STATES = ("RUNNING", "COMPLETING", "SUSPENDED")
+ENDS = sorted(FINAL_STATES)
+SUBMITTED = -5
+
+
+@st.composite
+def slurm_words(draw: st.DrawFn, nodes: tuple[str, ...], keys: dict[str, Any]) -> list[Event]:
+    """What Slurm says of the run that `run_stories` tells: begun at T0, over within ten seconds."""
+    sluid = {"sluid": keys["sluid"]} if "sluid" in keys else {}
+    hook_start = {"start_time": 0} if "slurm_start_time" in keys else {}
+    known = {"submit_time": SUBMITTED, **sluid}
+    first, last = JobFacts(restart_count=0, job_name="a", qos="q"), JobFacts(restart_count=1)
+    words = [
+        hooked("prolog", 0, facts=first, **hook_start, **sluid),
+        hooked("epilog", 9 * SECOND, facts=last, outcome=Outcome(exit_code=0, raw_status=0), **hook_start, **sluid),
+        reported(Origin.SLURMCTLD, 4 * SECOND, state=draw(st.sampled_from(OPEN_STATES)), start_time=0, **known),
+        reported(Origin.SLURMCTLD, 8 * SECOND, state=draw(st.sampled_from(ENDS)), flags=("COMPLETING",), start_time=0, **known),
+        reported(
+            Origin.SLURMCTLD, 11 * SECOND, state=draw(st.sampled_from(ENDS)), start_time=0, end_time=9,
+            outcome=draw(slurm_outcomes), facts=JobFacts(uid=1, time_limit_seconds=60, nodes=nodes), **known,
+        ),
+        reported(Origin.SLURMDBD, 3 * SECOND, state="RUNNING", start_time=0, **known),
+    ]  # fmt: skip
+    for origin in (Origin.SLURMDBD, Origin.SACCT):
+        for at in (12 * SECOND, 40 * SECOND):
+            word = reported(
+                origin, at, state=draw(st.sampled_from(ENDS)), start_time=0, end_time=draw(st.integers(7, 9)),
+                outcome=draw(slurm_outcomes), cpu_usage_us=draw(maybe), memory_peak_bytes=draw(maybe),
+                facts=JobFacts(nodes=nodes), **known,
+            )  # fmt: skip
+            words.append(word)
+    return draw(st.lists(st.sampled_from(words), unique_by=lambda word: word.event_id, max_size=5))
+
+
+@st.composite
+def closings(draw: st.DrawFn, story: dict[str, list[Event]], keys: dict[str, Any]) -> list[Event]:
+    """Inferred ends: of nodes that told a beginning, and of the whole run."""
+    told = []
+    for node, events in story.items():
+        opener = next((one.event_id for one in events if one.kind in STARTS), None)
+        if opener is not None and draw(st.booleans()):
+            key = {"sluid": keys["sluid"]} if "sluid" in keys else {}
+            for at in draw(st.lists(st.integers(10 * SECOND, 20 * SECOND), max_size=2, unique=True)):
+                told.append(closed(node, at, opened_by=opener, not_before=draw(st.integers(0, SECOND)), **key))
+    if draw(st.booleans()):
+        told.append(closed("ctl", 30 * SECOND, run=1, reason="unknown_to_slurm", not_before=draw(small)))
+    return told
+
+
+@given(
+    st.data(),
+    st.sampled_from(
+        [{"slurm_start_time": 1_760_000_000}, {"sluid": "sX"}, {"slurm_start_time": 1_760_000_000, "sluid": "sY"}]
+    ),
+)
+def test_slurms_words_and_inferred_ends_converge_with_keys_in_every_order(
+    data: st.DataObject, keys: dict[str, Any]
+) -> None:
+    """Hooks of nodes and of the controller, records of all origins, closings: one run, the same in every order."""
+    story = data.draw(run_stories(keys))
+    events = [*in_chain_order(story), *data.draw(slurm_words(tuple(story), keys)), *data.draw(closings(story, keys))]
+    expected = tell_one(events)
+    shuffled = after_their_openers(with_repeats(data, list(data.draw(st.permutations(events)))))
+    assert tell_one(shuffled) == expected
+
+
+@given(st.data())
+def test_slurms_words_converge_without_keys_however_chains_interleave(data: st.DataObject) -> None:
+    """Slurm 22.05: each node's chain keeps its order; Slurm's words and closings come from others, in any order."""
+    story = data.draw(run_stories({}))
+    words = [*data.draw(slurm_words(tuple(story), {})), *data.draw(closings(story, {}))]
+    expected = tell_one([*in_chain_order(story), *words])
+    chains = [*story.values(), *([one] for one in words)]
+    assert tell_one(after_their_openers(with_repeats(data, interleaved(data, chains)))) == expected
+
+
+def words_of_requeued(number: int, nodes: tuple[str, ...], *, keyed: bool) -> list[Event]:
+    """What Slurm says of the run `number` of `requeued`, whose hooks are `keyed` from Slurm 23.02 on."""
+    begin, last = number * 20, JobFacts(restart_count=number, nodes=nodes)
+    end = begin + 10
+    start = {"start_time": begin} if keyed else {}
+    known = {"submit_time": begin - 3, "start_time": begin, "facts": last}
+    state = "FAILED" if number else "REQUEUED"
+    return [
+        hooked("prolog", begin * SECOND, facts=last, **start),
+        reported(Origin.SLURMCTLD, (begin + 2) * SECOND, state="RUNNING", **known),
+        hooked("epilog", end * SECOND, facts=JobFacts(restart_count=1), **start),
+        reported(Origin.SLURMDBD, (end + 30) * SECOND, state=state, end_time=end, cpu_usage_us=number, **known),
+        reported(Origin.SACCT, (end + 90) * SECOND, state=state, end_time=end, **known),
+    ]
+
+
+def counted(stories: list[list[Event]]) -> list[list[Event]]:
+    """The same stories, in which each prolog counts the restarts so far and each epilog the next one."""
+    told = []
+    for number, story in enumerate(stories):
+        counts = {EventKind.JOB_STARTED: number, EventKind.JOB_FINISHED: number + 1}
+        told.append([with_restarts(one, counts.get(one.kind)) for one in story])
+    return told
+
+
+def with_restarts(one: Event, count: int | None) -> Event:
+    if one.facts is None:
+        return one
+    return msgspec.structs.replace(one, facts=msgspec.structs.replace(one.facts, restart_count=count))
+
+
+def start_key(number: int) -> dict[str, Any]:
+    return {"slurm_start_time": T0 // SECOND + 20 * number}
+
+
+@given(st.data(), st.integers(1, 2))
+def test_slurms_words_find_their_run_of_a_requeued_job_with_keys_in_every_order(
+    data: st.DataObject, node_count: int
+) -> None:
+    """Nothing says which run is meant but start, submission and restart count, and the order says nothing."""
+    names = [f"n{number}" for number in range(1, node_count + 1)]
+    told = [one for node in names for story in counted(requeued(node, 2, start_key, names)) for one in story]
+    words = [one for number in range(2) for one in words_of_requeued(number, tuple(names), keyed=True)]
+    chosen = data.draw(st.lists(st.sampled_from(words), unique_by=lambda word: word.event_id))
+    events = [*told, *chosen]
+    after = tell(with_repeats(data, list(data.draw(st.permutations(events)))))
+    assert by_start(after) == by_start(tell(events))
+    assert [run.job.facts.restart_count for run in sorted(after, key=lambda run: run.job.start_us or 0)] == [0, 1]
+
+
+def after_their_run_began(told: list[Event]) -> list[Event]:
+    """The same order, but EpilogSlurmctld's word waits for the first prolog of its run of `requeued`."""
+    ordered: list[Event] = []
+    waiting: dict[int, list[Event]] = defaultdict(list)
+    begun: set[int] = set()
+    for one in told:
+        number = (one.time_us - T0) // (20 * SECOND)
+        if one.source == EPILOG_SLURMCTLD and number not in begun:
+            waiting[number].append(one)
+            continue
+        ordered.append(one)
+        if one.kind is EventKind.JOB_STARTED:
+            begun.add(number)
+            ordered += waiting.pop(number, [])
+    return ordered
+
+
+@given(st.data(), st.integers(1, 2))
+def test_slurms_words_find_their_run_of_a_requeued_job_without_keys(data: st.DataObject, node_count: int) -> None:
+    """Slurm 22.05, whose hooks know no start time: each node and the controller tell in order, however late."""
+    names = [f"n{number}" for number in range(1, node_count + 1)]
+    stories = {node: counted(requeued(node, 2, lambda _: {}, names)) for node in names}
+    words = [one for number in range(2) for one in words_of_requeued(number, tuple(names), keyed=False)]
+    chosen = data.draw(st.sets(st.sampled_from(range(len(words)))))
+    hooks = [one for index, one in enumerate(words) if index in chosen and one.source.endswith("_slurmctld")]
+    others = [[one] for index, one in enumerate(words) if index in chosen and one not in hooks]
+    chains = [[one for story in stories[node] for one in story] for node in names]
+    in_order = [one for number in range(2) for node in names for one in stories[node][number]]
+    expected = tell([*in_order, *hooks, *(one for other in others for one in other)])
+    assert len(expected) == 2
+    told = after_their_run_began(interleaved(data, [chain for chain in (*chains, hooks, *others) if chain]))
+    assert by_start(tell(told)) == by_start(expected)

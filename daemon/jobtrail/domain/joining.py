@@ -13,13 +13,15 @@ from jobtrail.domain.records import (
     SKEW_US,
     SLACK_US,
     begins_after,
+    contradicts,
     controller_hook,
     describes,
     moment_of,
     other_restart,
     other_submission,
-    prolog_restart_count,
+    restart_count_of,
     same_submission,
+    settled_starts,
     slurm_starts,
     told_by_epilog,
 )
@@ -37,7 +39,7 @@ def choose_run(runs: Sequence[Run], event: Event) -> Run | None:
     """
     if event.kind is EventKind.SLURM_REPORTED or event.run is not None:
         return _run_reported(runs, event)
-    candidates = [run for run in reversed(runs) if not _told_apart(run, event)]
+    candidates = [run for run in _newest_first(runs) if not _told_apart(run, event)]
     for matches in (_same_sluid, _same_start_time, _same_opener):
         for run in candidates:
             if matches(run, event):
@@ -51,15 +53,24 @@ def choose_run(runs: Sequence[Run], event: Event) -> Run | None:
             return _run_used(candidates, event)
 
 
+def _newest_first(runs: Sequence[Run]) -> list[Run]:
+    """By when they were on, which their numbers need not follow; those of which nobody told when count as newest."""
+    moments = {run.job.run: moment_of(run.job) for run in runs}
+    return sorted(runs, key=lambda run: (moments[run.job.run] is None, moments[run.job.run] or 0, run.job.run))[::-1]
+
+
 def _run_reported(runs: Sequence[Run], event: Event) -> Run | None:
     """The run that Slurm's word or the reconciler's is about: the one it names, else the one whose keys or time fit."""
     named = next((run for run in runs if run.job.run == event.run), None)
     if named is not None or event.slurm is None:
         return named
     record = event.slurm
-    candidates = [run for run in reversed(runs) if not _is_of_other_run(run.job, event, record)]
+    candidates = [run for run in _newest_first(runs) if not _is_of_other_run(run.job, event, record)]
     for run in candidates:
-        if _same_sluid(run, event) or same_submission(run.job, record) or _same_start_time(run, event):
+        if _same_sluid(run, event) or same_submission(run.job, record):
+            return run
+    for run in candidates:
+        if record.start_time is not None and record.start_time in slurm_starts(run.job):
             return run
     if record.start_time is not None:
         return _run_described(candidates, record)
@@ -97,6 +108,8 @@ def _started_otherwise(job: Job, event: Event) -> bool:
     of_prolog = event.source == PROLOG_SLURMCTLD
     if held is not None:
         return start != held and not (of_prolog and start < held and _same_restart(job, event))
+    if any(abs(start - other) > SKEW_US // 1_000_000 for other in settled_starts(job)):
+        return True
     hook = controller_hook(job)
     told = start if hook is None or hook.record.start_time is None else hook.record.start_time
     return start != told and (of_prolog or start < told or not _same_restart(job, event))
@@ -105,7 +118,7 @@ def _started_otherwise(job: Job, event: Event) -> bool:
 def _same_restart(job: Job, event: Event) -> bool:
     facts = event.facts if event.slurm is None else event.slurm.facts
     count = None if facts is None else facts.restart_count
-    return count is not None and count == prolog_restart_count(job)
+    return count is not None and count == restart_count_of(job)
 
 
 def _run_described(runs: Sequence[Run], record: SlurmRecord) -> Run | None:
@@ -116,7 +129,7 @@ def _run_described(runs: Sequence[Run], record: SlurmRecord) -> Run | None:
 
 def _says_nothing(job: Job, record: SlurmRecord) -> bool:
     """Whether nobody told when the run was on, and nothing else speaks against this record."""
-    return moment_of(job) is None and not job.is_over and not record.is_final
+    return moment_of(job) is None and not job.is_over and not record.is_final and not contradicts(job, record)
 
 
 def _next_begun(runs: Sequence[Run], time_us: int) -> Run | None:
@@ -134,7 +147,7 @@ def _begins_with(job: Job, event: Event) -> bool:
     assert record is not None
     if moment is None:
         return _says_nothing(job, record)
-    if record.is_final or record.is_pending:
+    if record.is_final or record.is_pending or (begins_after(job, event.time_us) and not _same_restart(job, event)):
         return False
     return event.time_us <= moment + SKEW_US and (job.told_end_us is None or event.time_us <= job.told_end_us)
 
@@ -302,7 +315,7 @@ def _awaits_late_end(run: Run, event: Event) -> bool:
     if event.changed_by is not Actor.SLURM_EPILOG or facts is None or _told_of(run, event.node):
         return False
     known = job.facts
-    if facts.nodes is None or facts.nodes != known.nodes or known.uid not in (None, facts.uid):
+    if facts.nodes is None or facts.nodes != known.nodes or len({facts.uid, known.uid} - {None}) > 1:
         return False
     return not _long_over(job, event) and (job.start_us is None or job.start_us <= event.time_us)
 

@@ -22,6 +22,9 @@ def record_of(job: Job, records: Iterable[SlurmRecord]) -> SlurmRecord | None:
             return record
     if submit_times(job):
         return next((record for record in of_job if same_submission(job, record)), None)
+    for record in of_job:
+        if record.start_time is not None and record.start_time == job.slurm_start_time and not record.is_pending:
+            return record
     return _newest_begun(job, [record for record in of_job if describes(job, record)])
 
 

@@ -12,6 +12,7 @@ SLACK_US = 120_000_000
 SKEW_US = 5_000_000  # between the clocks of a node and of the controller
 LATEST_EPILOG_US = 7 * 86_400_000_000  # a node that was away longer than this is taken to be a new one
 PROLOG_SLURMCTLD = "prolog_slurmctld"  # source of what PrologSlurmctld says
+_AWAITING_NODES = frozenset({"CONFIGURING", "POWER_UP_NODE"})
 EPILOG_SLURMCTLD = "epilog_slurmctld"  # and EpilogSlurmctld
 
 
@@ -31,17 +32,21 @@ def other_submission(job: Job, record: SlurmRecord) -> bool:
 
 
 def other_restart(job: Job, restart_count: int | None) -> bool:
-    """Whether a prolog of the run counted another number of restarts."""
-    told = prolog_restart_count(job)
+    """Whether the run is known to have been restarted another number of times."""
+    told = restart_count_of(job)
     return restart_count is not None and told is not None and restart_count != told
 
 
-def prolog_restart_count(job: Job) -> int | None:
-    """The restarts before the run as a prolog counted them; an epilog may already count the next one."""
+def restart_count_of(job: Job) -> int | None:
+    """The restarts before the run as a prolog or a record with the run's start counts them.
+
+    An epilog may already count the next one, and so may slurmctld until the job waits again.
+    """
     if job.first_facts is not None and job.first_facts.facts.restart_count is not None:
         return job.first_facts.facts.restart_count
-    hook = controller_hook(job)
-    return None if hook is None or told_by_epilog(hook.record) else hook.record.facts.restart_count
+    prologs = [word.record for word in job.words if not told_by_epilog(word.record) or word.record.state is not None]
+    told = [record.facts.restart_count for record in prologs if record.state is None or record.start_time is not None]
+    return min((count for count in told if count is not None), default=None)
 
 
 def controller_hook(job: Job) -> Word | None:
@@ -59,6 +64,17 @@ def slurm_starts(job: Job) -> set[int]:
     if job.slurm_start_time is not None:
         return {job.slurm_start_time}
     return {word.record.start_time for word in job.words if word.record.start_time is not None}
+
+
+def settled_starts(job: Job) -> set[int]:
+    """The starts in Slurm's records of the run that stay: one is set anew when nodes were powered up for the job."""
+    return {
+        word.record.start_time
+        for word in job.words
+        if word.record.start_time is not None
+        and (word.record.is_final or word.record.is_running)
+        and not _AWAITING_NODES.intersection((word.record.state, *word.record.flags))
+    }
 
 
 def moment_of(job: Job) -> int | None:
@@ -80,19 +96,36 @@ def begins_after(job: Job, time_us: int) -> bool:
     return bool(began) and time_us + SKEW_US < min(began)
 
 
+def contradicts(job: Job, record: SlurmRecord) -> bool:
+    """Whether restarts or starts show that the record is of another run than `job`."""
+    if other_restart(job, record.facts.restart_count):
+        return True
+    if record.start_time is None or job.slurm_start_time is None:
+        return False
+    return abs(record.start_time - job.slurm_start_time) > SKEW_US // 1_000_000
+
+
 def describes(job: Job, record: SlurmRecord) -> bool:
     """Whether the record's run can be `job` by what else is known than submissions: restarts, starts and ends."""
     moment = moment_of(job)
-    if record.start_time is None or record.is_pending or moment is None:
+    if record.start_time is None or record.is_pending or moment is None or contradicts(job, record):
         return False
-    if other_restart(job, record.facts.restart_count):
-        return False
-    if job.slurm_start_time is not None and abs(record.start_time - job.slurm_start_time) > SKEW_US // 1_000_000:
-        return False
-    start_us = record.start_time * 1_000_000
-    if start_us > moment + SKEW_US:
+    count = restart_count_of(job)
+    if _waits_for_nodes(job) and count is not None and count == record.facts.restart_count:
+        return True
+    if record.start_time * 1_000_000 > moment + SKEW_US:
         return False
     return record.end_time is None or record.end_time * 1_000_000 + _slack_us(job) >= moment
+
+
+def _waits_for_nodes(job: Job) -> bool:
+    """Whether all that is known of the run is that PrologSlurmctld ran.
+
+    Nodes may then be powered up for it, and its start be set anew when they are ready.
+    """
+    hook = controller_hook(job)
+    alone = hook is not None and job.words == (hook,) and not told_by_epilog(hook.record)
+    return alone and job.begun_us is None and job.told_end_us is None and not job.is_over
 
 
 def _slack_us(job: Job) -> int:
