@@ -17,7 +17,7 @@ from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.exposition import Exposition
 from jobtrail.adapters.http import HttpApi, HttpSettings
 from jobtrail.adapters.incoming import IncomingDirectory
-from jobtrail.adapters.procfs import NodeProc, ProcessTreeReader
+from jobtrail.adapters.procfs import NodeProc, ProcessTreeReader, read_boot_id
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.adapters.telemetry import Telemetry
@@ -31,12 +31,14 @@ from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.pokes import Pokes
 from jobtrail.core.ports import Health, UsageSource
 from jobtrail.core.reconciler import Reconciler
+from jobtrail.core.runaways import Runaways
 from jobtrail.core.sample_buffer import SampleBuffer
 from jobtrail.core.sampler import Rhythm, Sampler, Watched
 from jobtrail.core.waiting import Backoff, wait_for_any
 from jobtrail.domain.errors import JobtrailError
 from jobtrail.domain.events import request_digest
 from jobtrail.domain.samples import Target
+from jobtrail.node_role import make_runaways, user_name
 from jobtrail.slurm_role import SlurmSources, make_node_watcher, make_reconciler, slurm_sources
 from jobtrail.storage import Store, open_store
 
@@ -56,6 +58,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     sampler: Sampler
     collector: Collector
     intake: Intake
+    runaways: Runaways
     buffer: SampleBuffer
     forwarder: Forwarder | None
     housekeeper: Housekeeper | None
@@ -91,7 +94,7 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
 
 async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -> None:
     incoming, halt = _incoming(parts), asyncio.Event()
-    await parts.collector.resume(parts.spool, parts.sampler)
+    await parts.collector.resume(parts.spool, parts.sampler, but_not=await parts.runaways.close_rebooted())
     async with asyncio.TaskGroup() as tasks:
         try:
             # What hooks left comes first: a posted prolog must not overtake the file of the run before it.
@@ -116,7 +119,7 @@ async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -
 
 def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirectory, stop: asyncio.Event) -> None:
     """Start the background tasks: each ends with `stop`, and the failure of one ends the daemon."""
-    loops = [parts.sampler.run(stop), parts.buffer.run(stop), incoming.run(stop)]
+    loops = [parts.sampler.run(stop), parts.buffer.run(stop), incoming.run(stop), parts.runaways.run(stop)]
     if parts.forwarder is not None:
         loops.append(parts.forwarder.run(stop))
     if parts.housekeeper is not None:
@@ -191,6 +194,7 @@ async def _spool(config: Config, clock: SystemClock) -> AsyncIterator[SqliteSpoo
         keep_forwarded_us=int(config.spool.keep_forwarded_days * DAY_US),
         clock=clock,
         cluster=config.cluster,
+        boot_id=read_boot_id(Path(config.sampling.proc_root)),
     ) as spool:
         yield spool
 
@@ -243,7 +247,7 @@ def _wire(
         clock=clock,
         tell=tell,
         new_event_id=lambda: str(uuid.uuid4()),
-        user_name_of=_user_name,
+        user_name_of=user_name,
         node=config.node_name,
     )
     return Parts(
@@ -256,6 +260,9 @@ def _wire(
         sampler=sampler,
         collector=collector,
         intake=intake,
+        runaways=make_runaways(
+            config, spool=spool, intake=intake, sampler=sampler, cgroup=cgroup, clock=clock, tell=telemetry.observe
+        ),
         buffer=buffer,
         forwarder=_forwarder(config, clock, telemetry, spool, store),
         housekeeper=_housekeeper(config, clock, telemetry, board, store, reconciler),
@@ -298,13 +305,6 @@ def _housekeeper(
         retention_days=config.sampling.retention_days,
         pending_jobs=lambda: None if reconciler is None else reconciler.pending_jobs,
     )
-
-
-def _user_name(uid: int) -> str | None:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None
 
 
 def _incoming(parts: Parts) -> IncomingDirectory:

@@ -46,7 +46,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the server role asks Slurm what became of the jobs."""
 
-    rest_url: RestUrl = ""  # http://host:6820, https://host, unix:/run/slurmrestd/slurmrestd.sock; empty asks no slurmrestd
+    rest_url: RestUrl = ""  # http://host:6820, https://host, unix:/run/slurmrestd.sock; empty asks no slurmrestd
     rest_version: RestVersion = ""  # such as v0.0.40; empty takes the newest that both sides know
     rest_user: str = ""  # X-SLURM-USER-NAME; old slurmrestd refuse a token without it
     token: str = ""  # JSON web token of rest_user; better in token_file
@@ -82,6 +82,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     interval_seconds: Annotated[float, msgspec.Meta(ge=0.2, le=3600)] = 15.0
     first_seconds: Annotated[float, msgspec.Meta(ge=0.05)] = 0.1
     checkpoint_seconds: Seconds = 600.0
+    runaway_seconds: Seconds = 120.0  # how often open runs are looked through for those that are over
+    gone_seconds: Seconds = 300.0  # how long a Slurm job's cgroup is gone before the job counts as over
     retention_days: Count = 7
     cgroup_root: str = "/sys/fs/cgroup"
     proc_root: str = "/proc"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from jobtrail.core.facts import EventRejected, JobAdopted, Observer
 from jobtrail.core.ports import Clock, EventIntake, EventSpool
@@ -28,6 +28,8 @@ def usage_event(watched: Watched, *, final: bool, event_id: str, now_us: int) ->
         node=target.node,
         changed_by=Actor.COLLECTOR,
         source=SOURCE,
+        slurm_start_time=watched.run.slurm_start_time,
+        sluid=target.sluid,
         opened_by=target.ref,
         usage=watched.usage,
     )
@@ -85,9 +87,11 @@ class Collector:
             return False
         return True
 
-    async def resume(self, spool: EventSpool, sampler: Sampler) -> frozenset[str]:
-        """Sample on the runs the spool holds open; their job ids."""
-        runs = await spool.open_runs()
+    async def resume(
+        self, spool: EventSpool, sampler: Sampler, *, but_not: Collection[str] = frozenset()
+    ) -> frozenset[str]:
+        """Sample on the runs the spool holds open, except for those with a ref in `but_not`; their job ids."""
+        runs = [run for run in await spool.open_runs() if run.target.ref not in but_not]
         for run in runs:
             sampler.opened(run)
             self._tell(JobAdopted(job_id=run.target.job_id, found_by="spool"))

@@ -17,6 +17,7 @@ import msgspec
 from jobtrail.core.board import Board
 from jobtrail.core.facts import JobSampled, Observer, ReadingMissed, SampleSourceFailed, SeriesShed
 from jobtrail.core.ports import Clock, NodeSource, OpenRun, SampleRow, UsageSource
+from jobtrail.core.sight import Sight, first_sight
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.ledger import ParentLedger
@@ -55,6 +56,7 @@ class Watched(msgspec.Struct, kw_only=True):
     due: float
     next_checkpoint: float
     usage: NodeUsage
+    sight: Sight = msgspec.field(default_factory=Sight)
     last: Reading | None = None
     cpu_percent: float | None = None
     ended_us: int | None = None
@@ -132,6 +134,7 @@ class Sampler:
             due=self._rhythm.next_look(now - born, now),
             next_checkpoint=now + self._rhythm.checkpoint_seconds,
             usage=run.usage or NodeUsage(),
+            sight=first_sight(run),
         )
         self._watched[watched.ref] = watched
         self._opening.append(watched)
@@ -153,6 +156,11 @@ class Sampler:
         wanted = (cluster, job_id)
         targets = (watched.run.target for watched in self._watched.values())
         return next((target.uid or 0 for target in targets if (target.cluster, target.job_id) == wanted), None)
+
+    def sight_of(self, ref: str) -> Sight | None:
+        """What the looks at an open run told of whether it is still there; None for a run that is not watched."""
+        watched = self._watched.get(ref)
+        return None if watched is None else watched.sight
 
     async def last_look(self, cluster: str, job_id: str) -> None:
         """Read a job's counters now, while whoever reports its end still holds them open."""
@@ -270,6 +278,7 @@ class Sampler:
     def _take(self, watched: Watched, reading: Reading | Missed | None, asked_by: str | None) -> None:
         now = self._clock.monotonic()
         watched.due = self._rhythm.next_look(now - watched.born, now)
+        watched.sight.note(reading, now=now, now_us=self._clock.time_us())
         target = watched.run.target
         if not isinstance(reading, Reading):
             if reading is not None and reading.miss is Miss.UNREADABLE:

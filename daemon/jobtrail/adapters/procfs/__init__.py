@@ -1,6 +1,7 @@
-"""Resource counters from /proc: of process trees, and of the node itself."""
+"""Resource counters from /proc: of process trees, and of the node itself; and the node's boot."""
 
+from jobtrail.adapters.procfs.boot import read_boot_id, read_boot_time_us
 from jobtrail.adapters.procfs.node import NodeProc
 from jobtrail.adapters.procfs.tree import ProcessTreeReader
 
-__all__ = ["NodeProc", "ProcessTreeReader"]
+__all__ = ["NodeProc", "ProcessTreeReader", "read_boot_id", "read_boot_time_us"]

@@ -1,0 +1,218 @@
+"""Closes runs of this node whose end nobody reports: the epilog was lost, `jobtrail exec` killed, the node rebooted.
+
+What is closed is inferred and says so, with the interval in which the end lies. When the end is reported after all,
+that report counts. Left open here, for the comparison of all runs with what Slurm runs, are
+- a job of Slurm whose cgroup was never seen: there may be none (ProctrackType and TaskPlugin in slurm.conf(5)), and its
+  prolog may still run;
+- one whose cgroup is there: a suspended job has one, and also a dead one, after a slurmstepd was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from jobtrail.core.collector import send
+from jobtrail.core.facts import EventRejected, Observer, RunClosed
+from jobtrail.core.ports import Clock, EventIntake, EventSpool, OpenRun
+from jobtrail.core.sight import Sight, is_slurms
+from jobtrail.core.waiting import wait_for_any
+from jobtrail.domain.errors import SpoolFull
+from jobtrail.domain.events import Actor, Closing, Event, EventKind
+
+SOURCE = "runaways"
+LOCAL_GRACE_SECONDS = 10.0  # `jobtrail exec` tells an end for five seconds after it
+# Between two steps of a job on a node there is no cgroup where neither the batch step nor the extern step runs there.
+BETWEEN_STEPS_SECONDS = 86_400.0
+# More than munge allows two clocks to differ by: on a node whose clock was set since, a job cannot have begun so early.
+CLOCK_SET_US = 600_000_000
+LASTING_STEPS = frozenset({"step_batch", "step_extern"})
+
+Steps = Mapping[str, frozenset[str]]
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
+    """The node's present life: the kernel's id of it, and when it began by the clock of now; None where unreadable."""
+
+    boot_id: str | None
+    booted_us: Callable[[], int | None]
+
+
+class Graces(msgspec.Struct, frozen=True, kw_only=True):
+    """How often all open runs are looked through, and how long a Slurm job's cgroup is gone before the job is over."""
+
+    every_seconds: float = 120.0
+    gone_seconds: float = 300.0
+
+
+class _Finding(msgspec.Struct, frozen=True):
+    """Why a run is over; the end lies between the two times."""
+
+    reason: str
+    not_before_us: int
+    latest_us: int
+    detail: str
+
+
+class Runaways:
+    """Looks through the open runs.
+
+    `sight_of(ref)` is what the sampler saw of a run, None when it does not watch it. `steps` gives the names of the
+    steps' cgroups of the jobs on this node by public id; it may block, and is called in a thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: EventSpool,
+        intake: EventIntake,
+        sight_of: Callable[[str], Sight | None],
+        steps: Callable[[], Steps],
+        boot: Boot,
+        clock: Clock,
+        tell: Observer,
+        new_event_id: Callable[[], str],
+        graces: Graces,
+    ) -> None:
+        self._spool = spool
+        self._intake = intake
+        self._sight_of = sight_of
+        self._steps = steps
+        self._boot = boot
+        self._clock = clock
+        self._tell = tell
+        self._new_event_id = new_event_id
+        self._graces = graces
+        self._lasting: set[str] = set()  # refs of runs in whose cgroup a step runs as long as the job
+        self._contained = False  # whether any job has an extern step: PrologFlags is the same for all
+
+    async def close_rebooted(self) -> frozenset[str]:
+        """Close the runs of before the reboot; the refs of those for whose end the spool has no room yet.
+
+        To be done before anything is sampled: a job of the same id may run again, and its counters are its own.
+        """
+        left = set()
+        for run in await self._spool.open_runs():
+            finding = self._rebooted(run)
+            if finding is not None and not await self._close(run, finding):
+                left.add(run.target.ref)
+        return frozenset(left)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look through the open runs every few minutes until `stop`."""
+        while not stop.is_set():
+            await wait_for_any(stop.wait(), timeout_seconds=self._graces.every_seconds)
+            if not stop.is_set():
+                await self.turn()
+
+    async def turn(self) -> None:
+        """Look through the open runs once."""
+        runs = await self._spool.open_runs()
+        await self._look_at_steps(runs)
+        for run in runs:
+            finding = self._rebooted(run) or self._gone(run, self._sight_of(run.target.ref))
+            if finding is not None and not await self._close(run, finding):
+                return  # the next turn finds it again
+
+    async def _look_at_steps(self, runs: Sequence[OpenRun]) -> None:
+        refs = {run.target.ref: run.target.job_id for run in runs if is_slurms(run)}
+        self._lasting &= refs.keys()
+        if not refs:
+            return
+        steps = await asyncio.to_thread(self._steps)
+        self._contained = self._contained or any("step_extern" in names for names in steps.values())
+        self._lasting |= {ref for ref, job_id in refs.items() if steps.get(job_id, frozenset()) & LASTING_STEPS}
+
+    def _rebooted(self, run: OpenRun) -> _Finding | None:
+        """That the node has rebooted since the run began, as the kernel's boot id says."""
+        now = self._boot.boot_id
+        if None in (now, run.boot_id) or now == run.boot_id:
+            return None
+        detail = f"the node has rebooted: its boot id was {run.boot_id} when the run began and is {now}"
+        return self._over_by_boot(run, detail)
+
+    def _over_by_boot(self, run: OpenRun, detail: str) -> _Finding:
+        booted_us = self._boot.booted_us()
+        latest_us = self._clock.time_us() if booted_us is None else booted_us
+        return _Finding("node_rebooted", _last_known_us(run), latest_us, detail)
+
+    def _gone(self, run: OpenRun, sight: Sight | None) -> _Finding | None:
+        """That nothing of the run has been there for longer than its end takes to be reported."""
+        if sight is None or sight.gone_us is None:
+            return None
+        if self._began_before_boot(run, sight):
+            return self._over_by_boot(run, "it began before the node's boot and was not seen since")
+        seen = sight.seen_us is not None or (run.usage is not None and run.usage.sample_count > 0)
+        grace = self._grace(run, seen=seen)
+        if grace is None or sight.gone_seconds < grace:
+            return None
+        reason = "cgroup_gone" if run.target.whereabouts.root_pid is None else "process_gone"
+        return _Finding(reason, _last_seen_us(run, sight), sight.gone_us, f"{_missing(run)} for {grace:g} s")
+
+    def _began_before_boot(self, run: OpenRun, sight: Sight) -> bool:
+        """For runs whose boot is unknown, and those whose prolog's file was taken up after the reboot only."""
+        booted_us = self._boot.booted_us()
+        if booted_us is None or sight.seen_us is not None or sight.gone_seconds < self._graces.gone_seconds:
+            return False
+        return run.started_us + CLOCK_SET_US < booted_us
+
+    def _grace(self, run: OpenRun, *, seen: bool) -> float | None:
+        """How long the run has to be gone to be over; None where that proves nothing."""
+        if run.target.whereabouts.root_pid is not None:
+            return LOCAL_GRACE_SECONDS
+        if not is_slurms(run):
+            return LOCAL_GRACE_SECONDS if seen else self._graces.gone_seconds
+        if not seen:
+            return None
+        if self._contained or run.target.ref in self._lasting:
+            return self._graces.gone_seconds
+        return max(self._graces.gone_seconds, BETWEEN_STEPS_SECONDS)
+
+    async def _close(self, run: OpenRun, finding: _Finding) -> bool:
+        """Send the run's end. False when the spool has no room for it now."""
+        target = run.target
+        event = Event(
+            kind=EventKind.JOB_CLOSED,
+            event_id=self._new_event_id(),
+            time_us=max(finding.latest_us, finding.not_before_us),  # the clock may have been set back
+            cluster=target.cluster,
+            job_id=target.job_id,
+            node=target.node,
+            changed_by=Actor.COLLECTOR,
+            source=SOURCE,
+            slurm_start_time=run.slurm_start_time,
+            sluid=target.sluid,
+            opened_by=target.ref,
+            closing=Closing(reason=finding.reason, not_before_us=finding.not_before_us, detail=finding.detail),
+        )
+        try:
+            await send(self._intake, event)
+        except SpoolFull as error:
+            self._tell(EventRejected(reason="spool_full", detail=str(error)))
+            return False
+        self._tell(RunClosed(job_id=target.job_id, reason=finding.reason))
+        return True
+
+
+def _last_known_us(run: OpenRun) -> int:
+    """The last time of which the run's last checkpoint, or its start, tells."""
+    sampled_us = None if run.usage is None else run.usage.last_sample_us
+    return max(run.started_us, sampled_us or 0)
+
+
+def _last_seen_us(run: OpenRun, sight: Sight) -> int:
+    """The last time at which the run was there; a checkpoint may be of a cgroup without processes."""
+    if sight.seen_us is not None:
+        return max(run.started_us, sight.seen_us)
+    return run.started_us if sight.needs_processes else _last_known_us(run)
+
+
+def _missing(run: OpenRun) -> str:
+    where = run.target.whereabouts
+    if where.root_pid is not None:
+        return f"neither process {where.root_pid} nor any that it started was there"
+    if is_slurms(run):
+        return "the job's cgroup was not there"
+    return "the job's cgroup was not there, or without processes,"
