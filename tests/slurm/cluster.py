@@ -6,7 +6,6 @@ slurmd starts jobs as their users and makes cgroups. Debian's slurmd can be seve
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.slurm import cgroups, configuration, remains
 from tests.slurm.commands import SlurmCommands
 from tests.slurm.daemons import ClusterError, Daemon, poll_until
 from tests.slurm.hooks import HookFiles, write_wrappers
-from tests.slurm.machine import SYSTEM_PATH, accepts, ensure_user, free_ports, write
+from tests.slurm.machine import SYSTEM_PATH, Machine, Root, accepts, free_ports
 
 USERS = {"jt-alice": "physics", "jt-bob": "chemistry"}
 """The unprivileged Linux users who submit jobs, with their Slurm accounts."""
@@ -37,13 +36,15 @@ class SlurmCluster(SlurmCommands):
         rest: bool = False,
         prolog_flags: str = "Contain,Alloc",
         extra_conf: Sequence[str] = (),
+        root: Path | None = None,
         **hooks: Unpack[HookFiles],
     ) -> None:
         """Describe the cluster.
 
         `gpu_files`: character devices that each node reports as its GPUs. `rest`: run slurmrestd too, on a Unix socket
         without tokens and on a TCP port with them. `extra_conf`: lines for slurm.conf that take the place of the usual
-        ones ("MinJobAge=2") or are added ("PartitionName=...", or configuration.preemption).
+        ones ("MinJobAge=2") or are added ("PartitionName=...", or configuration.preemption). `root`: a directory that
+        scripts/make-slurm-root made, whose Slurm is to be run instead of this machine's.
 
         Hooks: `prolog`, `epilog` (slurmd, root), `task_epilog` (the job's user), `prolog_slurmctld` and
         `epilog_slurmctld` (the user slurm). JOBTRAIL_HOOK_CONF names `hook_conf` for all of them, or
@@ -51,6 +52,7 @@ class SlurmCluster(SlurmCommands):
         """
         self._directory = remains.planned_directory()
         self._names = [remains.node_name(self._directory, number) for number in range(1, nodes + 1)]
+        self._machine = Machine() if root is None else Root(root)
         self._hooks = hooks
         self._gpu_files = tuple(gpu_files)
         self._with_rest = rest
@@ -66,8 +68,9 @@ class SlurmCluster(SlurmCommands):
             stack.enter_context(remains.made_directory(self._directory))
             self._layout = make_layout(self._directory, self._names)
             for user in USERS:
-                ensure_user(user)
+                self._machine.ensure_user(user)
             self._write_files()
+            stack.enter_context(self._machine.opened(self.env, self.layout.logs))
             self._start_all(stack)
             self._stack = stack.pop_all()
         return self
@@ -92,6 +95,11 @@ class SlurmCluster(SlurmCommands):
     def node_names(self) -> list[str]:
         """The names of the nodes, which their cgroups bear too."""
         return list(self._names)
+
+    @property
+    def machine(self) -> Machine:
+        """Whose programs the cluster runs: this machine's, or those of another Debian."""
+        return self._machine
 
     @property
     def env(self) -> dict[str, str]:
@@ -164,11 +172,11 @@ class SlurmCluster(SlurmCommands):
         return self.node_state(node) in {"idle", "mix", "alloc", "comp"}
 
     def _write_files(self) -> None:
-        layout = self.layout
+        layout, write = self.layout, self._machine.write
         for path, user, mode in layout.directories():
             path.mkdir()
             path.chmod(mode)
-            shutil.chown(path, user)
+            self._machine.chown(path, user)
         conf = configuration.slurm_conf(
             layout,
             hooks=write_wrappers(layout.hooks, self._hooks),
@@ -225,7 +233,8 @@ class SlurmCluster(SlurmCommands):
     ) -> None:
         # slurmdbd's client library finds the database's socket by MYSQL_UNIX_PORT.
         full_env = self.env | {"MYSQL_UNIX_PORT": str(self.layout.database_socket)} | (env or {})
-        daemon = Daemon(name, argv, env=full_env, log_directory=self.layout.logs, user=user)
+        command = self._machine.command(argv, user=user)
+        daemon = Daemon(name, command, env=full_env, log_directory=self.layout.logs)
         self._daemons[name] = daemon
         stack.callback(daemon.stop)
         daemon.start()

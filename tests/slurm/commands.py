@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tests.slurm import remains
-from tests.slurm.daemons import ClusterError, group_of, poll_until
+from tests.slurm.daemons import ClusterError, poll_until
+from tests.slurm.machine import Machine
 from tests.slurm.program import Program
 
 DEFAULT_USER = "jt-alice"
@@ -37,6 +38,11 @@ class SlurmCommands(ABC):
         """The cluster's own directory."""
 
     @property
+    @abstractmethod
+    def machine(self) -> Machine:
+        """Whose programs the cluster runs."""
+
+    @property
     def jobs_directory(self) -> Path:
         """Working directory and output of the jobs; sticky and open to all, like /tmp."""
         return self.directory / "jobs"
@@ -44,9 +50,8 @@ class SlurmCommands(ABC):
     def run_tool(self, *argv: str, user: str | None = None, stdin: str = "") -> str:
         """Run a command with the cluster's environment as root or as `user`; return what it printed on stdout."""
         done = subprocess.run(
-            argv, env=self.env, input=stdin, capture_output=True, text=True, errors="replace", check=False,
-            timeout=COMMAND_SECONDS, cwd=self.jobs_directory, user=user, group=user and group_of(user),
-            extra_groups=None if user is None else [],
+            self.machine.command(argv, user=user, directory=self.jobs_directory), env=self.env, input=stdin,
+            capture_output=True, text=True, errors="replace", check=False, timeout=COMMAND_SECONDS,
         )  # fmt: skip
         if done.returncode != 0:
             command = " ".join(argv)
@@ -81,7 +86,8 @@ class SlurmCommands(ABC):
 
         Let what it runs begin with `echo job $SLURM_JOB_ID`, so that Program.job_id can tell it.
         """
-        return Program(argv, env=self.env, directory=self.jobs_directory, user=user)
+        command = self.machine.command(argv, user=user, directory=self.jobs_directory)
+        return Program(command, env=self.env, directory=self.jobs_directory)
 
     def array_tasks(self, array_job_id: int, count: int, *, timeout: float = 60) -> dict[int, int]:
         """Return the job ids by array index, once all `count` tasks have one (they get it when they start)."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -57,6 +58,17 @@ def slurm_packages() -> None:
     hierarchy = CGROUP_MOUNT / "memory" if (CGROUP_MOUNT / "memory").is_dir() else CGROUP_MOUNT
     if not os.access(hierarchy, os.W_OK):
         cannot(f"{hierarchy} is not writable, so slurmd cannot make cgroups for jobs (an unprivileged container?)")
+
+
+@pytest.fixture(scope="session")
+def slurm_root(slurm_packages: None) -> Path:
+    """A directory with a Debian whose Slurm is newer than this machine's; the first use on a machine makes it."""
+    argv = [str(Path(__file__).parents[2] / "scripts" / "make-slurm-root")]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    last_line = done.stdout.rstrip().rpartition("\n")[2]
+    if done.returncode != 0:
+        unmet(f"NO NEWER SLURM IS TESTED: {last_line}")
+    return Path(last_line)
 
 
 @pytest.fixture(scope="session")

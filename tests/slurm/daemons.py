@@ -34,14 +34,11 @@ def poll_until(
 class Daemon:
     """One program that stays in the foreground, in a session of its own so that Ctrl-C reaches only the tests."""
 
-    def __init__(
-        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log_directory: Path, user: str | None = None
-    ) -> None:
+    def __init__(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log_directory: Path) -> None:
         """`log_directory`/<name>.log is what the program itself writes as its log, if it does; .out what it prints."""
         self.name = name
         self._argv = list(argv)
         self._env = dict(env)
-        self._user = user
         self._log = log_directory / f"{name}.log"
         self._out = log_directory / f"{name}.out"
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,8 +55,7 @@ class Daemon:
         with self._out.open("ab") as out:
             self._process = subprocess.Popen(
                 self._argv, env=self._env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True, user=self._user, group=self._user and group_of(self._user),
-                extra_groups=None if self._user is None else [],
+                start_new_session=True,
             )  # fmt: skip
 
     def wait_ready(self, ready: Callable[[], object], *, seconds: float) -> None:
@@ -95,6 +91,10 @@ class Daemon:
             process.kill()
             process.wait()
 
+    def output(self) -> str:
+        """Return all that it printed."""
+        return self._out.read_text(errors="replace")
+
     def tail(self) -> str:
         """Return the last lines of what it logged and printed."""
         parts = [f"--- end of {self.name}'s log"]
@@ -105,10 +105,3 @@ class Daemon:
 
     def _exit_status(self) -> int | None:
         return None if self._process is None else self._process.poll()
-
-
-def group_of(user: str) -> int:
-    """Return the primary group id of a Linux user."""
-    import pwd
-
-    return pwd.getpwnam(user).pw_gid

@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.slurm.daemons import ClusterError, group_of, poll_until
+from tests.slurm.daemons import ClusterError, poll_until
 
 
 class Program:
     """It runs since this was made, until it ends or the `with` block that it heads is left."""
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], directory: Path, user: str) -> None:
-        """Start `argv` as the Linux user `user`, its output to a new file in `directory`."""
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], directory: Path) -> None:
+        """Start `argv`, its output to a new file in `directory`."""
         self._argv = list(argv)
         with tempfile.NamedTemporaryFile(dir=directory, suffix=".out", delete=False) as out:
             self._out = Path(out.name)
             self._process = subprocess.Popen(
-                argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=directory,
-                start_new_session=True, user=user, group=group_of(user), extra_groups=[],
+                argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                start_new_session=True,
             )  # fmt: skip
 
     @property
