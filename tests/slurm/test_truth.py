@@ -151,7 +151,7 @@ def test_a_requeued_job_is_two_runs(pair: Pair) -> None:
     slurm_id = running(pair, "#!/bin/sh\nsleep 3\n")
     pair.cluster.requeue(slurm_id)
     pair.cluster.wait_state(slurm_id, {"PENDING"})
-    pair.cluster.start_now(slurm_id)
+    start_anew(pair, slurm_id)
     pair.cluster.wait_finished(slurm_id)
     pair.confirmed(slurm_id, runs=2)
     first, second = pair.runs(slurm_id)
@@ -262,6 +262,12 @@ def test_a_node_set_down_fails_its_job(pair: Pair) -> None:
     come_back(pair, node)
 
 
+def start_anew(pair: Pair, slurm_id: int) -> None:
+    """Let a requeued job start once the epilog of its first run is over: slurmd runs no prolog for one that it knows."""
+    wait_until(lambda: "job_finished" in [row["event_kind"] for row in pair.trail(slurm_id)], "the first run's epilog")
+    pair.cluster.start_now(slurm_id)
+
+
 def come_back(pair: Pair, node: str) -> None:
     """Wait until the node is usable again: its slurmd is well, so slurmctld takes it back by itself."""
     wait_until(lambda: pair.cluster.node_state(node) in {"idle", "mix", "alloc"}, "the node", timeout_seconds=60)
@@ -273,7 +279,7 @@ def test_a_node_set_down_with_requeue_is_two_runs(pair: Pair) -> None:
     pair.cluster.set_node(node, "DOWN")
     pair.cluster.wait_state(slurm_id, {"PENDING"})
     come_back(pair, node)
-    pair.cluster.start_now(slurm_id)
+    start_anew(pair, slurm_id)
     pair.cluster.wait_finished(slurm_id, timeout=120)
     pair.confirmed(slurm_id, runs=2)
     assert [row["verdict"] for row in pair.runs(slurm_id)] == ["node_fail", "completed"]
