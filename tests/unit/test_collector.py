@@ -2,6 +2,7 @@
 
 import hashlib
 
+import msgspec
 import pytest
 
 from jobtrail.core.board import Board
@@ -48,7 +49,10 @@ class Bench:
         )
 
     def watched(self, usage: NodeUsage) -> Watched:
-        return Watched(run=open_run(), source=FakeUsageSource(), born=0, due=0, next_checkpoint=0, usage=usage)
+        run = open_run()
+        target = msgspec.structs.replace(run.target, sluid="s7")
+        run = msgspec.structs.replace(run, target=target, slurm_start_time=1_760_000_000)
+        return Watched(run=run, source=FakeUsageSource(), born=0, due=0, next_checkpoint=0, usage=usage)
 
 
 @pytest.mark.parametrize(("final", "kind"), [(True, EventKind.USAGE_RECORDED), (False, EventKind.CHECKPOINT)])
@@ -59,6 +63,7 @@ async def test_usage_is_told_under_the_run_it_belongs_to(final: bool, kind: Even
     (event,) = bench.intake.events
     assert (event.kind, event.opened_by, event.usage) == (kind, "ref-a", usage)
     assert (event.cluster, event.job_id, event.node, event.changed_by) == ("c1", "slurm-a", "n1", Actor.COLLECTOR)
+    assert (event.slurm_start_time, event.sluid) == (1_760_000_000, "s7")
     assert event.time_us == bench.clock.time_us()
 
 
@@ -88,6 +93,7 @@ class Opened:
 
 
 async def test_runs_that_were_open_at_the_last_stop_are_sampled_on() -> None:
+    """But for those of before a reboot that could not be closed yet."""
     bench, source, board = Bench(), FakeUsageSource(), Board(max_jobs=9)
     sampler = Sampler(
         source_for=lambda _: source,
@@ -99,7 +105,8 @@ async def test_runs_that_were_open_at_the_last_stop_are_sampled_on() -> None:
         tell=bench.facts,
         rhythm=Rhythm(),
     )
-    known = await bench.collector.resume(Opened(open_run("a"), open_run("b")), sampler)  # type: ignore[arg-type]
+    opened = Opened(open_run("a"), open_run("b"), open_run("c"))
+    known = await bench.collector.resume(opened, sampler, but_not={"ref-c"})  # type: ignore[arg-type]
     assert known == {"slurm-a", "slurm-b"}
     assert set(source.attached) == set(board.jobs) == {"ref-a", "ref-b"}
     assert bench.facts == [JobAdopted(job_id=f"slurm-{name}", found_by="spool") for name in "ab"]
