@@ -197,7 +197,7 @@ async def test_many_jobs_are_asked_for_in_as_few_questions_as_fit(server: RestSe
 
 
 async def test_old_slurmdb_is_not_asked_with_a_parameter_it_refuses(server: RestServer) -> None:
-    serve(server, "v0.0.38")
+    serve(server, "v0.0.39")
     async with SlurmRest.opened(settings(server), clock=SystemClock()) as rest:
         await rest.runs_of([1, 2], since=0)
     assert server.asked[-1].query == "step=1%2C2"

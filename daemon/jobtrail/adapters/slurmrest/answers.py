@@ -30,10 +30,13 @@ class Envelope(msgspec.Struct):
     nodes: Sequence[Any] | None = None
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _RawEnvelope(msgspec.Struct):
-    meta: msgspec.Raw | None = None
-    errors: msgspec.Raw | None = None
-    warnings: msgspec.Raw | None = None
+    meta: msgspec.Raw = _NULL  # msgspec does not know Raw | None
+    errors: msgspec.Raw = _NULL
+    warnings: msgspec.Raw = _NULL
     jobs: list[msgspec.Raw] | None = None
     nodes: list[msgspec.Raw] | None = None
 

@@ -21,8 +21,8 @@ from jobtrail.core.ports import Clock
 from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
 
 JOBS_PER_QUESTION = 500  # numbers in one question to slurmdb: at most 6.5 kB of its address
-# From v0.0.39 on slurmdb gives a job's last run only, unless asked; before, the parameter is an unknown one.
-ALL_RUNS_ON_REQUEST_SINCE = 39
+# From v0.0.40 on slurmdb gives a job's last run only, unless asked; before, the parameter is an unknown one.
+ALL_RUNS_ON_REQUEST_SINCE = 40
 
 
 @lru_cache(maxsize=1024)

@@ -7,8 +7,9 @@ every form, so that what reads a record need not ask for the version.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Self
 
 from jobtrail.domain.errors import SlurmAnswerInvalid
@@ -30,9 +31,9 @@ class Fields:
     __slots__ = ("_lenient", "_values", "path", "problems")
 
     def __init__(self, values: object, path: str, *, problems: list[SlurmAnswerInvalid] | None = None) -> None:
-        if not isinstance(values, Mapping):
+        if not isinstance(values, dict):
             raise SlurmAnswerInvalid(path, f"must be an object, is {_kind(values)}")
-        self._values: Mapping[str, Any] = values
+        self._values: dict[str, Any] = values
         self._lenient = False
         self.path = path
         self.problems: list[SlurmAnswerInvalid] = [] if problems is None else problems
@@ -87,7 +88,7 @@ class Fields:
         value = self._values.get(name)
         path = f"{self.path}.{name}"
         # slurmdb writes null for an association it does not know.
-        if value is not None and not isinstance(value, Mapping):
+        if value is not None and not isinstance(value, dict):
             self._tell(SlurmAnswerInvalid(path, f"must be an object, is {_kind(value)}"))
             value = None
         inner = Fields(value or {}, path, problems=self.problems)
@@ -118,6 +119,8 @@ class Fields:
         self.problems.append(problem)
 
     def _first(self, names: tuple[str, ...]) -> str:
+        if len(names) == 1:
+            return names[0]
         return next((name for name in names if self._values.get(name) is not None), names[0])
 
     def _tell(self, problem: SlurmAnswerInvalid) -> None:
@@ -131,7 +134,7 @@ def whole_number(value: Any, path: str) -> int | None:
 
     None is null, not set, without limit, and Slurm's numbers that say so. Raises SlurmAnswerInvalid.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         if "number" not in value and "set" not in value:
             raise SlurmAnswerInvalid(path, "must be a number, null or {set, infinite, number}, is another object")
         if value.get("set", True) is False or value.get("infinite", False) is True:
@@ -139,12 +142,11 @@ def whole_number(value: Any, path: str) -> int | None:
         return whole_number(value.get("number"), path)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
-    # Not NaN and not infinity, for which JSON has no number though some write them.
-    if isinstance(value, float) and value == value and abs(value) < 2**64:  # noqa: PLR0124 - only NaN differs from itself
-        value = int(value)
-    if value is None or isinstance(value, float):
+    if isinstance(value, float):  # NaN and infinity, which JSON has not, are written all the same
+        value = int(value) if math.isfinite(value) and abs(value) < 2**64 else None
+    if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
+    if type(value) is not int:  # true is an int to Python
         raise SlurmAnswerInvalid(path, f"must be a number, null or {{set, infinite, number}}, is {_kind(value)}")
     # A negative count is a "not set" of 64 bits that was read as signed.
     return None if value < 0 or value in _NOT_A_NUMBER else value

@@ -6,8 +6,6 @@ return_code and signal. Slurm's mark for "killed for memory" is a signal 125 (wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from jobtrail.adapters.slurmrest.normal import Fields, whole_number
 from jobtrail.domain.job_facts import Outcome
 from jobtrail.domain.slurm import ENDED_BY_SLURM
@@ -25,7 +23,7 @@ def outcome_of_slurmctld(fields: Fields, state: str) -> Outcome:
     if state in _WITHOUT_STATUS:
         return Outcome(derived_raw_status=derived)
     status = wait_status(fields, "exit_code")
-    raw = None if isinstance(fields.raw("exit_code"), Mapping) and _is_object(fields) else status
+    raw = None if _is_object(fields) else status
     return _outcome(status, state, raw=raw, derived=derived)
 
 
@@ -43,7 +41,7 @@ def outcome_of_slurmdb(fields: Fields, state: str, *, trusted: bool) -> Outcome:
 def wait_status(fields: Fields, name: str) -> int | None:
     """The status of wait(2) in either form; the object does not tell whether there was a core dump."""
     value = fields.raw(name)
-    if isinstance(value, Mapping) and "status" in value:
+    if isinstance(value, dict) and "status" in value:
         inner = fields.section(name)
         signal = inner.section("signal").number("id", "signal_id")
         if signal:
@@ -58,7 +56,7 @@ def wait_status(fields: Fields, name: str) -> int | None:
 
 def _is_object(fields: Fields) -> bool:
     value = fields.raw("exit_code")
-    return isinstance(value, Mapping) and "status" in value
+    return isinstance(value, dict) and "status" in value
 
 
 def _outcome(status: int | None, state: str, *, raw: int | None, derived: int | None) -> Outcome:

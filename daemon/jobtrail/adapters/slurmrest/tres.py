@@ -39,7 +39,7 @@ def count_of(amount: str | int | None) -> int | None:
     if amount is None or isinstance(amount, int):
         return amount
     match = _AMOUNT.fullmatch(amount)
-    return None if match is None else int(Fraction(match[1]) * 1024 ** _UNITS[match[2]])
+    return None if match is None else _times(match[1], 1024 ** _UNITS[match[2]])
 
 
 def memory_bytes(amount: str | int | None) -> int | None:
@@ -49,7 +49,11 @@ def memory_bytes(amount: str | int | None) -> int | None:
     match = _AMOUNT.fullmatch(amount or "")
     if match is None:
         return None
-    return int(Fraction(match[1]) * 1024 ** _UNITS[match[2] or "M"]) or None
+    return _times(match[1], 1024 ** _UNITS[match[2] or "M"]) or None
+
+
+def _times(number: str, factor: int) -> int:
+    return int(Fraction(number) * factor) if "." in number else int(number) * factor
 
 
 def gpus_of(tres: Mapping[str, str] | Mapping[str, int]) -> int | None:
