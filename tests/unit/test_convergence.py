@@ -368,7 +368,10 @@ def slurm_words(draw: st.DrawFn, nodes: tuple[str, ...], keys: dict[str, Any]) -
         hooked("prolog", 0, facts=first, **hook_start, **sluid),
         hooked("epilog", 9 * SECOND, facts=last, outcome=Outcome(exit_code=0, raw_status=0), **hook_start, **sluid),
         reported(Origin.SLURMCTLD, 4 * SECOND, state=draw(st.sampled_from(OPEN_STATES)), start_time=0, **known),
-        reported(Origin.SLURMCTLD, 8 * SECOND, state=draw(st.sampled_from(ENDS)), flags=("COMPLETING",), start_time=0, **known),
+        reported(
+            Origin.SLURMCTLD, 8 * SECOND, state=draw(st.sampled_from(ENDS)), flags=("COMPLETING",), start_time=0,
+            **known,
+        ),
         reported(
             Origin.SLURMCTLD, 11 * SECOND, state=draw(st.sampled_from(ENDS)), start_time=0, end_time=9,
             outcome=draw(slurm_outcomes), facts=JobFacts(uid=1, time_limit_seconds=60, nodes=nodes), **known,

@@ -244,9 +244,9 @@ def _told_of(run: Run, node: str) -> bool:
 
 def _over_before(job: Job, time_us: int) -> bool:
     """Whether the run was over before that moment; Slurm's own word on the end is not exact to less than SLACK_US."""
-    if _is_open(job):
+    if _is_open(job) or job.end_us is None:
         return False
-    return time_us > (job.end_us or 0) + (SLACK_US if job.told_end_us is None else 0)
+    return time_us > job.end_us + (SLACK_US if job.told_end_us is None else 0)
 
 
 def _awaits_late_start(run: Run, event: Event) -> bool:
@@ -300,9 +300,9 @@ def _is_open_on(run: Run, node: str) -> bool:
 
 def _long_over(job: Job, event: Event) -> bool:
     """Whether an epilog comes so long after the run was over that it is more likely another's with the same job id."""
-    if event.changed_by is not Actor.SLURM_EPILOG or _is_open(job):
+    if event.changed_by is not Actor.SLURM_EPILOG or _is_open(job) or job.end_us is None:
         return False
-    return event.time_us > (job.end_us or 0) + LATEST_EPILOG_US
+    return event.time_us > job.end_us + LATEST_EPILOG_US
 
 
 def _awaits_late_end(run: Run, event: Event) -> bool:
