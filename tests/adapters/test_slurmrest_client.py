@@ -10,7 +10,7 @@ import pytest
 
 from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
-from jobtrail.adapters.slurmrest.client import JOBS_PER_QUESTION
+from jobtrail.adapters.slurmrest.client import JOBS_PER_QUESTION, uid_of_user
 from jobtrail.adapters.slurmrest.pacing import Pace
 from jobtrail.domain.errors import ConfigError, SlurmAnswerInvalid, SlurmDenied, SlurmUnavailable
 from tests.adapters.slurmrest_server import Asked, Canned, RestServer, json_of, raw_server, rest_server
@@ -355,6 +355,12 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, str], where: str
     assert "secret" not in str(caught.value)
 
 
+def test_users_are_looked_up_on_this_machine() -> None:
+    assert uid_of_user("root") == 0
+    assert uid_of_user("no-such-user-here") is None
+    assert uid_of_user("no\0name") is None
+
+
 async def test_one_job_of_an_answer_about_many_is_the_one_that_was_asked_for(server: RestServer) -> None:
     """For an array's id slurmctld answers with all its tasks, one of which bears that id."""
     server.knows("v0.0.38")
@@ -383,11 +389,12 @@ async def test_runs_that_were_over_before_are_left_out(server: RestServer) -> No
 
 async def test_a_node_that_cannot_be_read_is_told_and_the_others_are_there(server: RestServer) -> None:
     server.knows("v0.0.42")
-    nodes = [{"name": "n1", "state": ["IDLE"]}, {"name": "n2", "state": ["SPLENDID"]}]
+    nodes = [{"name": "n1", "state": ["IDLE"]}, {"name": "n2", "state": ["SPLENDID"]}, 3]
     server.answers["/slurm/v0.0.42/nodes"] = json_of({"errors": [], "nodes": nodes})
     async with SlurmRest.opened(settings(server), clock=SystemClock()) as rest:
         assert [node.name for node in await rest.nodes()] == ["n1"]
         assert "nodes[1].state" in rest.notices[0]
+        assert "(and 1 more)" in rest.notices[0]
         server.answers["/slurm/v0.0.42/nodes"] = json_of({"errors": [], "nodes": nodes[1:]})
         with pytest.raises(SlurmAnswerInvalid, match=r"nodes\[0\]\.state"):
             await rest.nodes()

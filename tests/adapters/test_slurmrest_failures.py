@@ -120,6 +120,28 @@ async def test_a_token_that_says_itself_that_it_has_ended_is_denied(server: Rest
     assert "/slurmdb/v0.0.38/jobs" not in server.paths()
 
 
+@pytest.mark.parametrize("claims", [b"no json", b"[]", b'{"exp":"soon"}', b"\xff", b""])
+async def test_claims_that_say_nothing_of_an_end_decide_nothing(server: RestServer, claims: bytes) -> None:
+    """slurmdbd is asked instead, and where its part of slurmrestd wants a user of its own, that is a refusal too."""
+    payload = base64.urlsafe_b64encode(claims).decode().rstrip("=")
+    server.knows("v0.0.38")
+    server.answers["/slurm/v0.0.38/jobs"] = captured_tokens("slurm-22.05")["expired token"]
+    server.answers["/slurmdb/v0.0.38/jobs"] = Canned(UNAUTHORIZED.encode(), 401, "text/plain")
+    async with SlurmRest.opened(settings(server, user="alice", token=f"x.{payload}.y"), clock=SystemClock()) as rest:
+        failure = await failure_of(rest)
+        assert isinstance(failure, SlurmDenied)
+        assert "slurmdbd says" in str(failure)
+        server.answers["/slurmdb/v0.0.38/jobs"] = Canned(b"nonsense")
+        assert isinstance(await failure_of(rest), SlurmUnavailable)
+
+
+async def test_errors_that_are_no_objects_are_told_too(server: RestServer) -> None:
+    server.knows("v0.0.42")
+    server.answers["/slurm/v0.0.42/jobs"] = json_of({"errors": ["plainly wrong", {}], "jobs": []})
+    async with SlurmRest.opened(settings(server), clock=SystemClock()) as rest:
+        assert "plainly wrong; an error without a text" in str(await failure_of(rest))
+
+
 async def test_without_a_token_a_500_is_a_server_in_trouble(server: RestServer) -> None:
     server.knows("v0.0.38")
     server.answers["/slurm/v0.0.38/jobs"] = captured_tokens("slurm-22.05")["bad token"]

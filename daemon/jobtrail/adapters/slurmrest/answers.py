@@ -48,7 +48,7 @@ class ServerError(msgspec.Struct, frozen=True):
     text: str
 
 
-def open_envelope(body: bytes) -> Envelope:
+def open_envelope(body: bytes | bytearray) -> Envelope:
     """The parts of an answer. Raises SlurmAnswerInvalid when it is no JSON object or its records are no array."""
     try:
         raw = msgspec.json.decode(body, type=_RawEnvelope)
@@ -145,7 +145,7 @@ def _value(raw: Any, path: str = "answer") -> Any:
         return _decoded(body, path)
 
 
-def _decoded(body: bytes, path: str) -> Any:
+def _decoded(body: bytes | bytearray, path: str) -> Any:
     """JSON as loosely as it comes: any bytes in texts, NaN and Infinity for numbers, control characters."""
     try:
         return json.loads(body.decode(errors="replace"), strict=False)

@@ -25,13 +25,18 @@ JOBS_PER_QUESTION = 500  # numbers in one question to slurmdb: at most 6.5 kB of
 ALL_RUNS_ON_REQUEST_SINCE = 40
 
 
-@lru_cache(maxsize=1024)
 def uid_of_user(name: str) -> int | None:
     """The uid of a user this machine knows. Blocking: the name service can be a remote one."""
     try:
-        return pwd.getpwnam(name).pw_uid
+        return _known_uid(name)
     except (KeyError, ValueError):
         return None
+
+
+@lru_cache(maxsize=1024)
+def _known_uid(name: str) -> int:
+    # What it raises is not cached: a name service can be away for a while.
+    return pwd.getpwnam(name).pw_uid
 
 
 class SlurmRest:

@@ -14,7 +14,7 @@ from jobtrail.adapters.slurmrest.auth import TokenSource
 from jobtrail.adapters.slurmrest.settings import RestSettings
 from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmUnavailable
 
-MAX_ANSWER_BYTES = 536_870_912  # 100,000 jobs are about 350 MB as v0.0.38 writes them, 800 MB as v0.0.42 does
+MAX_ANSWER_BYTES = 536_870_912  # about 150,000 jobs as v0.0.38 writes them, 65,000 as v0.0.42 does
 MAX_REQUESTS = 2  # at once
 _CHUNK_BYTES = 262_144
 
@@ -24,7 +24,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     status: int
     is_json: bool
-    body: bytes
+    body: bytes | bytearray
 
 
 class Unreachable(SlurmUnavailable):
@@ -93,10 +93,10 @@ class Exchange:
                 raise SlurmDenied(f"slurmrestd at {self.where} refuses the user or the token ({response.status})")
             return Reply(response.status, is_json, body)
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse) -> bytearray:
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
             body += chunk
             if len(body) > self._max_bytes:
                 raise SlurmAnswerInvalid("answer", f"is larger than {self._max_bytes} bytes")
-        return bytes(body)
+        return body
