@@ -15,6 +15,7 @@ from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 from tests.daemon_process import Daemon, wait_until
 from tests.slurm.cluster import SlurmCluster
+from tests.slurm.hooks import HookFiles
 from tests.slurm.observed import CLUSTER, HOOKS, Observed, Row
 
 COMPARE_SECONDS = 4.0
@@ -67,8 +68,11 @@ class Pair(Observed):
 
 
 @contextmanager
-def observed_pair(*, extra_conf: Sequence[str] = (), **slurm: Any) -> Iterator[Pair]:
-    """Start PostgreSQL, a daemon for each node, and Slurm with the project's hooks. `slurm`: settings of that name."""
+def observed_pair(*, extra_conf: Sequence[str] = (), root: Path | None = None, **slurm: Any) -> Iterator[Pair]:
+    """Start PostgreSQL, a daemon for each node, and Slurm with the project's hooks. `slurm`: settings of that name.
+
+    `root`: where another Debian is whose Slurm is to be run.
+    """
     directory = Path(tempfile.mkdtemp(prefix="jobtrail-pair-"))
     directory.chmod(0o755)
     with ExitStack() as stack:
@@ -78,8 +82,8 @@ def observed_pair(*, extra_conf: Sequence[str] = (), **slurm: Any) -> Iterator[P
             nodes=2,
             rest=True,
             gpu_files=_gpu_files(directory),
-            hook_conf_directory=confs,
             extra_conf=extra_conf,
+            root=root,
             **hooks,
         )
         url = stack.enter_context(embedded_postgres.running(directory / "postgres"))
@@ -111,16 +115,15 @@ def _daemon(directory: Path, node: str, url: str, *, roles: list[str], slurm: di
     )
 
 
-def _copies_of_hooks(directory: Path) -> tuple[dict[str, Path], Path]:
+def _copies_of_hooks(directory: Path) -> tuple[HookFiles, Path]:
     """The two hooks of slurmd as an administrator installs them, and the directory of their settings."""
     installed, confs = directory / "hooks", directory / "confs"
     installed.mkdir()
     confs.mkdir()
-    hooks = {}
-    for name in ("prolog", "epilog"):
-        shutil.copy(HOOKS / f"{name}.sh", installed)
-        hooks[name] = installed / f"{name}.sh"
-        hooks[name].chmod(0o755)
+    for name in ("prolog.sh", "epilog.sh"):
+        shutil.copy(HOOKS / name, installed)
+        (installed / name).chmod(0o755)
+    hooks = HookFiles(prolog=installed / "prolog.sh", epilog=installed / "epilog.sh", hook_conf_directory=confs)
     return hooks, confs
 
 
