@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import msgspec
 
 from jobtrail.domain.audit import ChainedEvent, ChainHead
+from jobtrail.domain.energy import EnergyReading
 from jobtrail.domain.events import Event, NodeUsage
+from jobtrail.domain.gpus import GpuLook
 from jobtrail.domain.job import Job
 from jobtrail.domain.samples import CpuTotals, FoundJob, Missed, NodeReading, Reading, Target
 from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
@@ -368,4 +370,24 @@ class SlurmAccounting(Protocol):
 
     async def runs_of(self, numbers: Sequence[int], *, since: int) -> SlurmAnswer:
         """All runs of these jobs that were not over before `since` (Unix seconds), in as few questions as possible."""
+        ...
+
+
+class GpuSource(Protocol):
+    """Reads the GPUs of one vendor. A driver that hangs, crashes or is missing costs the values, never the daemon."""
+
+    async def look(self) -> GpuLook:
+        """One look at all GPUs, within its deadline; what cannot be read is absent, with the reason. Never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Let the driver go, so that it can be unloaded. A later look begins anew."""
+        ...
+
+
+class EnergySource(Protocol):
+    """Reads counters of the energy that parts of the node have used. Blocking: called in a worker thread."""
+
+    def read_energy(self) -> EnergyReading:
+        """One look at all counters."""
         ...
