@@ -239,7 +239,14 @@ def _wire(
         None
         if store is None
         else make_reconciler(
-            config, slurm, store=store.runs, intake=intake, last_cluster=spool.last_cluster, clock=clock, tell=tell
+            config,
+            slurm,
+            store=store.runs,
+            board=board,
+            intake=intake,
+            last_cluster=spool.last_cluster,
+            clock=clock,
+            tell=tell,
         )
     )
     collector = Collector(

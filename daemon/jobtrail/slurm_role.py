@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -74,6 +74,7 @@ def make_reconciler(
     sources: SlurmSources,
     *,
     store: RunStore,
+    board: Board,
     intake: EventIntake,
     last_cluster: Callable[[], Awaitable[str | None]],
     clock: Clock,
@@ -83,13 +84,24 @@ def make_reconciler(
     if sources.controller is None and sources.accounting is None:
         return None
 
+    def node_states(names: Sequence[str]) -> dict[str, str]:
+        """The states that the watch over the nodes last saw."""
+        known = {node.name: ",".join((node.state, *node.flags)) for node in board.cluster_nodes or ()}
+        return {name: known[name] for name in names if name in known}
+
+    words = SlurmWords(
+        intake=intake,
+        clock=clock,
+        tell=tell,
+        new_event_id=lambda: str(uuid.uuid4()),
+        node=config.node_name,
+        node_states=node_states,
+    )
     return Reconciler(
         controller=sources.controller,
         accounting=sources.accounting,
         store=store,
-        words=SlurmWords(
-            intake=intake, clock=clock, tell=tell, new_event_id=lambda: str(uuid.uuid4()), node=config.node_name
-        ),
+        words=words,
         clock=clock,
         tell=tell,
         cluster_of=_cluster_of(config, store, last_cluster),

@@ -59,8 +59,12 @@ COMMENT ON COLUMN jobs.outcome_source IS 'Whose word decided state and verdict: 
 CREATE INDEX jobs_submit_time_idx ON jobs (cluster_name, submit_time);
 CREATE INDEX jobs_awaits_idx ON jobs (cluster_name, awaits) WHERE awaits IS NOT NULL;
 
--- Runs stored by an earlier release: nobody has asked Slurm about them yet.
+-- Runs stored by an earlier release: nobody has asked Slurm about them yet, and what nodes told of start and end now
+-- has names of its own. `jobtrail audit rebuild` brings the rest of these rows up to date.
 UPDATE jobs SET
+    projection = projection || jsonb_build_object(
+        'begun_us', projection -> 'start_us', 'begun_inferred', coalesce(projection -> 'start_inferred', 'false'),
+        'told_end_us', projection -> 'end_us', 'nodes_told', coalesce(projection -> 'nodes_ended', '0')),
     nodes_total = nullif(cardinality(nodes), 0),
     awaits = CASE WHEN job_id NOT LIKE 'slurm-%' THEN NULL
                   WHEN state IN ('pending', 'running') THEN 'facts'

@@ -259,11 +259,12 @@ def test_a_node_set_down_fails_its_job(pair: Pair) -> None:
     pair.cluster.wait_finished(slurm_id)
     job = pair.confirmed(slurm_id)
     assert told(job) == ("failed", "node_fail", None, None)
+    assert list(job["verdict_evidence"]["slurm"]["slurmctld"]["node_states"]) == [node]
     come_back(pair, node)
 
 
 def start_anew(pair: Pair, slurm_id: int) -> None:
-    """Let a requeued job start once the epilog of its first run is over: slurmd runs no prolog for one that it knows."""
+    """Let a requeued job start once its first run's epilog is over: slurmd runs no prolog for a job that it knows."""
     wait_until(lambda: "job_finished" in [row["event_kind"] for row in pair.trail(slurm_id)], "the first run's epilog")
     pair.cluster.start_now(slurm_id)
 

@@ -113,6 +113,7 @@ class World:
             tell=self.facts,
             new_event_id=lambda: f"00000000-0000-4000-8000-{next(ids):012}",
             node=SERVER,
+            node_states=lambda names: {name: "down" for name in names},
         )
         self.reconciler = Reconciler(
             controller=self.slurm if controller else None,

@@ -9,7 +9,7 @@ from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import Origin, Unreadable
 from jobtrail.domain.states import State, Verdict
 from tests.unit import moved_time
-from tests.unit.slurm_world import NODE, World
+from tests.unit.slurm_world import CLUSTER, NODE, World
 
 DBD = Origin.SLURMDBD
 
@@ -141,6 +141,31 @@ async def test_without_accounting_a_later_submission_tells_that_the_run_was_take
     job = world.job(7)
     assert (job.verdict, job.facts.qos, job.facts.nodes) == (Verdict.REQUEUED, "low", (NODE,))
     assert len(world.store.jobs("slurm-7")) == 1
+
+
+async def test_the_state_of_a_failed_node_is_kept_as_evidence() -> None:
+    world = World()
+    start = await ended(world)
+    facts = JobFacts(nodes=(NODE,))
+    world.slurm.current = [world.record(7, "NODE_FAIL", start_time=start, end_time=world.now, facts=facts)]
+    await world.turn()
+    assert world.job(7).verdict is Verdict.NODE_FAIL
+    assert world.job(7).words[0].record.node_states == {NODE: "down"}
+    sent = len(world.store.events)
+    await world.reconciler._words.about(world.job(7), world.slurm.current[0])
+    assert len(world.store.events) == sent, "the same word, whatever the node is now"
+
+
+async def test_a_run_that_only_slurm_told_of_is_closed_between_its_submission_and_now() -> None:
+    world = World()
+    await world.turn()
+    world.slurm.current = [world.record(5, "RUNNING", submit_time=world.now, facts=JobFacts(nodes=(NODE,)))]
+    await world.reconciler._words.of_unannounced(world.slurm.current[0], CLUSTER)
+    world.slurm.current = []
+    submitted = world.now
+    for _ in range(2):
+        await world.turn(180)
+    assert world.job(5).end_not_before_us == submitted * 1_000_000
 
 
 async def test_an_end_nobody_can_explain_stays_unknown() -> None:

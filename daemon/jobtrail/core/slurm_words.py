@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
 
 from jobtrail.core.collector import send
 from jobtrail.core.facts import Observer, RunClosed, RunReconciled
@@ -17,20 +19,37 @@ UNKNOWN_TO_SLURM = "unknown_to_slurm"
 REMEMBERED_SECONDS = 600.0
 MOST_REMEMBERED = 20_000
 
+FAILED_BY_NODE = frozenset({"NODE_FAIL", "BOOT_FAIL"})
+
+NodeStates = Callable[[Sequence[str]], Mapping[str, str]]
 _Key = tuple[str, int | None, Origin]
+
+
+def _unknown(_: Sequence[str]) -> Mapping[str, str]:
+    """Nobody watches the nodes."""
+    return {}
 
 
 class SlurmWords:
     """Sends each word once: the store shows what was sent a little later, and is asked again before that."""
 
     def __init__(
-        self, *, intake: EventIntake, clock: Clock, tell: Observer, new_event_id: Callable[[], str], node: str
+        self,
+        *,
+        intake: EventIntake,
+        clock: Clock,
+        tell: Observer,
+        new_event_id: Callable[[], str],
+        node: str,
+        node_states: NodeStates = _unknown,
     ) -> None:
+        """`node_states` tells the present states of nodes by name: evidence where a run ended because of its node."""
         self._intake = intake
         self._clock = clock
         self._tell = tell
         self._new_event_id = new_event_id
         self._node = node
+        self._node_states = node_states
         self._sent: dict[_Key, tuple[SlurmRecord, float]] = {}
 
     async def about(self, job: Job, record: SlurmRecord) -> bool:
@@ -48,6 +67,9 @@ class SlurmWords:
         held = self._sent.get(key)
         if held is not None and held[0] == record and now < held[1] + REMEMBERED_SECONDS:
             return False
+        evident = record
+        if record.is_final and record.state in FAILED_BY_NODE:
+            evident = msgspec.structs.replace(record, node_states=dict(self._node_states(record.facts.nodes or ())))
         event = Event(
             kind=EventKind.SLURM_REPORTED,
             event_id=self._new_event_id(),
@@ -59,7 +81,7 @@ class SlurmWords:
             source=str(record.origin),
             sluid=record.sluid,
             run=run,
-            slurm=record,
+            slurm=evident,
         )
         await send(self._intake, event)
         self._remember(key, record, now)
@@ -75,7 +97,9 @@ class SlurmWords:
     async def close(self, job: Job) -> None:
         """Close a run that Slurm knows nothing of. Raises SpoolFull, SpoolBroken."""
         usage, now_us = job.usage, self._clock.time_us()
-        seen = [time for time in (job.start_us, usage.last_sample_us if usage else None) if time is not None]
+        submitted_us = None if job.submit_time is None else job.submit_time * 1_000_000
+        told = (submitted_us, job.start_us, usage.last_sample_us if usage else None)
+        seen = [time_us for time_us in told if time_us is not None]
         event = Event(
             kind=EventKind.JOB_CLOSED,
             event_id=self._new_event_id(),

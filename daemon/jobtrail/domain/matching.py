@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from jobtrail.domain.job import Job
 from jobtrail.domain.records import SKEW_US, describes, moment_of, same_submission, submit_times
 from jobtrail.domain.slurm import SlurmRecord
@@ -51,4 +53,5 @@ def is_news(job: Job, record: SlurmRecord) -> bool:
     held = next((word.record for word in job.words if word.record.origin is record.origin), None)
     if held is None:
         return True
+    held, record = (msgspec.structs.replace(one, node_states={}) for one in (held, record))  # the nodes' present states
     return held != record and not (held.is_final and not record.is_final)
