@@ -12,13 +12,12 @@ def has_unified_cgroups(mounts: str) -> bool:
     return any(parts[1:3] == [str(CGROUP_MOUNT), "cgroup2"] for parts in fields)
 
 
-def cgroup_conf_of_this_machine() -> str:
-    """Return cgroup.conf(5) for what /proc and /sys say of this machine."""
+def cgroup_conf_of_this_machine(*, systemd: bool) -> str:
+    """Return cgroup.conf(5) for what /proc and /sys say of this machine; `systemd`: slurmd can talk to it."""
     unified = has_unified_cgroups(Path("/proc/self/mounts").read_text())
     swap_total = re.search(r"^SwapTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
     swaps = swap_total is not None and int(swap_total[1]) > 0
     can_limit = unified or (CGROUP_MOUNT / "memory/memory.memsw.limit_in_bytes").exists()
-    systemd = Path("/run/systemd/system").is_dir()
     return cgroup_conf(unified=unified, systemd=systemd, swap_limits=swaps and can_limit)
 
 

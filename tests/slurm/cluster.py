@@ -186,7 +186,7 @@ class SlurmCluster(SlurmCommands):
         )
         write(remains.slurm_conf_of(layout.directory), conf)
         write(layout.etc / "gres.conf", configuration.gres_conf(self._gpu_files))
-        write(layout.etc / "cgroup.conf", cgroups.cgroup_conf_of_this_machine())
+        write(layout.etc / "cgroup.conf", cgroups.cgroup_conf_of_this_machine(systemd=self._machine.has_systemd))
         # slurmdbd refuses a file that others can read (slurmdbd.conf(5)).
         write(layout.etc / "slurmdbd.conf", configuration.slurmdbd_conf(layout), mode=0o600, user="slurm")
         write(layout.init_sql, configuration.INIT_SQL)

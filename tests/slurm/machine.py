@@ -35,6 +35,11 @@ exec sleep infinity
 class Machine:
     """This machine with its own programs."""
 
+    @property
+    def has_systemd(self) -> bool:
+        """Whether the programs can ask systemd for something, such as a scope for slurmstepd."""
+        return Path("/run/systemd/system").is_dir()
+
     @contextlib.contextmanager
     def opened(self, env: Mapping[str, str], log_directory: Path) -> Iterator[None]:
         """Make commands possible; nothing needs to be done for that here."""
@@ -82,6 +87,11 @@ class Root(Machine):
         """`path`: what scripts/make-slurm-root made."""
         self._path = path
         self._keeper: Daemon | None = None
+
+    @property
+    def has_systemd(self) -> bool:
+        """Never: systemd's socket is in /run, which is the root's own."""
+        return False
 
     @contextlib.contextmanager
     def opened(self, env: Mapping[str, str], log_directory: Path) -> Iterator[None]:
