@@ -125,6 +125,21 @@ async def test_an_arrays_tasks_are_told_apart(cluster: SlurmCluster, rest: Slurm
         assert (run.facts.array_job_id, run.facts.array_task_id) == (f"slurm-{array}", task)
 
 
+async def test_the_components_of_a_heterogeneous_job_are_told_apart(cluster: SlurmCluster, rest: SlurmRest) -> None:
+    # Each component wants a node of its own, which this cluster has not: they wait.
+    numbers = cluster.submit_het("exit 3", ["--mem=32"], ["--mem=48"])
+    try:
+        for offset, number in enumerate(numbers):
+            (record,) = (await rest.job(number)).records
+            assert (record.facts.het_leader_job_id, record.facts.het_job_offset) == (f"slurm-{numbers[0]}", offset)
+            assert record.facts.memory_requested_bytes == (32, 48)[offset] * 2**20
+    finally:
+        cluster.cancel(numbers[0])
+    for offset, number in enumerate(numbers):
+        (run,) = await recorded(rest, number, lambda runs: any(run.is_final and run.facts.partition for run in runs))
+        assert (run.facts.het_leader_job_id, run.facts.het_job_offset) == (f"slurm-{numbers[0]}", offset)
+
+
 async def test_a_name_that_is_no_text_leaves_the_others(cluster: SlurmCluster, rest: SlurmRest) -> None:
     numbers = [cluster.submit("true", option) for option in ("--job-name=caf\udce9", "--job-name=plain")]
     for number in numbers:
