@@ -17,6 +17,7 @@ from jobtrail.domain.records import (
     controller_hook,
     describes,
     moment_of,
+    never_began,
     other_restart,
     other_submission,
     restart_count_of,
@@ -72,7 +73,7 @@ def _run_reported(runs: Sequence[Run], event: Event) -> Run | None:
     for run in candidates:
         if record.start_time is not None and record.start_time in slurm_starts(run.job):
             return run
-    if record.start_time is not None:
+    if record.start_time is not None and event.source != PROLOG_SLURMCTLD:
         return _run_described(candidates, record)
     if event.source == EPILOG_SLURMCTLD:
         return _newest_begun([run for run in candidates if _ended_by(run.job, event)], event)
@@ -105,14 +106,15 @@ def _started_otherwise(job: Job, event: Event) -> bool:
     start, held = event.slurm_start_time, job.slurm_start_time
     if start is None:
         return False
-    of_prolog = event.source == PROLOG_SLURMCTLD
+    of_prolog, same = event.source == PROLOG_SLURMCTLD, _same_restart(job, event)
     if held is not None:
-        return start != held and not (of_prolog and start < held and _same_restart(job, event))
-    if any(abs(start - other) > SKEW_US // 1_000_000 for other in settled_starts(job)):
-        return True
+        return start != held and not (of_prolog and same and start < held)
+    for settled in settled_starts(job):
+        if abs(start - settled) > SKEW_US // 1_000_000 and not (of_prolog and same and start < settled):
+            return True
     hook = controller_hook(job)
     told = start if hook is None or hook.record.start_time is None else hook.record.start_time
-    return start != told and (of_prolog or start < told or not _same_restart(job, event))
+    return start != told and (of_prolog or start < told or not same)
 
 
 def _same_restart(job: Job, event: Event) -> bool:
@@ -172,7 +174,7 @@ def _told_apart(run: Run, event: Event) -> bool:
         return event.sluid != job.sluid
     if event.slurm_start_time is not None and event.slurm_start_time == job.slurm_start_time:
         return False
-    if _started_otherwise(job, event) or _restarted(job, event):
+    if never_began(job) or _started_otherwise(job, event) or _restarted(job, event):
         return True
     if begins_after(job, event.time_us) and not _told_of(run, event.node):
         return True
@@ -317,7 +319,7 @@ def _awaits_late_end(run: Run, event: Event) -> bool:
     known = job.facts
     if facts.nodes is None or facts.nodes != known.nodes or len({facts.uid, known.uid} - {None}) > 1:
         return False
-    return not _long_over(job, event) and (job.start_us is None or job.start_us <= event.time_us)
+    return not _long_over(job, event)
 
 
 def _tells_same_end(part: NodeRun | None, event: Event) -> bool:

@@ -87,6 +87,14 @@ def moment_of(job: Job) -> int | None:
     return None if hook is None else hook.stamp.time_us
 
 
+def never_began(job: Job) -> bool:
+    """Whether Slurm says that the run was over before it had nodes, as one that was cancelled in the queue."""
+    final = job.final_word
+    if final is None or final.facts.nodes is not None or final.facts.node_list is not None:
+        return False
+    return moment_of(job) is None
+
+
 def begins_after(job: Job, time_us: int) -> bool:
     """Whether Slurm says that the run began after that moment."""
     hook = controller_hook(job)

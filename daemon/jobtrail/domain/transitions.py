@@ -252,7 +252,8 @@ def _start(job: Job) -> tuple[int | None, bool]:
 
 def _start_of(record: SlurmRecord) -> int | None:
     """The record's start in µs; of a job that was cancelled before it ran, accounting gives the end as start."""
-    if record.start_time is None or record.is_pending or (record.is_final and record.facts.nodes is None):
+    never_had_nodes = record.facts.nodes is None and record.facts.node_list is None
+    if record.start_time is None or record.is_pending or (record.is_final and never_had_nodes):
         return None
     return record.start_time * 1_000_000
 
