@@ -9,12 +9,14 @@ from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import NodeReading, Reading
 from jobtrail.domain.usage import (
     cpu_percent,
+    is_estimated,
     larger,
     merge_reports,
     node_cpu_percent,
     observe,
     replace_in_total,
     smaller,
+    with_accounting,
     with_cpu_of_ended_job,
     with_last_look,
 )
@@ -131,6 +133,23 @@ def test_the_cpu_time_of_an_ended_job_says_how_exact_it_is() -> None:
     shared = with_cpu_of_ended_job(usage, 3, shared_by=4)
     assert (shared.cpu_usage_us, shared.sources["cpu"]) == (5, "parent_counter_shared_by_4")
     assert with_cpu_of_ended_job(NodeUsage(), 0, shared_by=1).cpu_usage_us == 0
+    read = with_cpu_of_ended_job(usage, 7, shared_by=0)
+    assert (read.cpu_usage_us, read.sources["cpu"]) == (7, "last_sample")
+    assert [is_estimated(each) for each in (exact, shared, read)] == [False, True, True]
+
+
+def test_accounting_takes_the_place_of_estimates_and_not_of_counters() -> None:
+    """It can be whole seconds too high: only where a counter told the whole of a run is that known."""
+
+    def told(source: str, *, complete: bool, seconds: float) -> tuple[int | None, str]:
+        usage = NodeUsage(cpu_usage_us=2_400_000, sources={"cpu": source})
+        total = with_accounting(usage, cpu_usage_us=int(seconds * 1e6), memory_peak_bytes=None, complete=complete)
+        return total.cpu_usage_us, total.sources["cpu"]
+
+    assert told("parent_counter", complete=True, seconds=3.4) == (2_400_000, "parent_counter")
+    assert told("parent_counter", complete=False, seconds=3.4) == (3_400_000, "slurm_accounting")
+    assert told("last_sample", complete=True, seconds=2.5) == (2_500_000, "slurm_accounting")
+    assert told("parent_counter_shared_by_2", complete=True, seconds=2.3) == (2_300_000, "slurm_accounting")
 
 
 def test_usage_says_who_asked_for_its_last_sample() -> None:

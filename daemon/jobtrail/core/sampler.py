@@ -137,6 +137,8 @@ class Sampler:
             sight=first_sight(run),
         )
         self._watched[watched.ref] = watched
+        # At once: a job that begins while the counters are read belongs to the books of that very look.
+        self._ledger(watched).track(watched.ref, run.cpus, new=not run.found)
         self._opening.append(watched)
         if not self._board.open(run):
             self._tell(SeriesShed(jobs=1))
@@ -209,8 +211,6 @@ class Sampler:
         opening, self._opening = self._opening, []
         closing, self._closing = self._closing, []
         await self._look(closing)
-        for watched in opening:
-            self._ledger(watched).track(watched.ref, watched.run.cpus)
         begin, self._books_begin = self._books_begin, False
         concerned = (*opening, *closing, *(self._watched.values() if begin else ()))
         for watched in {id(self._ledger(watched)): watched for watched in concerned}.values():
@@ -242,7 +242,7 @@ class Sampler:
         refs = {*ledger.refs(), watched.ref}
         totals = await self._safely(functools.partial(watched.source.cpu_totals, refs))
         if totals is None or not self._parents_complete:
-            ledger.restart()
+            ledger.restart(list(ended))
         else:
             ledger.look(totals, list(ended))
 

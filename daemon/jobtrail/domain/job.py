@@ -120,7 +120,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         record = self.accounted
         if record is None:
             return self.usage
-        return with_accounting(self.usage, cpu_usage_us=record.cpu_usage_us, memory_peak_bytes=record.memory_peak_bytes)
+        return with_accounting(
+            self.usage,
+            cpu_usage_us=record.cpu_usage_us,
+            memory_peak_bytes=record.memory_peak_bytes,
+            # Of several nodes one may have told of its final usage and another of a checkpoint only.
+            complete=self.nodes_expected == self.nodes_reporting == 1,
+        )
 
     @property
     def awaits(self) -> str | None:

@@ -17,6 +17,8 @@ ADDITIVE = (
 )  # fmt: skip
 PEAKS = ("memory_peak_bytes", "processes_peak")
 SLURM_ACCOUNTING = "slurm_accounting"
+LAST_SAMPLE = "last_sample"
+PARENT_COUNTER = "parent_counter"
 _MEASURED = tuple(name for name in ADDITIVE if name != "covered_us") + PEAKS
 
 
@@ -114,10 +116,11 @@ def observe(usage: NodeUsage, reading: Reading, started_us: int) -> NodeUsage:
 def with_cpu_of_ended_job(usage: NodeUsage, cpu_usage_us: int, *, shared_by: int) -> NodeUsage:
     """Usage with the CPU time the parent's counter shows after the job's own counter was gone.
 
-    `shared_by` is how many jobs ended between two looks at the parent: the time is exact for one and an estimate, told
-    as such in `sources`, for several.
+    `shared_by` is how many jobs share what the parent's counter grew by: the time is exact for one and an estimate for
+    several; for none it is what was last read of the job, which may lack its last moments. `sources` tells them apart.
     """
-    source = "parent_counter" if shared_by == 1 else f"parent_counter_shared_by_{shared_by}"
+    names = {0: LAST_SAMPLE, 1: PARENT_COUNTER}
+    source = names.get(shared_by, f"{PARENT_COUNTER}_shared_by_{shared_by}")
     return msgspec.structs.replace(
         usage,
         cpu_usage_us=larger(usage.cpu_usage_us, cpu_usage_us),
@@ -127,22 +130,29 @@ def with_cpu_of_ended_job(usage: NodeUsage, cpu_usage_us: int, *, shared_by: int
 
 
 def is_estimated(usage: NodeUsage | None) -> bool:
-    """Whether the CPU time is unknown, or rests on a share of what several jobs used together."""
-    return usage is None or usage.cpu_usage_us is None or "shared_by" in usage.sources.get("cpu", "")
+    """Whether the CPU time is unknown, may lack the last moments, or rests on a share of what several jobs used."""
+    if usage is None or usage.cpu_usage_us is None:
+        return True
+    source = usage.sources.get("cpu", "")
+    return "shared_by" in source or LAST_SAMPLE in source
 
 
-def with_accounting(usage: NodeUsage | None, *, cpu_usage_us: int | None, memory_peak_bytes: int | None) -> NodeUsage:
+def with_accounting(
+    usage: NodeUsage | None, *, cpu_usage_us: int | None, memory_peak_bytes: int | None, complete: bool = False
+) -> NodeUsage:
     """Usage completed by Slurm's own accounting, told as such in `sources`.
 
-    Accounting knows the exact CPU time of each step's last moments, but samples memory; readings know the peak of
-    memory, but may miss the end. So CPU time takes accounting's word in place of an estimate, and else the larger value
-    of the two; memory takes the larger. No CPU time at all is what accounting says where it gathers none
-    (JobAcctGatherType=jobacct_gather/none in slurm.conf(5)): that takes no reading's place.
+    CPU time that was taken from counters to the end, on every node (`complete`), and is no estimate, stays: accounting
+    can be whole seconds too high, because it joins the seconds that slurmstepd polled with the microseconds that
+    wait4(2) gave it at the end. In place of an estimate its word is taken, and else the larger value of the two. Memory
+    takes the larger: accounting samples it, readings may miss the end. No CPU time at all is what accounting says where
+    it gathers none (JobAcctGatherType=jobacct_gather/none in slurm.conf(5)): that takes no reading's place.
     """
     usage = usage or NodeUsage()
     cpu_us, peak, sources = usage.cpu_usage_us, usage.memory_peak_bytes, dict(usage.sources)
     told_us = None if cpu_usage_us == 0 and cpu_us is not None else cpu_usage_us
-    if told_us is not None and (is_estimated(usage) or told_us > (cpu_us or 0)):
+    counted = complete and cpu_us is not None and sources.get("cpu") == PARENT_COUNTER
+    if told_us is not None and not counted and (is_estimated(usage) or told_us > (cpu_us or 0)):
         cpu_us, sources["cpu"] = told_us, SLURM_ACCOUNTING
     if memory_peak_bytes is not None and memory_peak_bytes > (peak or 0):
         peak, sources["memory_peak"] = memory_peak_bytes, SLURM_ACCOUNTING
