@@ -14,6 +14,7 @@ from typing import Any
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 from tests.daemon_process import Daemon, wait_until
+from tests.slurm import remains
 from tests.slurm.cluster import SlurmCluster
 from tests.slurm.hooks import HookFiles
 from tests.slurm.observed import CLUSTER, HOOKS, Observed, Row
@@ -21,6 +22,7 @@ from tests.slurm.observed import CLUSTER, HOOKS, Observed, Row
 COMPARE_SECONDS = 4.0
 POLL_SECONDS = 1.0
 GPUS = 2
+ALL_HOOKS = ("prolog", "epilog", "task_epilog", "prolog_slurmctld", "epilog_slurmctld")
 
 
 class Pair(Observed):
@@ -68,16 +70,19 @@ class Pair(Observed):
 
 
 @contextmanager
-def observed_pair(*, extra_conf: Sequence[str] = (), root: Path | None = None, **slurm: Any) -> Iterator[Pair]:
-    """Start PostgreSQL, a daemon for each node, and Slurm with the project's hooks. `slurm`: settings of that name.
+def observed_pair(
+    *, extra_conf: Sequence[str] = (), root: Path | None = None, all_hooks: bool = False, rest: bool = True
+) -> Iterator[Pair]:
+    """Start PostgreSQL, a daemon for each node, and Slurm with the project's hooks.
 
-    `root`: where another Debian is whose Slurm is to be run.
+    `root`: where another Debian is whose Slurm is to be run. `all_hooks`: those of slurmctld and of tasks too. The
+    first daemon asks slurmrestd, without `rest` sacct.
     """
     directory = Path(tempfile.mkdtemp(prefix="jobtrail-pair-"))
     directory.chmod(0o755)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        hooks, confs = _copies_of_hooks(directory)
+        hooks, confs = _copies_of_hooks(directory, ALL_HOOKS if all_hooks else ALL_HOOKS[:2])
         cluster = SlurmCluster(
             nodes=2,
             rest=True,
@@ -88,14 +93,17 @@ def observed_pair(*, extra_conf: Sequence[str] = (), root: Path | None = None, *
         )
         url = stack.enter_context(embedded_postgres.running(directory / "postgres"))
         migrate.upgrade(url)
-        asks = slurm or {"rest_url": f"unix:{cluster.rest_socket}", "sacct": ""}
-        asks = {"poll_seconds": POLL_SECONDS, "compare_seconds": COMPARE_SECONDS, "nodes_seconds": 2.0, **asks}
+        asks: dict[str, Any] = {"conf": str(remains.slurm_conf_of(cluster.directory))}
+        if rest:
+            asks = {"rest_url": f"unix:{cluster.rest_socket}", "sacct": ""}
+        asks |= {"poll_seconds": POLL_SECONDS, "compare_seconds": COMPARE_SECONDS, "nodes_seconds": 2.0}
         daemons = [
             _daemon(directory, name, url, roles=["node", "server"] if first else ["node"], slurm=asks)
             for first, name in zip((True, False), cluster.node_names, strict=True)
         ]
         for name, daemon in zip([*cluster.node_names, "slurmctld"], [*daemons, daemons[0]], strict=True):
-            conf = f"JOBTRAIL_SOCKET={daemon.socket}\nJOBTRAIL_SPOOL={daemon.spool}\n"
+            poke = f"JOBTRAIL_POKE_SOCKET={daemon.socket.with_name('poke.sock')}\n"
+            conf = f"JOBTRAIL_SOCKET={daemon.socket}\nJOBTRAIL_SPOOL={daemon.spool}\n{poke}"
             (confs / f"{name}.conf").write_text(conf)
         for daemon in daemons:
             stack.enter_context(daemon)
@@ -111,19 +119,20 @@ def _daemon(directory: Path, node: str, url: str, *, roles: list[str], slurm: di
         roles=roles,
         database={"url": url},
         slurm=slurm,
-        http={"slurm_user": "slurm"},
+        http={"slurm_user": "slurm", "socket_group": "slurm"},
     )
 
 
-def _copies_of_hooks(directory: Path) -> tuple[HookFiles, Path]:
-    """The two hooks of slurmd as an administrator installs them, and the directory of their settings."""
+def _copies_of_hooks(directory: Path, names: Sequence[str]) -> tuple[HookFiles, Path]:
+    """Hooks as an administrator installs them, and the directory of their settings."""
     installed, confs = directory / "hooks", directory / "confs"
     installed.mkdir()
     confs.mkdir()
-    for name in ("prolog.sh", "epilog.sh"):
-        shutil.copy(HOOKS / name, installed)
-        (installed / name).chmod(0o755)
-    hooks = HookFiles(prolog=installed / "prolog.sh", epilog=installed / "epilog.sh", hook_conf_directory=confs)
+    hooks = HookFiles(hook_conf_directory=confs)
+    for name in names:
+        shutil.copy(HOOKS / f"{name}.sh", installed)
+        (installed / f"{name}.sh").chmod(0o755)
+        hooks[name] = installed / f"{name}.sh"  # type: ignore[literal-required]
     return hooks, confs
 
 
