@@ -268,7 +268,7 @@ def _wire(
         collector=collector,
         intake=intake,
         runaways=make_runaways(
-            config, spool=spool, intake=intake, sampler=sampler, cgroup=cgroup, clock=clock, tell=telemetry.observe
+            config, spool=spool, intake=intake, sampler=sampler, clock=clock, tell=telemetry.observe
         ),
         buffer=buffer,
         forwarder=_forwarder(config, clock, telemetry, spool, store),

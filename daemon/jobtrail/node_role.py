@@ -6,7 +6,7 @@ import pwd
 import uuid
 from pathlib import Path
 
-from jobtrail.adapters.cgroup import CgroupReader, steps_of
+from jobtrail.adapters.cgroup import StepFinder
 from jobtrail.adapters.procfs import read_boot_id, read_boot_time_us
 from jobtrail.config import Config
 from jobtrail.core.facts import Observer
@@ -21,7 +21,6 @@ def make_runaways(
     spool: EventSpool,
     intake: EventIntake,
     sampler: Sampler,
-    cgroup: CgroupReader,
     clock: Clock,
     tell: Observer,
 ) -> Runaways:
@@ -31,7 +30,7 @@ def make_runaways(
         spool=spool,
         intake=intake,
         sight_of=sampler.sight_of,
-        steps=lambda: steps_of(cgroup.scan()),
+        steps_of=StepFinder(Path(config.sampling.cgroup_root)).steps_of,
         boot=Boot(boot_id=read_boot_id(proc), booted_us=lambda: read_boot_time_us(proc)),
         clock=clock,
         tell=tell,

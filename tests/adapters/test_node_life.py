@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobtrail.adapters.cgroup import CgroupReader, steps_of
+from jobtrail.adapters.cgroup import StepFinder
 from jobtrail.adapters.procfs import read_boot_id, read_boot_time_us
-from jobtrail.domain.samples import FoundJob
-from tests.adapters.cgroup_trees import V1_JOB, V2_JOB, copy
+from tests.adapters.cgroup_trees import V1_JOB, V2_JOB, copy, target
 
 
 def boot_id_file(root: Path) -> Path:
@@ -63,11 +62,14 @@ def test_the_steps_of_a_job_are_named(tmp_path: Path, version: str, job: str, pu
     for directory in below:
         for name in ("step_batch", "step_extern", "step_0", "other"):
             Path(directory, name).mkdir(exist_ok=True)
-    steps = steps_of(CgroupReader(root, node="n1").scan())
-    assert {"step_batch", "step_extern", "step_0"} <= steps[public]
-    assert all(name.startswith("step_") for name in steps[public])
+    steps = StepFinder(root).steps_of([target(public, ref="r"), target("slurm-1", ref="gone")])
+    assert {"step_batch", "step_extern", "step_0"} <= steps["r"]
+    assert all(name.startswith("step_") for name in steps["r"])
+    assert steps["gone"] == frozenset()
 
 
-def test_a_job_that_is_gone_meanwhile_has_no_steps(tmp_path: Path) -> None:
-    gone = FoundJob(job_id="slurm-1", uid=None, path=str(tmp_path / "job_1"), populated=True)
-    assert steps_of([gone]) == {"slurm-1": frozenset()}
+def test_where_there_are_no_cgroups_no_steps_are_found(tmp_path: Path) -> None:
+    """Nor of a job whose path must not be looked at."""
+    assert StepFinder(tmp_path / "none").steps_of([target()]) == {"r": frozenset()}
+    root = copy("v2", tmp_path)
+    assert StepFinder(root).steps_of([target(cgroup_path="/../etc")]) == {"r": frozenset()}

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from jobtrail.core.ports import OpenRun
 from jobtrail.core.runaways import BETWEEN_STEPS_SECONDS, Boot, Graces, Runaways
 from jobtrail.core.sight import Sight
 from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, Whereabouts, decode
+from jobtrail.domain.samples import Target
 from tests.fake_spool import MemorySpool
 from tests.fakes import Facts, FakeClock, FakeLifecycle
 from tests.unit import moved_time
@@ -32,7 +34,7 @@ class Bench:
         self.clock, self.facts, self.lifecycle = FakeClock(), Facts(), FakeLifecycle()
         self.sights: dict[str, Sight] = {}
         self.steps: dict[str, frozenset[str]] = {}
-        self.times_asked = 0
+        self.asked: list[str] = []
         self.spool = MemorySpool(clock=self.clock, boot_id=boot_id)
         self._numbers = itertools.count(1)
         self.runaways = self.search(boot_id=boot_id, booted_us=booted_us)
@@ -43,7 +45,7 @@ class Bench:
             spool=self.spool,
             intake=Intake(self.spool, self.lifecycle, lambda _: None),
             sight_of=self.sights.get,
-            steps=self._look_at_steps,
+            steps_of=self._look_at_steps,
             boot=Boot(boot_id=boot_id, booted_us=lambda: booted_us),
             clock=self.clock,
             tell=self.facts,
@@ -51,9 +53,9 @@ class Bench:
             graces=Graces(every_seconds=120, gone_seconds=300),
         )
 
-    def _look_at_steps(self) -> dict[str, frozenset[str]]:
-        self.times_asked += 1
-        return dict(self.steps)
+    def _look_at_steps(self, targets: Sequence[Target]) -> dict[str, frozenset[str]]:
+        self.asked += [target.job_id for target in targets]
+        return {target.ref: self.steps.get(target.job_id, frozenset()) for target in targets}
 
     def _new_id(self) -> str:
         return f"00000000-0000-4000-8000-{next(self._numbers):012}"
@@ -156,6 +158,7 @@ async def test_between_its_steps_a_job_may_have_no_cgroup(steps: dict[str, froze
     """slurmstepd removes the job's cgroup with its last step; only a batch or an extern step lasts as the job does."""
     bench = Bench()
     run = await bench.open(sight=Sight(seen_us=T0))
+    await bench.open("slurm-8", sight=Sight(seen_us=T0))
     bench.steps = steps
     await bench.runaways.turn()
     bench.steps = {}
@@ -183,6 +186,7 @@ async def test_what_was_seen_before_a_restart_of_the_daemon_counts() -> None:
     """The last checkpoint tells that there was a cgroup, and when it was last read."""
     bench = Bench()
     bench.steps = {"slurm-8": EXTERN}
+    await bench.open("slurm-8", sight=Sight(seen_us=T0))
     usage = NodeUsage(sample_count=3, last_sample_us=T0 + 60 * SECOND)
     await bench.open(sight=gone(after=None, first=500, seconds=300), usage=usage)
     await bench.open("slurm-9", sight=gone(after=None, first=500, seconds=300), usage=NodeUsage())
@@ -214,7 +218,7 @@ async def test_a_local_cgroup_without_processes_is_closed_soon_after_it_was_seen
     await bench.open("local-3", sight=gone(after=None, first=6, seconds=300), whereabouts=OWN)
     await bench.runaways.turn()
     assert bench.closed() == [("local-1", "cgroup_gone", 5, 6), ("local-3", "cgroup_gone", 0, 6)]
-    assert bench.times_asked == 0, "only jobs of Slurm have steps"
+    assert bench.asked == [], "only jobs of Slurm have steps"
 
 
 async def test_a_checkpoint_does_not_say_that_a_local_job_had_processes_then() -> None:

@@ -21,6 +21,7 @@ from jobtrail.core.sight import Sight, is_slurms
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.errors import SpoolFull
 from jobtrail.domain.events import Actor, Closing, Event, EventKind
+from jobtrail.domain.samples import Target
 
 SOURCE = "runaways"
 LOCAL_GRACE_SECONDS = 10.0  # `jobtrail exec` tells an end for five seconds after it
@@ -30,7 +31,7 @@ BETWEEN_STEPS_SECONDS = 86_400.0
 CLOCK_SET_US = 600_000_000
 LASTING_STEPS = frozenset({"step_batch", "step_extern"})
 
-Steps = Mapping[str, frozenset[str]]
+StepsOf = Callable[[Sequence[Target]], Mapping[str, frozenset[str]]]
 
 
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +60,8 @@ class _Finding(msgspec.Struct, frozen=True):
 class Runaways:
     """Looks through the open runs.
 
-    `sight_of(ref)` is what the sampler saw of a run, None when it does not watch it. `steps` gives the names of the
-    steps' cgroups of the jobs on this node by public id; it may block, and is called in a thread.
+    `sight_of(ref)` is what the sampler saw of a run, None when it does not watch it. `steps_of` gives the
+    names of the cgroups of jobs' steps, by ref; it may block, and is called in a thread.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Runaways:
         spool: EventSpool,
         intake: EventIntake,
         sight_of: Callable[[str], Sight | None],
-        steps: Callable[[], Steps],
+        steps_of: StepsOf,
         boot: Boot,
         clock: Clock,
         tell: Observer,
@@ -79,7 +80,7 @@ class Runaways:
         self._spool = spool
         self._intake = intake
         self._sight_of = sight_of
-        self._steps = steps
+        self._steps_of = steps_of
         self._boot = boot
         self._clock = clock
         self._tell = tell
@@ -117,13 +118,13 @@ class Runaways:
                 return  # the next turn finds it again
 
     async def _look_at_steps(self, runs: Sequence[OpenRun]) -> None:
-        refs = {run.target.ref: run.target.job_id for run in runs if is_slurms(run)}
-        self._lasting &= refs.keys()
-        if not refs:
+        targets = [run.target for run in runs if is_slurms(run)]
+        self._lasting &= {target.ref for target in targets}
+        if not targets:
             return
-        steps = await asyncio.to_thread(self._steps)
+        steps = await asyncio.to_thread(self._steps_of, targets)
         self._contained = self._contained or any("step_extern" in names for names in steps.values())
-        self._lasting |= {ref for ref, job_id in refs.items() if steps.get(job_id, frozenset()) & LASTING_STEPS}
+        self._lasting |= {ref for ref, names in steps.items() if names & LASTING_STEPS}
 
     def _rebooted(self, run: OpenRun) -> _Finding | None:
         """That the node has rebooted since the run began, as the kernel's boot id says."""
