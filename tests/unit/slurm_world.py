@@ -113,7 +113,7 @@ class World:
             tell=self.facts,
             new_event_id=lambda: f"00000000-0000-4000-8000-{next(ids):012}",
             node=SERVER,
-            node_states=lambda names: {name: "down" for name in names},
+            node_states=lambda names: dict.fromkeys(names, "down"),
         )
         self.reconciler = Reconciler(
             controller=self.slurm if controller else None,

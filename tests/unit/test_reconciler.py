@@ -1,6 +1,7 @@
 """What Slurm says of the runs becomes events; what nobody knows is closed; nothing is asked more than it must be."""
 
 import asyncio
+import itertools
 
 from jobtrail.core.facts import EventRejected, RunClosed, SlurmAskFailed, SlurmRecordUnreadable
 from jobtrail.core.reconciler import FEW_JOBS
@@ -86,7 +87,7 @@ async def test_a_job_still_completing_is_asked_about_again_ever_more_rarely() ->
         before = len(world.slurm.asked)
         await world.turn()
         times += [world.clock.monotonic()] * (len(world.slurm.asked) - before)
-    gaps = [round(later - earlier) for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [round(later - earlier) for earlier, later in itertools.pairwise(times)]
     assert gaps == [5, 5, 10, 20, 40]
     assert world.job(7).state is State.ENDED
 
