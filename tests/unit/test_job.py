@@ -82,6 +82,21 @@ def test_the_nodes_are_the_first_list_that_is_told() -> None:
     assert job(started("n1", 0, nodes=["n1"]), word(Origin.SLURMDBD)).nodes == ("n1",)
 
 
+@pytest.mark.parametrize(("state", "flags"), [("COMPLETING", ()), ("CANCELLED", ("COMPLETING",))])
+def test_the_nodes_that_still_complete_are_not_those_of_the_run(state: str, flags: tuple[str, ...]) -> None:
+    """slurmctld lists only them in COMPLETING, and counts only their CPUs."""
+    left = JobFacts(
+        nodes=("n2",), node_list="n2", cpus_total=2, gpus_total=1, memory_requested_bytes=5, qos="high", uid=7
+    )
+    known = job(started("n1", 0, nodes=TWO), word(Origin.SLURMCTLD, state, flags=flags, facts=left))
+    assert (known.nodes, known.nodes_expected) == (TWO, 2)
+    assert (known.facts.qos, known.facts.uid) == ("high", 7)
+    alone = job(word(Origin.SLURMCTLD, state, flags=flags, facts=left)).facts
+    assert (alone.nodes, alone.node_list, alone.cpus_total, alone.gpus_total) == (None, None, None, None)
+    assert alone.memory_requested_bytes is None
+    assert job(word(Origin.SLURMCTLD, "RUNNING", facts=left)).facts.cpus_total == 2
+
+
 def test_how_many_nodes_have_to_end_the_run() -> None:
     """Those it lists, else those that began it, else one."""
     assert job(used("n1", 0, NodeUsage())).nodes_expected == 1

@@ -18,6 +18,16 @@ _INFORMED = (Origin.SLURMCTLD, Origin.SLURMDBD, Origin.SACCT, Origin.CONTROLLER_
 _FACTS = JobFacts.__struct_fields__
 
 
+# Of a job in COMPLETING slurmctld counts the nodes whose epilogs still run (`nodes_completing` in its job_mgr.c).
+_OF_ALL_NODES = ("nodes", "node_list", "cpus_total", "gpus_total", "memory_requested_bytes")
+
+
+def _facts_in(record: SlurmRecord) -> JobFacts:
+    if "COMPLETING" not in (record.state, *record.flags):
+        return record.facts
+    return msgspec.structs.replace(record.facts, **dict.fromkeys(_OF_ALL_NODES))
+
+
 class NodeRun(msgspec.Struct, frozen=True, kw_only=True):
     """One node's part of a run."""
 
@@ -98,7 +108,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def _said(self) -> list[JobFacts]:
         """All facts about the job, those that count most first."""
-        said = {word.record.origin: word.record.facts for word in self.words}
+        said = {word.record.origin: _facts_in(word.record) for word in self.words}
         facts = [said[origin] for origin in _INFORMED if origin in said]
         return facts + [register.facts for register in (self.first_facts, self.last_facts) if register is not None]
 
