@@ -204,3 +204,43 @@ def node(busy: int | None, total: int | None) -> NodeReading:
 )
 def test_the_share_of_the_nodes_cpus(earlier: NodeReading | None, later: NodeReading, expected: float | None) -> None:
     assert node_cpu_percent(earlier, later) == expected
+
+
+@pytest.mark.parametrize(
+    ("peak", "told", "expected", "source"),
+    [
+        (None, 7, 7, True),
+        (7, 7, 7, False),
+        (7, 8, 8, True),
+        (7, 6, 7, False),
+        (7, None, 7, False),
+        (None, 0, None, False),
+    ],
+)
+def test_the_peak_is_the_larger_of_readings_and_accounting(
+    peak: int | None, told: int | None, expected: int | None, source: bool
+) -> None:
+    """Accounting samples memory too; none at all is what it says of a step too short for it."""
+    usage = NodeUsage(memory_peak_bytes=peak, absent={} if peak else {"memory_peak_bytes": "gone"})
+    total = with_accounting(usage, cpu_usage_us=None, memory_peak_bytes=told)
+    assert total.memory_peak_bytes == expected
+    assert total.sources == ({"memory_peak": "slurm_accounting"} if source else {})
+    assert total.absent == ({"memory_peak_bytes": "gone"} if expected is None else {})
+
+
+def test_accounting_fills_in_what_nobody_read() -> None:
+    """And says so; what it does not know stays absent with its reason."""
+    usage = NodeUsage(absent={"cpu_usage_us": "gone", "oom_kills": "no file"}, sources={"usage": "cgroup_v2"})
+    total = with_accounting(usage, cpu_usage_us=9, memory_peak_bytes=None)
+    assert (total.cpu_usage_us, total.memory_peak_bytes) == (9, None)
+    assert total.absent == {"oom_kills": "no file"}
+    assert total.sources == {"usage": "cgroup_v2", "cpu": "slurm_accounting"}
+    assert with_accounting(None, cpu_usage_us=None, memory_peak_bytes=None) == NodeUsage()
+
+
+def test_what_is_known_of_the_cpu_time_only_by_share_is_an_estimate() -> None:
+    assert is_estimated(None)
+    assert is_estimated(NodeUsage())
+    assert is_estimated(NodeUsage(cpu_usage_us=1, sources={"cpu": "parent_counter,parent_counter_shared_by_2"}))
+    assert not is_estimated(NodeUsage(cpu_usage_us=0))
+    assert not is_estimated(NodeUsage(cpu_usage_us=1, sources={"cpu": "parent_counter"}))
