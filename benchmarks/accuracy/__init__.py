@@ -35,5 +35,5 @@ def _figures(row: Row) -> list[Figure]:
         found.append(Figure(what=f"peak memory error, {what}, median", value=row.peak_error_percent[0], unit="%"))
     if row.coverage_ratio is not None:
         found.append(Figure(what=f"coverage ratio, {what}, least", value=row.coverage_ratio[1], unit=""))
-    none = Figure(what=f"jobs without CPU time, {what}", value=row.without_cpu, unit="", target="0")
-    return [*found, Figure(what=none.what, value=none.value, unit="", target="0", met=row.without_cpu == 0)]
+    without = row.without_cpu
+    return [*found, Figure(what=f"jobs without CPU time, {what}", value=without, unit="", target="0", met=without == 0)]

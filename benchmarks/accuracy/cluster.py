@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import tempfile
@@ -157,8 +156,3 @@ def run(sources: Sources, plans: Sequence[Plan] = PLANS) -> list[list[Measured]]
         deadline = time.monotonic() + (SETTLE_SECONDS if sources.sacct else 0)
         results = [(plan, measured(observed, plan, number, deadline)) for plan, number in jobs]
     return [[job for of, job in results if of is plan] for plan in plans]
-
-
-def cpu_target(plan: Plan) -> float:
-    """Per cent of error that is aimed at; none for jobs shorter than a second."""
-    return 2.0 if plan.wall_seconds >= 1 else math.inf

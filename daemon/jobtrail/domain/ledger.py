@@ -17,8 +17,9 @@ from jobtrail.domain.samples import CpuTotals
 class Credit(msgspec.Struct, frozen=True):
     """A job's CPU total (µs) and what it rests on.
 
-    `shared_by` 1: the parent's counter, or the job's own after its end; right within 1 %. More: so many jobs ended at
-    once, and what they share is a larger part of it. 0: only what was last read; the job may have used more.
+    `shared_by` 1: the parent's counter, or the job's own after its end; right within 1 % and what the living jobs use
+    while the counters are read. More: so many jobs ended at once, and what they share is a larger part of it. 0: only
+    what was last read; the job may have used more.
     """
 
     cpu_usage_us: int
