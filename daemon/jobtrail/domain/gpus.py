@@ -78,10 +78,15 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GpuLook(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at all GPUs of a vendor. `problem` says why nothing could be read; then `readings` is empty."""
+    """One look at all GPUs of a vendor. `problem` says why nothing could be read; then `readings` is empty.
+
+    `problem` is one of a few words an adapter defines, `detail` a sentence for people: on the problem, or on GPUs that
+    could not be opened while others could.
+    """
 
     vendor: str
     time_us: int
     readings: tuple[GpuReading, ...] = ()
     problem: str | None = None
+    detail: str | None = None
     seconds: float = 0.0  # what the look cost
