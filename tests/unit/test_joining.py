@@ -429,3 +429,61 @@ def test_an_end_told_twice_is_one_end() -> None:
     runs = tell([*told, next_run, told[1], told[2]])
     assert [sorted(run.nodes) for run in runs] == [["n1", "n2"], ["n1"]]
     assert [run.job.nodes_told for run in runs] == [2, 0]
+
+
+def test_a_record_of_another_submission_is_another_runs_though_the_times_fit() -> None:
+    told = [started("n1", 0), reported(Origin.SLURMCTLD, 5, state="RUNNING", start_time=0, submit_time=-9, run=1)]
+    assert len(tell([*told, final("COMPLETED", 0, 9)])) == 2
+    assert len(tell([*told, reported(Origin.SACCT, 6, state="FAILED", start_time=0, submit_time=-9)])) == 1
+
+
+def test_a_record_without_a_start_begins_no_run_that_is_on() -> None:
+    """It waits, or was cancelled while it waited; only slurmctld's hook tells of a beginning without a start."""
+    for state, runs in (("PENDING", 2), ("CANCELLED", 2), (None, 1)):
+        assert len(tell([started("n1", 0), reported(Origin.SLURMCTLD, SECOND, state=state)])) == runs
+
+
+def test_restarts_are_known_from_slurms_records_where_no_prolog_counted_them() -> None:
+    """A record with the run's start counts right."""
+    plain = started("n1", 10 * SECOND, facts=JobFacts(nodes=TWO))
+    hook = hooked("prolog", 10 * SECOND, facts=JobFacts(restart_count=0))
+    running = reported(
+        Origin.SLURMCTLD, 11 * SECOND, state="RUNNING", start_time=10, run=1, facts=JobFacts(restart_count=0)
+    )
+    completing = reported(Origin.SLURMCTLD, 11 * SECOND, state="COMPLETING", run=1, facts=JobFacts(restart_count=1))
+    ended = hooked("epilog", 11 * SECOND, facts=JobFacts(restart_count=1))
+    for word, runs in ((hook, 2), (running, 2), (completing, 1), (ended, 1)):
+        for count, expected in ((0, 1 if runs == 2 else None), (1, runs), (None, 1)):
+            other = started("n2", 10 * SECOND, facts=JobFacts(nodes=TWO, restart_count=count))
+            if expected is not None:
+                assert len(tell([plain, word, other])) == expected, (word, count)
+    assert len(tell([hook, event(EventKind.JOB_STARTED, "n1", 10 * SECOND)])) == 1
+
+
+def test_an_earlier_start_of_prolog_slurmctld_is_the_runs_only_with_the_same_restarts() -> None:
+    """Against a start that Slurm has settled; a later one never is."""
+    for count, at, runs in ((0, 0, 1), (1, 0, 2), (None, 0, 2), (0, 186, 2), (0, 185, 1)):
+        word = reported(
+            Origin.SLURMCTLD, 181 * SECOND, state="RUNNING", start_time=180,
+            facts=JobFacts(nodes=("n1",), restart_count=0),
+        )  # fmt: skip
+        hook = hooked("prolog", at * SECOND, start_time=at, facts=JobFacts(restart_count=count))
+        assert len(tell([word, hook])) == runs, (count, at)
+
+
+def test_the_earliest_that_slurm_says_of_the_start_bounds_it() -> None:
+    running = reported(Origin.SLURMCTLD, 102 * SECOND, state="RUNNING", start_time=100)
+    told = [running, hooked("prolog", 103 * SECOND)]
+    assert len(tell(told)) == 1
+    assert len(tell([*told, started("n1", 95 * SECOND)])) == 1
+    assert len(tell([*told, started("n1", 95 * SECOND - 1)])) == 2
+    epilog = finished("n1", 96 * SECOND)
+    person = finished("n1", 90 * SECOND, changed_by=Actor.API, outcome=Outcome(final_state="failed"))
+    assert len(tell([running, epilog, person])) == 1, "the node told of it already"
+
+
+def test_a_run_that_had_nodes_began_whatever_else_is_unknown() -> None:
+    """Its record has no start, or the names of its nodes could not be read."""
+    for facts, runs in ((JobFacts(), 2), (JobFacts(node_list="n[1-2"), 1), (JobFacts(nodes=("n1",)), 1)):
+        word = reported(Origin.SLURMDBD, 60 * SECOND, state="CANCELLED", end_time=14, facts=facts)
+        assert len(tell([word, started("n1", 0)])) == runs

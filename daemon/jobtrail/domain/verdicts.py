@@ -162,7 +162,7 @@ def _with_steps(ruling: Ruling, words: Sequence[Word], told: OutcomeRegister | N
     step_out_of_memory = exit_signal == OUT_OF_MEMORY_SIGNAL or any(word.record.out_of_memory_step for word in words)
     return msgspec.structs.replace(
         ruling,
-        derived_exit_code=exit_code if exit_signal is None and statuses else None,
+        derived_exit_code=exit_code if statuses else None,
         derived_exit_signal=None if exit_signal == OUT_OF_MEMORY_SIGNAL else exit_signal,
         out_of_memory_step=step_out_of_memory,
     )
