@@ -11,6 +11,7 @@ import msgspec
 
 from jobtrail.adapters.sacct import Sacct
 from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
+from jobtrail.composition.storage import Store
 from jobtrail.config import Config
 from jobtrail.core.accounting import FirstToAnswer
 from jobtrail.core.board import Board
@@ -19,7 +20,6 @@ from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.ports import Clock, EventIntake, RunStore, SlurmAccounting, SlurmController
 from jobtrail.core.reconciler import Reconciler, Rhythm
 from jobtrail.core.slurm_words import SlurmWords
-from jobtrail.storage import Store
 
 NOBODY_TO_ASK = (
     "slurm.rest_url is not set and there is no sacct: whether a job succeeded or was cancelled stays unknown where its "

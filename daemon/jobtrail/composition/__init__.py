@@ -1,0 +1,1 @@
+"""What app.py is composed of: the parts, and how each role wires its own."""

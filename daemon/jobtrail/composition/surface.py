@@ -1,0 +1,104 @@
+"""What the daemon answers on its sockets, and what it takes from its directory."""
+
+from __future__ import annotations
+
+import pwd
+from pathlib import Path
+
+from jobtrail.adapters.exposition import Exposition
+from jobtrail.adapters.http import HttpApi, HttpSettings
+from jobtrail.adapters.incoming import IncomingDirectory
+from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
+from jobtrail.composition.parts import Parts
+from jobtrail.core.pokes import Pokes
+from jobtrail.core.ports import Health
+from jobtrail.domain.events import request_digest
+
+
+def make_incoming(parts: Parts) -> IncomingDirectory:
+    """What hooks left in the spool directory comes in like what they post."""
+    decode = hook_decoder(parts.config.cluster, own_node=parts.config.node_name)
+
+    async def take(hook: str, body: bytes, *, event_id: str, time_us: int, time_text: str) -> None:
+        event = decode(hook, body, event_id=event_id, time_us=time_us)
+        await parts.intake.accept(event, request_digest(hook, time_text, body))
+
+    return IncomingDirectory(
+        Path(parts.config.spool.directory),
+        take=take,
+        tell=parts.telemetry.observe,
+        trusted_uids=frozenset(_uid_of(parts.config.http.slurm_user)),
+    )
+
+
+def make_http(parts: Parts) -> HttpApi:
+    config, clock = parts.config, parts.clock
+    page = Exposition(parts.board, parts.telemetry.render, node=config.node_name, clock=clock)
+    return HttpApi(
+        intake=parts.intake,
+        decode_hook=hook_decoder(config.cluster, own_node=config.node_name),
+        metrics=page.render,
+        scraped=lambda: parts.board.scraped(clock.monotonic()),
+        health=lambda: _health(parts),
+        owner_of_run=parts.sampler.owner_of,
+        pokes=Pokes(parts.sampler, clock),
+        decode_poke=decode_poke,
+        jobs=parts.store.asked_jobs if parts.store else None,
+        nodes=parts.store.asked_nodes if parts.store else None,
+        tell=parts.telemetry.observe,
+        clock=clock,
+        settings=HttpSettings(
+            host=config.http.host,
+            port=config.http.port,
+            socket=config.http.socket,
+            poke_socket=config.poke_socket,
+            hook_token_file=config.slurm.hook_token_file,
+            socket_group=config.http.socket_group,
+            trusted_uids=frozenset(_uid_of(config.http.slurm_user)),
+            local_scheduler=config.scheduler == "local",
+            node=config.node_name,
+            cluster=config.cluster,
+            local_cluster=config.local_cluster,
+            proc_root=config.sampling.proc_root,
+            cgroup_root=config.sampling.cgroup_root,
+            max_body_bytes=config.http.max_body_bytes,
+            header_timeout_seconds=config.http.header_timeout_seconds,
+            body_timeout_seconds=config.http.body_timeout_seconds,
+            max_connections=config.http.max_connections,
+        ),
+    )
+
+
+def _health(parts: Parts) -> Health:
+    """Ready means that events are taken and reach the store."""
+    spool = parts.spool.status()
+    problems: list[str] = []
+    if parts.forwarder is None:
+        problems.append("no database is configured: events wait in the spool")
+    elif (problem := parts.forwarder.last_problem or _chore_problem(parts)) is not None:
+        problems.append(f"the database is not reached: {problem}")
+    if spool.bytes_used > 0.9 * spool.bytes_limit:
+        problems.append(f"the spool is nearly full: {spool.bytes_used} of {spool.bytes_limit} bytes")
+    return Health(
+        ready=not problems,
+        problems=tuple(problems),
+        details={
+            "spool_depth": spool.depth,
+            "spool_bytes": spool.bytes_used,
+            "durability": spool.durability,
+            "live_jobs": parts.board.live_jobs(),
+            "slurm": None if parts.reconciler is None else parts.reconciler.last_problem or "answers",
+        },
+    )
+
+
+def _chore_problem(parts: Parts) -> str | None:
+    return None if parts.housekeeper is None else parts.housekeeper.last_problem
+
+
+def _uid_of(user: str) -> tuple[int, ...]:
+    """The user id of SlurmUser; none where there is no such user, as on a machine without Slurm."""
+    try:
+        return (pwd.getpwnam(user).pw_uid,)
+    except KeyError:
+        return ()
