@@ -30,10 +30,13 @@ MAX_FILE_BYTES = 4 << 20
 MAX_FILES = 64
 MAX_DEPTH = 8
 MAX_LINES = 100_000
+MAX_NAMES = 1_000_000  # of nodes and files, in all lines together
 MAX_NOTES = 50
 MAX_SHOWN = 120  # characters of a file's own text in a note
 
-_PAIR = re.compile(r'([A-Za-z0-9_.]+)[ \t]*[-+*/]?=[ \t]*(?:"([^"]*)"|([^\s"]\S*)|(?=\s|$))', re.ASCII)
+_PAIR = re.compile(
+    r'(?<![A-Za-z0-9_.])([A-Za-z0-9_.]+)[ \t]*[-+*/]?=[ \t]*(?:"([^"]*)"|([^\s"]\S*)|(?=\s|$))', re.ASCII
+)
 _COMMENT = re.compile(r"(?<!\\)#.*")
 _INCLUDE = re.compile(r"include\s+(\S+)", re.IGNORECASE)
 _COUNT = re.compile(r"([0-9]{1,12})([kmgtp]?)", re.IGNORECASE | re.ASCII)
@@ -71,7 +74,7 @@ def read_gres_conf(
             f"{directory}/{Path(slurm_conf).name if directory in first else 'slurm.conf'}", optional=True
         )
         gres = files.lines(f"{directory}/gres.conf", optional=True)
-        if conf is not None or gres is not None:
+        if conf is not None or gres is not None or files.problem is not None:
             return _told(node, files, conf, gres, f"{directory}/gres.conf")
     return GresConf(problem=f"neither gres.conf nor slurm.conf is in {', '.join(looked)}")
 
@@ -79,6 +82,7 @@ def read_gres_conf(
 def _told(node: str, files: _Files, conf: list[Line] | None, gres: list[Line] | None, source: str) -> GresConf:
     ours = [line for line in gres or () if _is_of(line, node, files)]
     lines = [record for line in ours if (record := _record(line, files)) is not None]
+    node_gres = _node_gres(conf, node, files)
     if files.problem is not None:
         return GresConf(source=source, problem=files.problem, notes=tuple(files.notes))
     names = {name for line in lines for gpu in line.gpus for name in gpu}
@@ -86,7 +90,7 @@ def _told(node: str, files: _Files, conf: list[Line] | None, gres: list[Line] | 
         source=source,
         autodetect=_autodetect(ours, files),
         lines=tuple(lines),
-        node_gres=_node_gres(conf, node, files),
+        node_gres=node_gres,
         devices=_devices(names, files.root),
         notes=tuple(files.notes),
     )
@@ -102,6 +106,17 @@ class _Files:
         self._directory = directory
         self._read = 0
         self._lines = 0
+        self._names = 0
+
+    def expand(self, where: str, field: str, text: str) -> tuple[str, ...]:
+        """The names in a list of hosts or files. Raises InvalidEvent."""
+        if self.problem is not None:
+            return ()
+        names = expand_nodes(field, text)
+        self._names += len(names)
+        if self._names > MAX_NAMES:
+            self.problem = f"{where}: more than {MAX_NAMES} names in all"
+        return names
 
     def note(self, text: str) -> None:
         if len(self.notes) < MAX_NOTES and text not in self.notes:
@@ -193,7 +208,7 @@ def _is_of(line: Line, node: str, files: _Files) -> bool:
     if names is None:
         return True
     try:
-        return node in expand_nodes("NodeName", names)
+        return node in files.expand(line.where, "NodeName", names)
     except InvalidEvent as error:
         files.note(f"{line.where}: {error}; the line was left out")
         return False
@@ -228,7 +243,7 @@ def _record(line: Line, files: _Files) -> GresLine | None:
         return None
     one, several = line.values.get("file") or line.values.get("files"), line.values.get("multiplefiles")
     try:
-        names = expand_nodes("File", one or several or "-")
+        names = files.expand(line.where, "File", one or several or "-")
     except InvalidEvent as error:
         # A record that is left out would move every GPU after it to a wrong place.
         files.problem = files.problem or f"{line.where}: {error}"

@@ -16,6 +16,7 @@ A position is neither a device's minor number nor NVML's index. slurmd makes the
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -120,11 +121,11 @@ def minor_of(file: str, devices: Mapping[str, DeviceNumber]) -> tuple[str | None
 
 def _merged(conf: GresConf) -> list[_Record]:
     """The records in the order of slurm.conf, those without files as places without files."""
-    left = [record for line in conf.lines for record in _records(line)]
+    left = list(itertools.islice((record for line in conf.lines for record in _records(line)), MAX_POSITIONS))
     if conf.node_gres is None:
-        return left[:MAX_POSITIONS]
+        return left
     found: list[_Record] = []
-    for part in conf.node_gres:
+    for part in conf.node_gres[:MAX_POSITIONS]:
         wanted = min(part.count, MAX_POSITIONS - len(found))
         fitting = [record for record in left if _fits(record, part)][:wanted]
         left = [record for record in left if not any(record is taken for taken in fitting)]
