@@ -89,10 +89,15 @@ class Child:
                 stack.callback(theirs.close)
                 on_failure.callback(ours.close)
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-S", "-P", "-m", READER, str(os.getpid()), str(marks),
-                    stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=said, pass_fds=(marks,), cwd="/", start_new_session=True,
+                    *(sys.executable, "-S", "-P", "-m", READER, str(os.getpid()), str(marks)),
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=said,
+                    pass_fds=(marks,),
+                    cwd="/",
                     env=_environment(binding, library_directory),
-                )  # fmt: skip
+                    start_new_session=True,
+                )
                 streams = await asyncio.open_connection(sock=ours)
                 on_failure.pop_all()
             return cls(process, streams, shared, said)
