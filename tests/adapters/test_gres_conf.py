@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobtrail.adapters import gres_conf
 from jobtrail.adapters.gres_conf import read_gres_conf
+from jobtrail.domain.gpus import Gpu
 from jobtrail.domain.gres import DeviceNumber, GresConf, GresLine, NodeGres, positions
 from jobtrail.domain.hostlist import expand_nodes
 
@@ -298,13 +300,50 @@ def test_the_order_is_that_of_the_real_slurmd(tmp_path: Path, gres: str, lines: 
     (tmp_path / "slurm.conf").write_text(SLURM_CONF.format(directory=tmp_path, gres=gres))
     text = "\n".join(line if "=gpu" in line or "Auto" in line else f"Name=gpu {line}" for line in lines)
     (tmp_path / "gres.conf").write_text(text.format(d=tmp_path) + "\n")
-    printed = subprocess.run(
-        ["slurmd", "-G", "-N", "n1", "-f", tmp_path / "slurm.conf"],
-        capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    found = [line for line in (printed.stdout + printed.stderr).splitlines() if "Gres Name=gpu" in line]
-    expected = [line.split(" File=")[1].split()[0] for line in found]
     places = positions(read_gres_conf(node="n1", slurm_conf=str(tmp_path / "slurm.conf")), []).places
     told = [name for place in places for name in place.files]
-    assert told == [name for text in expected for name in expand_nodes("File", text)]
+    assert told == _printed_files(tmp_path)
     assert told
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("gpu:4", [("a100", 10), ("a100", 3), ("a100", 2), ("a100", 0)]),
+        ("gpu:2", [("a100", 10), ("a100", 3), ("a100", 2), ("a100", 0)]),
+        ("gpu:a100:2,gpu:h100:1", [("h100", 0), ("a100", 10), ("a100", 3), ("a100", 2)]),
+        ("gpu:h100:1,gpu:a100:3", [("nvidia_a100", 3), ("nvidia_h100", 0), ("nvidia_a100", 10), ("nvidia_a100", 2)]),
+    ],
+)
+def test_the_order_of_detection_is_that_of_the_real_slurmd(
+    tmp_path: Path, gres: str, gpus: list[tuple[str, int]]
+) -> None:
+    """slurmd takes fake_gpus.conf, beside slurm.conf, for what it detected: here with the links NVML gives."""
+    fake = []
+    for index, (name, minor) in enumerate(gpus):
+        os.mknod(tmp_path / f"nvidia{minor}", 0o20600, os.makedev(240, minor))
+        links = ",".join("-1" if place == index else "0" for place in range(len(gpus)))
+        fake.append(f"{name}|2|0-1|{links}|{tmp_path}/nvidia{minor}\n")
+    (tmp_path / "fake_gpus.conf").write_text("".join(fake))
+    (tmp_path / "slurm.conf").write_text(SLURM_CONF.format(directory=tmp_path, gres=gres))
+    (tmp_path / "gres.conf").write_text("")
+    expected = [name.rpartition("/nvidia")[2] for name in _printed_files(tmp_path)]
+    conf = msgspec.structs.replace(read_gres_conf(node="n1", slurm_conf=f"{tmp_path}/slurm.conf"), autodetect="nvml")
+    seen = [
+        Gpu(gpu_id=str(minor), vendor="nvidia", minor=minor, index=index, name=name.upper().replace("_", " "))
+        for index, (name, minor) in enumerate(gpus)
+    ]
+    assert [place.gpu_id for place in positions(conf, seen).places] == expected
+    assert expected
+
+
+def _printed_files(directory: Path) -> list[str]:
+    """The files of the devices in slurmd's list, in its order."""
+    printed = subprocess.run(
+        ["slurmd", "-G", "-N", "n1", "-f", directory / "slurm.conf"],
+        capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    lines = [line for line in (printed.stdout + printed.stderr).splitlines() if "Gres Name=gpu" in line]
+    texts = [line.split(" File=")[1].split()[0] for line in lines]
+    return [name for text in texts for name in expand_nodes("File", text)]
