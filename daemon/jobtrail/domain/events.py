@@ -55,6 +55,30 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     root_pid_start_ticks: int | None = None  # field 22 of /proc/PID/stat; a reused pid has another
 
 
+class GpuUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run had of one GPU of a node, or of an instance of one. Numbers only grow, as those of NodeUsage.
+
+    `gpu_id` is the driver's. One that was allocated and is not found among the node's has `unresolved:<position>`, so that
+    it is shown all the same.
+    """
+
+    gpu_id: str
+    vendor: str | None = None
+    minor: int | None = None
+    name: str | None = None
+    memory_total_bytes: int | None = None
+    resolved_by: str | None = None  # how Slurm's position became this GPU
+    observed_us: int | None = None  # time for which it was looked at while the run held it
+    busy_us: int | None = None  # of that, utilisation times time
+    unused_us: int | None = None  # of that, time in which no process of the run used it
+    memory_peak_bytes: int | None = None
+    energy_microjoules: int | None = None
+    energy_covered_us: int | None = None
+    energy_method: str | None = None  # counter | integrated | apportioned | mixed
+    errors: dict[str, int] = {}  # the driver's error code, for NVIDIA an XID -> how often
+    mismatch: str | None = None  # evidence that another job used it, or this job another GPU
+
+
 class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One node's cumulative usage of a run. Every value only grows, so two reports merge by taking the larger."""
 
@@ -67,6 +91,15 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     io_read_bytes: int | None = None
     io_write_bytes: int | None = None
     processes_peak: int | None = None
+    gpu_observed_us: int | None = None  # summed over the run's GPUs on this node, as are the next two
+    gpu_busy_us: int | None = None
+    gpu_unused_us: int | None = None
+    gpu_memory_peak_bytes: int | None = None  # the largest of one GPU
+    energy_gpu_microjoules: int | None = None
+    energy_cpu_microjoules: int | None = None
+    energy_dram_microjoules: int | None = None
+    energy_covered_us: int | None = None  # wall time over which every component that has a value was measured
+    gpus: tuple[GpuUsage, ...] = ()  # by gpu_id; of one node, not in a run's total
     sample_count: int = 0
     first_sample_us: int | None = None
     last_sample_us: int | None = None

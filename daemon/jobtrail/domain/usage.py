@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import msgspec
 
-from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.samples import NodeReading, Reading
 
 ADDITIVE = (
     "cpu_usage_us", "cpu_user_us", "cpu_system_us", "cpu_throttled_us", "oom_kills", "io_read_bytes", "io_write_bytes",
-    "covered_us",
+    "covered_us", "gpu_observed_us", "gpu_busy_us", "gpu_unused_us", "energy_gpu_microjoules", "energy_cpu_microjoules",
+    "energy_dram_microjoules", "energy_covered_us",
 )  # fmt: skip
-PEAKS = ("memory_peak_bytes", "processes_peak")
+PEAKS = ("memory_peak_bytes", "processes_peak", "gpu_memory_peak_bytes")
 SLURM_ACCOUNTING = "slurm_accounting"
 LAST_SAMPLE = "last_sample"
 PARENT_COUNTER = "parent_counter"
 _MEASURED = tuple(name for name in ADDITIVE if name != "covered_us") + PEAKS
+_GPU_VALUES = tuple(name for name in GpuUsage.__struct_fields__ if name not in {"gpu_id", "errors"})
 
 
 def larger(one: int | None, other: int | None) -> int | None:
@@ -50,14 +52,35 @@ def merge_reports(one: NodeUsage | None, other: NodeUsage) -> NodeUsage:
     """Two reports of the same node's usage of the same run, in either order."""
     one = one or NodeUsage()
     values = {name: larger(getattr(one, name), getattr(other, name)) for name in (*ADDITIVE, *PEAKS)}
-    return NodeUsage(
-        **values,
+    merged = NodeUsage(
         sample_count=max(one.sample_count, other.sample_count),
         first_sample_us=smaller(one.first_sample_us, other.first_sample_us),
         last_sample_us=larger(one.last_sample_us, other.last_sample_us),
         sources=_union_of_sources(one.sources, other.sources),
         absent=_still_absent(values, one.absent, other.absent),
+        gpus=merge_gpus(one.gpus, other.gpus),
     )
+    return msgspec.structs.replace(merged, **values)
+
+
+def merge_gpus(one: tuple[GpuUsage, ...], other: tuple[GpuUsage, ...]) -> tuple[GpuUsage, ...]:
+    """Two reports of the same run's GPUs on the same node, in either order; sorted by gpu_id."""
+    merged = {gpu.gpu_id: gpu for gpu in one}
+    for gpu in other:
+        held = merged.get(gpu.gpu_id)
+        merged[gpu.gpu_id] = gpu if held is None else _merge_gpu(held, gpu)
+    return tuple(merged[gpu_id] for gpu_id in sorted(merged))
+
+
+def _merge_gpu(one: GpuUsage, other: GpuUsage) -> GpuUsage:
+    """Numbers by the larger, words by the first in order, so that the order of the reports does not matter."""
+    values: dict[str, object] = {}
+    for name in _GPU_VALUES:
+        known = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
+        values[name] = None if not known else min(known) if isinstance(known[0], str) else max(known)
+    codes = sorted({*one.errors, *other.errors})
+    errors = {code: max(one.errors.get(code, 0), other.errors.get(code, 0)) for code in codes}
+    return msgspec.structs.replace(one, **values, errors=errors)
 
 
 def replace_in_total(total: NodeUsage | None, old: NodeUsage | None, new: NodeUsage) -> NodeUsage:
@@ -71,14 +94,14 @@ def replace_in_total(total: NodeUsage | None, old: NodeUsage | None, new: NodeUs
         values[name] = so_far if grown is None else (so_far or 0) + grown - was
     for name in PEAKS:
         values[name] = larger(getattr(total, name), getattr(new, name))
-    return NodeUsage(
-        **values,
+    sum_so_far = NodeUsage(
         sample_count=total.sample_count + new.sample_count - before.sample_count,
         first_sample_us=smaller(total.first_sample_us, new.first_sample_us),
         last_sample_us=larger(total.last_sample_us, new.last_sample_us),
         sources=_union_of_sources(total.sources, new.sources),
         absent=_still_absent(values, total.absent, new.absent),
     )
+    return msgspec.structs.replace(sum_so_far, **values)
 
 
 def _union_of_sources(one: dict[str, str], other: dict[str, str]) -> dict[str, str]:
