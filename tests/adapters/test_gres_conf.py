@@ -237,9 +237,9 @@ def test_what_is_no_file_does_not_hold_the_reader(tmp_path: Path, kind: str) -> 
 
 def test_the_numbers_of_device_files(read: Read, tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
-    os.mknod(tmp_path / "dev/nvidia0", 0o20600, os.makedev(195, 7))
+    (tmp_path / "dev/nvidia0").symlink_to("/dev/null")
     (tmp_path / "dev/nvidia1").touch()
-    assert read("Name=gpu File=/dev/nvidia[0-2]").devices == {"/dev/nvidia0": DeviceNumber(195, 7)}
+    assert read("Name=gpu File=/dev/nvidia[0-2]").devices == {"/dev/nvidia0": DeviceNumber(1, 3)}
 
 
 @given(
