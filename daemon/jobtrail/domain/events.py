@@ -58,8 +58,8 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class GpuUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a run had of one GPU of a node, or of an instance of one. Numbers only grow, as those of NodeUsage.
 
-    `gpu_id` is the driver's. One that was allocated and is not found among the node's has `unresolved:<position>`, so that
-    it is shown all the same.
+    `gpu_id` is the driver's. One that was allocated and is not found among the node's has `unresolved:<position>`, so
+    that it is shown all the same.
     """
 
     gpu_id: str
