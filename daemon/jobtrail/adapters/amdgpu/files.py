@@ -1,0 +1,67 @@
+"""Attributes of sysfs: read whole, and understood as numbers.
+
+A file is opened for each look. What costs is the driver's work behind it (a message to the card's firmware, about a
+millisecond); an open file would spare some microseconds and go on naming a card that was removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+NO_SUCH_FILE = "no such file"
+NOT_UNDERSTOOD = "not understood"
+
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
+_LARGEST_FILE = 65_536  # a binary attribute; ordinary ones are a page at most
+_LARGEST = 2**63 - 1  # what a bigint column holds
+
+
+def reason_of(error: OSError) -> str:
+    """`EACCES`, `EBUSY`, …: short, and the same on every node."""
+    if error.errno == errno.ENOENT:
+        return NO_SUCH_FILE
+    return errno.errorcode.get(error.errno or 0, "unknown error")
+
+
+def read(path: str) -> bytes:
+    """An attribute's content. Raises OSError."""
+    fd = os.open(path, _OPEN)
+    try:
+        return os.read(fd, _LARGEST_FILE)
+    finally:
+        os.close(fd)
+
+
+def text(path: str) -> str | None:
+    """A word or line, without blanks around it; None where there is none."""
+    try:
+        return read(path).decode("utf-8", "replace").strip() or None
+    except OSError:
+        return None
+
+
+def names(path: str) -> list[str]:
+    """What a directory holds, sorted; nothing where it cannot be listed."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries)
+    except OSError:
+        return []
+
+
+def count(data: bytes) -> int | None:
+    """A non-negative whole number of at most 63 bits, else None."""
+    digits = data.strip()
+    if digits.isdigit() and len(digits) < 20 and int(digits) <= _LARGEST:
+        return int(digits)
+    return None
+
+
+def whole(data: bytes) -> int | None:
+    """As count, and negative ones too: a temperature can be."""
+    digits = data.strip()
+    if digits.startswith(b"-"):
+        value = count(digits[1:])
+        return None if value is None else -value
+    return count(digits)
