@@ -227,7 +227,7 @@ static void give_field(nvmlDevice_t device, nvmlFieldValue_t *field) {
     char name[64];
     struct timespec time;
     clock_gettime(CLOCK_REALTIME, &time);
-    field->timestamp = time.tv_sec * 1000000LL + time.tv_nsec / 1000;
+    field->timestamp = number_or(script_text("timestamp"), time.tv_sec * 1000000LL + time.tv_nsec / 1000);
     snprintf(name, sizeof name, "fielderror.%u", field->fieldId);
     const char *error = of_device(device, name);
     snprintf(name, sizeof name, "field.%u.%u", field->fieldId, field->scopeId);
