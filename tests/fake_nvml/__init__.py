@@ -10,6 +10,7 @@ replaced as a whole, and read again whenever it has changed:
     xid.S N CODE GI CI                          the event number S, told once
     error.<function>[.<gpu>] CODE               fails; hang.… SECONDS hangs; abort.… 1 crashes
     timestamp µs                                when fields were counted, if not now
+    chatter BYTES                               what is printed at every call that is about no GPU
     log 1                                       every call is written to the file `calls`
 
 A number may be `base@rate`: it grows by `rate` a second. What the script leaves out is "not supported".

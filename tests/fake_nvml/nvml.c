@@ -31,6 +31,7 @@ static const char *of_call(const char *what, const char *function, int gpu) {
 static nvmlReturn_t enter(const char *function, int gpu) {
     script_refresh();
     if (script_text("log")) script_log(function, gpu);
+    for (long long bytes = number_or(script_text("chatter"), 0); bytes > 0 && gpu < 0; bytes -= 10) fputs("chatter!!\n", stdout);
     if (of_call("abort", function, gpu)) abort();
     for (const char *seconds; (seconds = of_call("hang", function, gpu)); script_refresh()) {
         double rest = script_real(seconds);
