@@ -1,4 +1,4 @@
-"""docs/energy.md names every reason, note and method that numbers of energy come with, and the table as it is shipped."""
+"""docs/energy.md names every reason, note and method that energy comes with, and the table as it is shipped."""
 
 from __future__ import annotations
 
