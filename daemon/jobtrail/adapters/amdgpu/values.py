@@ -39,7 +39,7 @@ _READ = (
     "power_limit_milliwatts", "energy_microjoules", "temperature_celsius", "memory_temperature_celsius",
     "sm_clock_hertz", "memory_clock_hertz", "ecc_corrected", "ecc_uncorrected", "processes",
 )  # fmt: skip
-_MOST_CHANNELS = 5  # amdgpu has at most three of temperature and two of clocks
+_MOST_CHANNELS = 3  # of temperature; of clocks there are two (amdgpu_pm.c)
 
 
 class _Look:
