@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,14 @@ def test_the_words_name_every_value_of_a_reading() -> None:
     fields = {field.encode_name for field in msgspec.structs.fields(GpuReading)} - NOT_VALUES
     assert set(words.ALL_VALUES) == fields
     assert len(words.ALL_VALUES) == len(fields)
+
+
+def test_every_call_has_a_number_and_is_one_of_the_bindings() -> None:
+    """A call without a number could not be marked, and the reader would end."""
+    sources = [path.read_text(encoding="utf-8") for path in Path(words.__file__).parent.glob("*.py")]
+    named = {name for source in sources for name in re.findall(r'"(nvml[A-Z]\w+)"', source)}
+    assert {name for name in named if hasattr(pynvml, name)} == set(words.CALLS)
+    assert len(set(words.CALLS)) == len(words.CALLS)
 
 
 async def test_every_value_of_a_whole_gpu_is_what_the_driver_says(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pynvml
@@ -156,7 +157,7 @@ class Fields:
         if number == _NOT_AVAILABLE.get(answer.valueType):
             found.lacks(self._of(field), words.UNKNOWN)
         elif field.value in _PCIE_COUNTERS:
-            self._take_rate(field.value, number, answer.timestamp, found)
+            self._take_rate(field.value, number, answer.timestamp or time.time_ns() // 1000, found)
         else:
             found.has(field.value, bool(number) if field.value == "remapped_rows_pending" else number * field.scale)
 

@@ -11,6 +11,7 @@ import ctypes
 import json
 import mmap
 import os
+import resource
 import signal
 import sys
 from typing import Any
@@ -28,6 +29,7 @@ def main() -> int:
     """Serve until standard input ends; returns the exit status."""
     _die_with_parent()
     os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a driver that crashes again and again must not fill the disk
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever the driver's library prints must not come between the answers
     marks = mmap.mmap(int(sys.argv[2]), words.MARK_BYTES)
