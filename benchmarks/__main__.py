@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.figures import Figure, show
 
-NAMES = ("sampling", "exposition", "acknowledgement", "hook", "database", "size")
+NAMES = ("sampling", "exposition", "acknowledgement", "hook", "database", "size", "gpus")
 ON_REQUEST = ("accuracy",)  # needs root and Slurm's daemons, and takes minutes
 
 
