@@ -79,6 +79,15 @@ class GpuUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mismatch: str | None = None  # evidence that another job used it, or this job another GPU
 
 
+class EmissionBasis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What grams of CO2 equivalents were worked out with: factor and PUE in millionths, so that they are exact."""
+
+    micrograms_per_kwh: int
+    pue_millionths: int
+    source: str
+    year: int | None = None  # the one the factor is of; None where the operator did not say
+
+
 class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One node's cumulative usage of a run. Every value only grows, so two reports merge by taking the larger."""
 
@@ -99,6 +108,9 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     energy_cpu_microjoules: int | None = None
     energy_dram_microjoules: int | None = None
     energy_covered_us: int | None = None  # wall time over which every component that has a value was measured
+    emissions_micrograms: int | None = None  # of CO2 equivalents
+    emissions_energy_microjoules: int | None = None  # the energy they are of; less than all where a factor was missing
+    emission_bases: tuple[EmissionBasis, ...] = ()  # all that were in force
     gpus: tuple[GpuUsage, ...] = ()  # by gpu_id; of one node, not in a run's total
     sample_count: int = 0
     first_sample_us: int | None = None

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import msgspec
 
-from jobtrail.domain.events import GpuUsage, NodeUsage
+from jobtrail.domain.emissions import MICROJOULES_PER_KWH, EmissionFactor
+from jobtrail.domain.events import EmissionBasis, GpuUsage, NodeUsage
 from jobtrail.domain.samples import NodeReading, Reading
 
 ADDITIVE = (
     "cpu_usage_us", "cpu_user_us", "cpu_system_us", "cpu_throttled_us", "oom_kills", "io_read_bytes", "io_write_bytes",
     "covered_us", "gpu_observed_us", "gpu_busy_us", "gpu_unused_us", "energy_gpu_microjoules", "energy_cpu_microjoules",
-    "energy_dram_microjoules", "energy_covered_us",
+    "energy_dram_microjoules", "energy_covered_us", "emissions_micrograms", "emissions_energy_microjoules",
 )  # fmt: skip
 PEAKS = ("memory_peak_bytes", "processes_peak", "gpu_memory_peak_bytes")
 SLURM_ACCOUNTING = "slurm_accounting"
 LAST_SAMPLE = "last_sample"
 PARENT_COUNTER = "parent_counter"
+ENERGIES = ("energy_gpu_microjoules", "energy_cpu_microjoules", "energy_dram_microjoules")
+_MILLION = 1_000_000
 _MEASURED = tuple(name for name in ADDITIVE if name != "covered_us") + PEAKS
 _GPU_VALUES = tuple(name for name in GpuUsage.__struct_fields__ if name not in {"gpu_id", "errors"})
 
@@ -58,6 +61,7 @@ def merge_reports(one: NodeUsage | None, other: NodeUsage) -> NodeUsage:
         last_sample_us=larger(one.last_sample_us, other.last_sample_us),
         sources=_union_of_sources(one.sources, other.sources),
         absent=_still_absent(values, one.absent, other.absent),
+        emission_bases=_union_of_bases(one.emission_bases, other.emission_bases),
         gpus=merge_gpus(one.gpus, other.gpus),
     )
     return msgspec.structs.replace(merged, **values)
@@ -100,6 +104,7 @@ def replace_in_total(total: NodeUsage | None, old: NodeUsage | None, new: NodeUs
         last_sample_us=larger(total.last_sample_us, new.last_sample_us),
         sources=_union_of_sources(total.sources, new.sources),
         absent=_still_absent(values, total.absent, new.absent),
+        emission_bases=_union_of_bases(total.emission_bases, new.emission_bases),
     )
     return msgspec.structs.replace(sum_so_far, **values)
 
@@ -111,6 +116,52 @@ def _union_of_sources(one: dict[str, str], other: dict[str, str]) -> dict[str, s
 
 def _split(sources: str | None) -> list[str]:
     return sources.split(",") if sources else []
+
+
+def _union_of_bases(one: tuple[EmissionBasis, ...], other: tuple[EmissionBasis, ...]) -> tuple[EmissionBasis, ...]:
+    return one if one == other else tuple(sorted({*one, *other}, key=_order))
+
+
+def _order(basis: EmissionBasis) -> tuple[int, int, str, int]:
+    return basis.micrograms_per_kwh, basis.pue_millionths, basis.source, basis.year or 0
+
+
+def energy_microjoules(usage: NodeUsage) -> int | None:
+    """The energy of the components that have a value, together; None where none has."""
+    known = [value for name in ENERGIES if (value := getattr(usage, name)) is not None]
+    return sum(known) if known else None
+
+
+def with_emissions(usage: NodeUsage, factor: EmissionFactor | None, pue: float | None) -> NodeUsage:
+    """A node's usage with the emissions of its energy; as it is when energy, factor or PUE is missing.
+
+    Where `usage` already has emissions by another factor or PUE, as after a change of the configuration, only the
+    energy used since is worked out with these.
+    """
+    energy = energy_microjoules(usage)
+    if energy is None or factor is None or pue is None:
+        return usage
+    basis = EmissionBasis(
+        micrograms_per_kwh=round(factor.grams_per_kwh * _MILLION),
+        pue_millionths=round(pue * _MILLION),
+        source=factor.source,
+        year=factor.year,
+    )
+    micrograms, done = usage.emissions_micrograms or 0, usage.emissions_energy_microjoules or 0
+    if usage.emission_bases in {(), (basis,)}:
+        micrograms = done = 0
+    return msgspec.structs.replace(
+        usage,
+        emissions_micrograms=micrograms + _micrograms(max(0, energy - done), basis),
+        emissions_energy_microjoules=energy,
+        emission_bases=_union_of_bases(usage.emission_bases, (basis,)),
+    )
+
+
+def _micrograms(microjoules: int, basis: EmissionBasis) -> int:
+    """Rounded half up."""
+    divisor = MICROJOULES_PER_KWH * _MILLION
+    return (2 * microjoules * basis.micrograms_per_kwh * basis.pue_millionths + divisor) // (2 * divisor)
 
 
 def observe(usage: NodeUsage, reading: Reading, started_us: int) -> NodeUsage:
