@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+from jobtrail.adapters.nvml.profiling import MIN_INTERVAL_SECONDS
 from jobtrail.adapters.nvml.source import NvmlGpus
 from jobtrail.domain.gpus import GpuLook, GpuReading
+from tests.daemon_process import wait_until
 from tests.fake_nvml import FakeDriver, library
 from tests.requirements import require_tool
 
@@ -54,19 +58,11 @@ class Bench:
         return look.problem
 
     async def second(self) -> GpuLook:
-        """A look a while after the first, so that there is an interval."""
+        """A look so long after another that there is an interval between them."""
         await self.look()
-        return await self.until(
-            lambda look: all("no_interval" not in reading.absent.values() for reading in look.readings)
-        )
-
-    async def until(self, wanted: Callable[[GpuLook], bool]) -> GpuLook:
-        """The first of some looks that is as wanted."""
-        for _ in range(2000):
-            look = await self.look()
-            if wanted(look):
-                return look
-        raise AssertionError(f"no look was as wanted; the last: {look}")
+        soon = time.monotonic() + 1.5 * MIN_INTERVAL_SECONDS
+        await asyncio.to_thread(wait_until, lambda: time.monotonic() > soon, "an interval to pass")
+        return await self.look()
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ import pynvml
 import pytest
 
 from jobtrail.adapters.nvml import words
-from jobtrail.adapters.nvml.source import AVOID_SECONDS, NO_DRIVER_DELAY_SECONDS, NvmlGpus
+from jobtrail.adapters.nvml.source import AVOID_SECONDS, NO_DRIVER_DELAY_SECONDS, REOPEN_SECONDS, NvmlGpus
 from jobtrail.domain.gpus import GpuLook
 from tests.adapters.nvml_bench import Bench, bench, is_alive
 from tests.daemon_process import wait_until
@@ -154,6 +154,32 @@ async def test_a_lost_gpu_is_still_shown_by_a_reader_that_never_saw_it(tmp_path:
             assert look.readings[1].absent == dict.fromkeys(words.ALL_VALUES, words.LOST)
 
 
+@pytest.mark.parametrize("lost_first", [True, False])
+async def test_a_gpu_that_was_reset_is_found_again_after_a_minute(tmp_path: Path, *, lost_first: bool) -> None:
+    """NVML is opened anew for it, by the same process, and not at every look."""
+    async with bench(tmp_path, gpus=2) as made:
+        if lost_first:
+            await made.look()
+            made.driver.gpu(1, lost=1)
+        else:
+            made.driver.put({"error.nvmlDeviceGetHandleByIndex_v2.1": pynvml.NVML_ERROR_RESET_REQUIRED})
+        await made.look()
+        pid = made.gpus.child_pid
+        made.driver.set(log=1)
+        made.hours.now += REOPEN_SECONDS - 1
+        await made.look()
+        assert "nvmlInitWithFlags" not in {name for name, _ in made.driver.calls()}
+        made.driver.put({"gpu.1.lost": None, "error.nvmlDeviceGetHandleByIndex_v2.1": None})
+        made.hours.now += 1
+        look = await made.look()
+        assert (look.detail, [reading.power_milliwatts for reading in look.readings]) == (None, [100_000, 101_000])
+        assert "nvmlInitWithFlags" in {name for name, _ in made.driver.calls()}
+        assert made.gpus.child_pid == pid
+        made.hours.now += REOPEN_SECONDS
+        await made.look()
+        assert "nvmlInitWithFlags" not in {name for name, _ in made.driver.calls()}
+
+
 async def test_a_gpu_this_process_may_not_open_is_named(tmp_path: Path) -> None:
     async with bench(tmp_path, gpus=2) as made:
         made.driver.put({"error.nvmlDeviceGetHandleByIndex_v2.0": pynvml.NVML_ERROR_NO_PERMISSION})
@@ -207,6 +233,22 @@ async def test_a_gpu_of_which_two_calls_hang_is_left_out_and_shown(tmp_path: Pat
         assert (await made.gpus.look()).problem == words.CRASHED
         later(made)
         assert (await opened(made)).readings[1].temperature_celsius == 31.0
+
+
+async def test_many_slow_calls_are_no_hanging_one(tmp_path: Path) -> None:
+    """None of them is left out, and the reader goes on; what it found too late is not shown."""
+    async with bench(tmp_path, gpus=8, deadline_seconds=0.5) as made:
+        await opened(made)
+        pid = made.gpus.child_pid
+        made.driver.put({"hang.nvmlDeviceGetUtilizationRates": 0.1, "gpu.0.temperature": 55})
+        look = await quick(made)
+        assert (look.problem, look.readings) == (words.SLOW, ())
+        made.driver.put({"hang.nvmlDeviceGetUtilizationRates": None, "gpu.0.temperature": 66})
+        look = await quick(made)
+        assert look.problem is None
+        assert look.readings[0].temperature_celsius == 66.0
+        assert {reason for reading in look.readings for reason in reading.absent.values()} <= {words.NO_INTERVAL}
+        assert made.gpus.child_pid == pid
 
 
 async def test_opening_may_take_several_looks_and_each_keeps_its_deadline(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobtrail.adapters.nvml import words
-from jobtrail.adapters.nvml.source import NO_DRIVER_DELAY_SECONDS
+from jobtrail.adapters.nvml.source import NO_DRIVER_DELAY_SECONDS, SLOW_LOOKS
 from tests.adapters.nvml_bench import bench, children, is_alive, open_descriptors, resident_bytes
 from tests.daemon_process import REPOSITORY, wait_until
 from tests.fake_nvml import FakeDriver, library
@@ -210,7 +210,7 @@ async def test_a_reader_that_cannot_be_killed_is_not_joined_by_another(tmp_path:
         pid = it.gpus.child_pid
         assert pid is not None
         with frozen(pid):
-            assert await it.problem() == words.STUCK
+            assert [await it.problem() for _ in range(SLOW_LOOKS)] == [words.SLOW, words.SLOW, words.STUCK]
             for _ in range(3):
                 it.hours.now += NO_DRIVER_DELAY_SECONDS
                 began = time.monotonic()

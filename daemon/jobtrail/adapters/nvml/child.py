@@ -112,10 +112,13 @@ class Child:
         """Whether it has ended and was waited for."""
         return self._process.returncode is not None
 
-    def ask(self, *, look: bool, avoid: Iterable[tuple[int, str]]) -> asyncio.Future[Answer]:
-        """Ask for a look, or only to open NVML. The answer may come at any time, or Ended instead."""
+    def ask(self, *, look: bool, anew: bool, avoid: Iterable[tuple[int, str]]) -> asyncio.Future[Answer]:
+        """Ask for a look, or only to open NVML; with `anew` it is opened again. Ended may come instead of an answer.
+
+        `avoid` are the calls to leave out: index of the GPU, and name.
+        """
         self._seq += 1
-        body = msgspec.json.encode({"seq": self._seq, "look": look, "avoid": list(avoid)})
+        body = msgspec.json.encode({"seq": self._seq, "look": look, "anew": anew, "avoid": list(avoid)})
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[self._seq] = future
         if self._listening.done():

@@ -58,6 +58,10 @@ class Profiling:
         self._sampled: float | None = None  # when the first of the samples was taken
         self._question = pynvml.c_nvmlGpmMetricsGet_t()
         self._question.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+        self._question.numMetrics = len(self._metrics)
+        self._answers = {value: self._question.metrics[number] for number, value in enumerate(self._metrics)}
+        for value, answer in self._answers.items():
+            answer.metricId = self._metrics[value]
         self._refused = False
 
     def read(self, found: Found) -> None:
@@ -100,19 +104,17 @@ class Profiling:
             self._calls("nvmlGpmMigSampleGet", self._gpu, self._handle, self._instance, self._samples[1])
 
     def _take(self, found: Found) -> None:
-        question = self._question
-        question.numMetrics = len(self._metrics)
-        question.sample1, question.sample2 = self._samples
-        for metric, number in zip(question.metrics, self._metrics.values(), strict=False):
-            metric.metricId = number
-        self._calls("nvmlGpmMetricsGet", self._gpu, question)
-        for metric, value in zip(question.metrics, self._metrics, strict=False):
-            if metric.nvmlReturn != pynvml.NVML_SUCCESS:
-                found.lacks(value, reason_of(metric.nvmlReturn))
-            elif not math.isfinite(metric.value) or metric.value < 0:
+        self._question.sample1, self._question.sample2 = self._samples
+        self._calls("nvmlGpmMetricsGet", self._gpu, self._question)
+        for value, answer in self._answers.items():
+            if answer.nvmlReturn != pynvml.NVML_SUCCESS:
+                found.lacks(value, reason_of(answer.nvmlReturn))
+                continue
+            number = answer.value
+            if not math.isfinite(number) or number < 0:
                 found.lacks(value, words.UNKNOWN)
             else:
-                found.has(value, round(metric.value * BYTES_PER_MIB) if value in _BUS else metric.value)
+                found.has(value, round(number * BYTES_PER_MIB) if value in _BUS else number)
 
     def _lacks(self, found: Found, reason: str) -> None:
         for value in self._metrics:

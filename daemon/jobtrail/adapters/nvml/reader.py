@@ -39,6 +39,9 @@ def main() -> int:
     while (request := _receive()) is not None:
         calls.avoid = frozenset((gpu, name) for gpu, name in request["avoid"])
         try:
+            if session is not None and request["anew"]:
+                session.close()
+                session = None
             if session is None:
                 session = Session(calls)
                 session.open()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Any
 
 import pynvml
@@ -12,8 +11,6 @@ from jobtrail.adapters.nvml import words
 from jobtrail.adapters.nvml.calls import Calls, driver_gone, reason_of
 from jobtrail.adapters.nvml.device import Board
 from jobtrail.adapters.nvml.events import Events
-
-REOPEN_SECONDS = 60.0  # how long a lost GPU is left alone before all are looked up anew
 
 
 class Session:
@@ -26,7 +23,6 @@ class Session:
         self._count = 0
         self._driver_version: str | None = None
         self._events = Events(calls)
-        self._opened = 0.0
 
     def open(self) -> None:
         """Initialise NVML and find the GPUs."""
@@ -66,7 +62,6 @@ class Session:
 
     def _find(self) -> None:
         self._forget()
-        self._opened = time.monotonic()
         self._count = self._all("nvmlDeviceGetCount")
         self._unopened = {}
         for index in range(self._count):
@@ -80,13 +75,6 @@ class Session:
     def _find_again_if_changed(self) -> None:
         if self._all("nvmlDeviceGetCount") != self._count or self._is_partitioned_anew():
             self._find()
-        elif self._is_one_missing() and time.monotonic() - self._opened > REOPEN_SECONDS:
-            # A GPU that was reset is found again only by an NVML that was opened afterwards.
-            self.close()
-            self.open()
-
-    def _is_one_missing(self) -> bool:
-        return bool(self._unopened) or any(board.lost for board in self._boards)
 
     def _is_partitioned_anew(self) -> bool:
         for board in self._boards:

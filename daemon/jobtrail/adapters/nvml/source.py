@@ -19,6 +19,8 @@ LONGEST_DELAY_SECONDS = 300.0
 NO_DRIVER_DELAY_SECONDS = 600.0
 AVOID_SECONDS = 600.0  # how long a call that hung is left out
 STEADY_SECONDS = 60.0  # a reader that lived that long did not fail from the start
+REOPEN_SECONDS = 60.0  # a GPU that was lost and reset is found only by an NVML opened afterwards
+SLOW_LOOKS = 3  # as many looks in a row that end in no answer end the reader
 _RARE = frozenset({words.NO_LIBRARY, words.DRIVER_NOT_LOADED, words.NO_BINDING})
 
 
@@ -34,10 +36,11 @@ class _NoLook(Exception):
 class NvmlGpus:
     """NVIDIA GPUs, read through NVML in a child process. Implements GpuSource.
 
-    The child is started when first needed and killed when a look takes longer than `deadline_seconds`; the call it hung
-    in is then left out for 10 minutes, so that the next look has all the rest. Opening the driver may take
-    `start_seconds`, over several looks (without persistence mode it initialises each GPU anew). After a failure the
-    child is started again with growing delays, and at once when the driver under `root` (/dev, /proc) has changed.
+    The child is started when first needed. A look ends after `deadline_seconds`; a child that was in one call for half
+    of that is killed, and the call left out for 10 minutes, so that the next look has all the rest. Opening the driver
+    may take `start_seconds`, over several looks (without persistence mode it initialises each GPU anew). After a
+    failure the child is started again with growing delays, and at once when the driver under `root` (/dev, /proc) has
+    changed. As long as the child runs, GPUs can be neither reset nor the driver unloaded: `close` lets them go.
     `library_directory` is where libnvidia-ml.so.1 lies, if not where ld.so(8) looks.
     """
 
@@ -57,7 +60,10 @@ class NvmlGpus:
         self._monotonic = monotonic
         self._one_at_a_time = asyncio.Lock()
         self._child: Child | None = None
-        self._opening: asyncio.Future[Answer] | None = None
+        self._pending: asyncio.Future[Answer] | None = None  # what the child was asked last and has not answered
+        self._is_open = False
+        self._slow = 0
+        self._missing_since: float | None = None  # a GPU is lost or could not be opened
         self._killed: Child | None = None  # and not yet seen to end
         self._failures = 0
         self._not_before = 0.0
@@ -95,7 +101,7 @@ class NvmlGpus:
     async def close(self) -> None:
         """Let the driver go, so that it can be unloaded. A later look begins anew."""
         async with self._one_at_a_time:
-            child, self._child, self._opening = self._child, None, None
+            child, self._child, self._pending = self._child, None, None
             self._why = None
             self._failures = 0
             if child is not None:
@@ -119,10 +125,25 @@ class NvmlGpus:
             await self._start(driver)
         assert self._child is not None
         child = self._child
-        if self._opening is not None:
-            await self._wait(child, self._opening, deadline)
-            self._opening = None
-        return await self._wait(child, child.ask(look=True, avoid=self._avoided()), deadline)
+        if self._pending is not None:
+            # Opening the driver; or an earlier look, whose values would be old.
+            await self._wait(child, self._pending, deadline)
+            self._is_open = True
+        self._pending = child.ask(look=True, anew=self._is_to_be_opened_anew(), avoid=self._avoided())
+        answer = await self._wait(child, self._pending, deadline)
+        missing = answer.unopened or any(words.LOST in reading.absent.values() for reading in answer.readings)
+        if not missing:
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = self._monotonic()
+        return answer
+
+    def _is_to_be_opened_anew(self) -> bool:
+        now = self._monotonic()
+        if self._missing_since is None or now - self._missing_since < REOPEN_SECONDS:
+            return False
+        self._missing_since = now
+        return True
 
     def _driver_now(self) -> str | None:
         """What tells one life of the driver from another; None where there is no driver."""
@@ -146,7 +167,8 @@ class NvmlGpus:
         except OSError as error:
             raise self._failed(words.CRASHED, f"the reader cannot be started: {error}", driver) from error
         self.started += 1
-        self._opening = self._child.ask(look=False, avoid=self._avoided())
+        self._is_open = False
+        self._pending = self._child.ask(look=False, anew=False, avoid=self._avoided())
 
     async def _wait(self, child: Child, asked: asyncio.Future[Answer], deadline: float) -> Answer:
         """What was answered before the deadline. Raises _NoLook, having killed a child that hangs."""
@@ -157,14 +179,21 @@ class NvmlGpus:
             answer = asked.result()
         except Ended as ended:
             raise await self._lost(child, words.CRASHED, f"the reader did not answer: {ended}") from None
+        self._pending = None
+        self._slow = 0
         if answer.problem is not None:
             raise await self._lost(child, answer.problem, answer.detail or answer.problem)
         return answer
 
     async def _late(self, child: Child) -> _NoLook:
+        """What to say when there was no answer in time: a call hangs, or many are slow."""
         call = child.current_call()
-        if self._opening is not None and time.monotonic() - child.began < self._start_seconds:
+        if not self._is_open and time.monotonic() - child.began < self._start_seconds:
             return _NoLook(words.STARTING, f"the driver is being opened, now in {call.name if call else 'no call'}")
+        self._slow += 1
+        if self._is_open and (call is None or call.seconds < self._deadline_seconds / 2) and self._slow < SLOW_LOOKS:
+            return _NoLook(words.SLOW, f"a look at all GPUs takes longer than {self._deadline_seconds:g} s")
+        self._slow = 0
         if call is None:
             return await self._lost(child, words.HUNG, f"the reader did not answer within {self._deadline_seconds:g} s")
         if call.gpu is not None or call.name.startswith("nvmlEventSet"):
@@ -200,7 +229,7 @@ class NvmlGpus:
 
     async def _drop(self) -> None:
         """Kill the child, if there is one."""
-        child, self._child, self._opening = self._child, None, None
+        child, self._child, self._pending = self._child, None, None
         if child is not None:
             child.kill()
             self._killed = child

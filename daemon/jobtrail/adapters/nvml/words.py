@@ -63,11 +63,12 @@ DENIED = "denied"  # the device files may not be opened
 DRIVER_ERROR = "driver_error"  # any other error of NVML itself
 STARTING = "starting"  # the driver is being opened; without persistence mode that takes seconds a GPU
 HUNG = "hung"  # a call did not return in time
+SLOW = "slow"  # the look as a whole did not end in time, but goes on
 CRASHED = "crashed"  # the reader ended by itself
 STUCK = "stuck"  # a killed reader has not ended: it waits in the kernel
 PROBLEMS = (
     NO_DRIVER, NO_LIBRARY, NO_BINDING, DRIVER_NOT_LOADED, VERSION_MISMATCH, DRIVER_RELOADED, DENIED, DRIVER_ERROR,
-    STARTING, HUNG, CRASHED, STUCK,
+    STARTING, HUNG, SLOW, CRASHED, STUCK,
 )  # fmt: skip
 
 # The mark: written by the child before each call, read by the parent when no answer came.
