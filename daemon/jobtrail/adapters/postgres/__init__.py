@@ -3,6 +3,7 @@
 `migrate` is not imported here: it loads Alembic and SQLAlchemy, which only `jobtrail migrate` needs.
 """
 
+from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
 from jobtrail.adapters.postgres.nodes import PostgresNodes
 from jobtrail.adapters.postgres.pool import close_pool, open_pool, session
 from jobtrail.adapters.postgres.reading import JobFilter, JobList, PostgresReader, public_job_id
@@ -17,6 +18,7 @@ __all__ = [
     "Difference",
     "JobFilter",
     "JobList",
+    "PostgresGpuSamples",
     "PostgresNodes",
     "PostgresReader",
     "PostgresRuns",

@@ -1,4 +1,4 @@
-"""Derives `jobs` and `job_nodes` anew from the trail: to check them, or to put them right."""
+"""Derives `jobs`, `job_nodes` and `job_gpus` anew from the trail: to check them, or to put them right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jobtrail.adapters.postgres.columns import encode, job_row, node_row, with_projection
+from jobtrail.adapters.postgres.columns import encode, gpu_rows, job_row, node_row, with_projection
 from jobtrail.adapters.postgres.folding import RunKey, decode_storable
 from jobtrail.adapters.postgres.sink import write_projection
 from jobtrail.adapters.postgres.statements import SQL
@@ -26,7 +26,10 @@ Progress = Callable[[int], None]  # runs done so far
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One value that differs. `node` is None for a column of `jobs`; a missing row has field `row`."""
+    """One value that differs. `node` is None for a column of `jobs`; a missing row has field `row`.
+
+    A column of `job_gpus` has the GPU before it: `GPU-….busy_seconds`.
+    """
 
     cluster_name: str
     job_id: str
@@ -178,13 +181,17 @@ async def _compare(connection: Connection, derived: Sequence[_Derived], tally: _
     for row in await connection.fetch(SQL["rebuild_compare_jobs"], encode(jobs), timeout=PATIENCE_SECONDS):
         _name_differences(row, None, tally)
     of_run = {one.key: one.run.job for one in derived if one.run is not None}
-    nodes = [with_projection(node_row(of_run[key], part), part) for (key, _), part in _nodes(derived).items()]
+    parts = _nodes(derived).items()
     columns = _columns([one.key for one in derived])
+    nodes = [with_projection(node_row(of_run[key], part), part) for (key, _), part in parts]
     for row in await connection.fetch(SQL["rebuild_compare_nodes"], *columns, encode(nodes), timeout=PATIENCE_SECONDS):
         _name_differences(row, row["node"], tally)
+    gpus = [row for (key, _), part in parts for row in gpu_rows(of_run[key], part)]
+    for row in await connection.fetch(SQL["rebuild_compare_gpus"], *columns, encode(gpus), timeout=PATIENCE_SECONDS):
+        _name_differences(row, row["node"], tally, of=f"{row['gpu_id']}.")
 
 
-def _name_differences(row: Any, node: str | None, tally: _Tally) -> None:
+def _name_differences(row: Any, node: str | None, tally: _Tally, of: str = "") -> None:
     stored, expected = (
         None if row[name] is None else msgspec.json.decode(row[name]) for name in ("stored", "expected")
     )
@@ -197,7 +204,13 @@ def _name_differences(row: Any, node: str | None, tally: _Tally) -> None:
     for field, (held, wanted) in pairs.items():
         tally.differ(
             Difference(
-                cluster_name=cluster, job_id=job_id, run=run, node=node, field=field, stored=held, from_trail=wanted
+                cluster_name=cluster,
+                job_id=job_id,
+                run=run,
+                node=node,
+                field=of + field,
+                stored=held,
+                from_trail=wanted,
             )
         )
 
@@ -206,6 +219,7 @@ async def _delete(connection: Connection, keys: Sequence[RunKey]) -> None:
     if keys:
         await connection.execute(SQL["rebuild_delete_jobs"], *_columns(keys))
         await connection.execute(SQL["rebuild_delete_nodes"], *_columns(keys))
+        await connection.execute(SQL["rebuild_delete_gpus"], *_columns(keys))
 
 
 def _nodes(derived: Sequence[_Derived]) -> dict[tuple[RunKey, str], NodeRun]:

@@ -43,27 +43,31 @@ class PostgresSamples:
 
     async def write(self, rows: Sequence[SampleRow]) -> None:
         """Store `rows`; those of days that have no partition any more are dropped, counted. Raises StoreUnavailable."""
-        records = [_record(row) for row in rows]
-        dropped = 0
         async with session(self._pool, self._timeout) as connection:
-            try:
-                await _copy(connection, records)
-            except asyncpg.CheckViolationError:  # no partition for some row (SQLSTATE 23514)
-                kept = await _storable(connection, records)
-                await _copy(connection, kept)
-                dropped = len(records) - len(kept)
+            dropped = await copy_by_day(connection, "job_samples", COLUMNS, [_record(row) for row in rows])
         if dropped:
             self._tell(SamplesDropped(rows=dropped))
 
 
-async def _copy(connection: Connection, records: list[Record]) -> None:
-    await copy_rows(connection, "job_samples", COLUMNS, records)
+async def copy_by_day(connection: Connection, table: str, columns: Sequence[str], records: list[Record]) -> int:
+    """Append records, of which the first value is the time, to a table with a partition a day.
+
+    Records of days that have no partition any more are dropped; how many. Raises StoreRefused for a value its column
+    cannot hold, and then stores none.
+    """
+    try:
+        await copy_rows(connection, table, columns, records)
+    except asyncpg.CheckViolationError:  # no partition for some row (SQLSTATE 23514)
+        kept = await _storable(connection, table, records)
+        await copy_rows(connection, table, columns, kept)
+        return len(records) - len(kept)
+    return 0
 
 
-async def _storable(connection: Connection, records: list[Record]) -> list[Record]:
+async def _storable(connection: Connection, table: str, records: list[Record]) -> list[Record]:
     """Make today's partitions if they are missing; the records that have one now."""
     await connection.fetchrow(SQL["partitions_keep"], 1, None)
-    days: set[date] = {row["day"] for row in await connection.fetch(SQL["sample_days"])}
+    days: set[date] = {row["day"] for row in await connection.fetch(SQL["sample_days"], table)}
     return [record for record in records if isinstance(record[0], datetime) and record[0].date() in days]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobtrail.adapters.postgres.columns import encode, job_row, node_row, with_projection
+from jobtrail.adapters.postgres.columns import encode, gpu_rows, job_row, node_row, with_projection
 from jobtrail.adapters.postgres.folding import Folding, JobKey, Offered, RunKey, Taken
 from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
@@ -169,10 +169,13 @@ async def _load_runs(connection: Connection, offered: Sequence[Offered]) -> dict
 async def write_projection(
     connection: Connection, jobs: dict[RunKey, Job], nodes: dict[tuple[RunKey, str], NodeRun]
 ) -> None:
-    """Write runs and their node parts over what is held."""
+    """Write runs, their node parts and what these had of GPUs over what is held."""
     if jobs:
         rows = [with_projection(job_row(job), job) for job in jobs.values()]
         await connection.execute(SQL["jobs_write"], encode(rows))
     if nodes:
         rows = [with_projection(node_row(jobs[key], part), part) for (key, _), part in nodes.items()]
         await connection.execute(SQL["job_nodes_write"], encode(rows))
+    gpus = [row for (key, _), part in nodes.items() for row in gpu_rows(jobs[key], part)]
+    if gpus:
+        await connection.execute(SQL["job_gpus_write"], encode(gpus))

@@ -8,9 +8,11 @@ SELECT
     nodes_total, nodes_started, nodes_ended, nodes_reporting, cpus_allocated, gpus_allocated, gpu_vendor,
     memory_limit_bytes, memory_requested_bytes, time_limit_seconds, cpu_seconds, cpu_user_seconds,
     cpu_system_seconds, throttled_seconds, memory_peak_bytes, oom_kills, io_read_bytes, io_write_bytes,
-    processes_peak, gpu_seconds, gpu_utilization_mean_percent, gpu_memory_peak_bytes, energy_joules,
-    emissions_grams, usage_sources, usage_absent, coverage_ratio, sample_count, first_sample_at, last_sample_at,
-    correlation_id, updated_at, projection
+    processes_peak, gpu_seconds, gpu_busy_seconds, gpu_unused_seconds, gpu_utilization_mean_percent,
+    gpu_memory_peak_bytes, energy_covered_seconds, energy_coverage_ratio, energy_joules, energy_gpu_joules,
+    energy_cpu_joules, energy_dram_joules, energy_method, emissions_grams, emission_factor_grams_per_kwh,
+    emission_factor_year, emission_factor_source, pue, usage_sources, usage_absent, coverage_ratio,
+    sample_count, first_sample_at, last_sample_at, correlation_id, updated_at, projection
 FROM jobs
 WHERE job_id = $1 AND ($2::integer IS NULL OR run = $2) AND ($3::text IS NULL OR cluster_name = $3)
 ORDER BY start_time DESC NULLS LAST, run DESC, cluster_name

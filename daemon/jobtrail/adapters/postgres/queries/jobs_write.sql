@@ -7,8 +7,12 @@ INSERT INTO jobs (
     time_limit_seconds, cpus_allocated, gpus_allocated, gpu_vendor, memory_limit_bytes, memory_requested_bytes,
     cpu_seconds, cpu_user_seconds, cpu_system_seconds, throttled_seconds, memory_peak_bytes, oom_kills,
     io_read_bytes, io_write_bytes, processes_peak, usage_sources, usage_absent, coverage_ratio, sample_count,
-    first_sample_at, last_sample_at, state, state_confirmed, verdict, raw_state, reason, exit_code, exit_signal,
-    derived_exit_code, derived_exit_signal, out_of_memory_step, outcome_source, verdict_evidence, projection
+    first_sample_at, last_sample_at, gpu_seconds, gpu_busy_seconds, gpu_unused_seconds,
+    gpu_utilization_mean_percent, gpu_memory_peak_bytes, energy_covered_seconds, energy_coverage_ratio,
+    energy_joules, energy_gpu_joules, energy_cpu_joules, energy_dram_joules, energy_method, emissions_grams,
+    emission_factor_grams_per_kwh, emission_factor_year, emission_factor_source, pue, state, state_confirmed,
+    verdict, raw_state, reason, exit_code, exit_signal, derived_exit_code, derived_exit_signal,
+    out_of_memory_step, outcome_source, verdict_evidence, projection
 )
 SELECT
     cluster_name, job_id, run, correlation_id, sluid, nodes_started, nodes_ended, nodes_reporting, nodes_total,
@@ -18,8 +22,12 @@ SELECT
     time_limit_seconds, cpus_allocated, gpus_allocated, gpu_vendor, memory_limit_bytes, memory_requested_bytes,
     cpu_seconds, cpu_user_seconds, cpu_system_seconds, throttled_seconds, memory_peak_bytes, oom_kills,
     io_read_bytes, io_write_bytes, processes_peak, usage_sources, usage_absent, coverage_ratio, sample_count,
-    first_sample_at, last_sample_at, state, state_confirmed, verdict, raw_state, reason, exit_code, exit_signal,
-    derived_exit_code, derived_exit_signal, out_of_memory_step, outcome_source, verdict_evidence, projection
+    first_sample_at, last_sample_at, gpu_seconds, gpu_busy_seconds, gpu_unused_seconds,
+    gpu_utilization_mean_percent, gpu_memory_peak_bytes, energy_covered_seconds, energy_coverage_ratio,
+    energy_joules, energy_gpu_joules, energy_cpu_joules, energy_dram_joules, energy_method, emissions_grams,
+    emission_factor_grams_per_kwh, emission_factor_year, emission_factor_source, pue, state, state_confirmed,
+    verdict, raw_state, reason, exit_code, exit_signal, derived_exit_code, derived_exit_signal,
+    out_of_memory_step, outcome_source, verdict_evidence, projection
 FROM jsonb_populate_recordset(NULL::jobs, $1::jsonb)
 ON CONFLICT (cluster_name, job_id, run) DO UPDATE SET (
     correlation_id, sluid, nodes_started, nodes_ended, nodes_reporting, nodes_total, awaits, submit_time,
@@ -29,9 +37,12 @@ ON CONFLICT (cluster_name, job_id, run) DO UPDATE SET (
     time_limit_seconds, cpus_allocated, gpus_allocated, gpu_vendor, memory_limit_bytes, memory_requested_bytes,
     cpu_seconds, cpu_user_seconds, cpu_system_seconds, throttled_seconds, memory_peak_bytes, oom_kills,
     io_read_bytes, io_write_bytes, processes_peak, usage_sources, usage_absent, coverage_ratio, sample_count,
-    first_sample_at, last_sample_at, state, state_confirmed, verdict, raw_state, reason, exit_code, exit_signal,
-    derived_exit_code, derived_exit_signal, out_of_memory_step, outcome_source, verdict_evidence, projection,
-    updated_at
+    first_sample_at, last_sample_at, gpu_seconds, gpu_busy_seconds, gpu_unused_seconds,
+    gpu_utilization_mean_percent, gpu_memory_peak_bytes, energy_covered_seconds, energy_coverage_ratio,
+    energy_joules, energy_gpu_joules, energy_cpu_joules, energy_dram_joules, energy_method, emissions_grams,
+    emission_factor_grams_per_kwh, emission_factor_year, emission_factor_source, pue, state, state_confirmed,
+    verdict, raw_state, reason, exit_code, exit_signal, derived_exit_code, derived_exit_signal,
+    out_of_memory_step, outcome_source, verdict_evidence, projection, updated_at
 ) = (
     EXCLUDED.correlation_id, EXCLUDED.sluid, EXCLUDED.nodes_started, EXCLUDED.nodes_ended,
     EXCLUDED.nodes_reporting, EXCLUDED.nodes_total, EXCLUDED.awaits, EXCLUDED.submit_time, EXCLUDED.start_time,
@@ -45,8 +56,14 @@ ON CONFLICT (cluster_name, job_id, run) DO UPDATE SET (
     EXCLUDED.cpu_user_seconds, EXCLUDED.cpu_system_seconds, EXCLUDED.throttled_seconds,
     EXCLUDED.memory_peak_bytes, EXCLUDED.oom_kills, EXCLUDED.io_read_bytes, EXCLUDED.io_write_bytes,
     EXCLUDED.processes_peak, EXCLUDED.usage_sources, EXCLUDED.usage_absent, EXCLUDED.coverage_ratio,
-    EXCLUDED.sample_count, EXCLUDED.first_sample_at, EXCLUDED.last_sample_at, EXCLUDED.state,
-    EXCLUDED.state_confirmed, EXCLUDED.verdict, EXCLUDED.raw_state, EXCLUDED.reason, EXCLUDED.exit_code,
-    EXCLUDED.exit_signal, EXCLUDED.derived_exit_code, EXCLUDED.derived_exit_signal, EXCLUDED.out_of_memory_step,
-    EXCLUDED.outcome_source, EXCLUDED.verdict_evidence, EXCLUDED.projection, now()
+    EXCLUDED.sample_count, EXCLUDED.first_sample_at, EXCLUDED.last_sample_at, EXCLUDED.gpu_seconds,
+    EXCLUDED.gpu_busy_seconds, EXCLUDED.gpu_unused_seconds, EXCLUDED.gpu_utilization_mean_percent,
+    EXCLUDED.gpu_memory_peak_bytes, EXCLUDED.energy_covered_seconds, EXCLUDED.energy_coverage_ratio,
+    EXCLUDED.energy_joules, EXCLUDED.energy_gpu_joules, EXCLUDED.energy_cpu_joules,
+    EXCLUDED.energy_dram_joules, EXCLUDED.energy_method, EXCLUDED.emissions_grams,
+    EXCLUDED.emission_factor_grams_per_kwh, EXCLUDED.emission_factor_year, EXCLUDED.emission_factor_source,
+    EXCLUDED.pue, EXCLUDED.state, EXCLUDED.state_confirmed, EXCLUDED.verdict, EXCLUDED.raw_state,
+    EXCLUDED.reason, EXCLUDED.exit_code, EXCLUDED.exit_signal, EXCLUDED.derived_exit_code,
+    EXCLUDED.derived_exit_signal, EXCLUDED.out_of_memory_step, EXCLUDED.outcome_source,
+    EXCLUDED.verdict_evidence, EXCLUDED.projection, now()
 )

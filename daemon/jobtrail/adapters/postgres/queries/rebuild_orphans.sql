@@ -1,8 +1,10 @@
--- Rows of jobs, and runs in job_nodes, that no event of the trail speaks of.
+-- Rows of jobs, and runs in job_nodes and job_gpus, that no event of the trail speaks of.
 SELECT cluster_name, job_id, run FROM (
     SELECT cluster_name, job_id, run FROM jobs
     UNION
     SELECT cluster_name, job_id, run FROM job_nodes
+    UNION
+    SELECT cluster_name, job_id, run FROM job_gpus
 ) AS held
 WHERE NOT EXISTS (
     SELECT FROM audit_log l
