@@ -28,8 +28,9 @@ EXIT_DRIVER_GONE = 3
 def main() -> int:
     """Serve until standard input ends; returns the exit status."""
     _die_with_parent()
-    os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a driver that crashes again and again must not fill the disk
+    with contextlib.suppress(OSError):  # a service may be denied both (systemd.exec(5), SystemCallFilter=~@resources)
+        os.nice(NICENESS)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a driver that crashes again and again must fill no disk
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever the driver's library prints must not come between the answers
     marks = mmap.mmap(int(sys.argv[2]), words.MARK_BYTES)
