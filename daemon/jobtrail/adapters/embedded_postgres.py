@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess  # noqa: TID251 - for the class of errors the wheel raises
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any
 from jobtrail.domain.errors import ConfigError, StoreUnavailable
 
 DATABASE = "jobtrail"
+# A socket's address has 107 bytes (unix(7)); behind the parent's come /python_PostgresServer/, ten digits and the name.
+LONGEST_PARENT = 107 - len("/python_PostgresServer/0123456789/.s.PGSQL.5432")
 WHERE = "embedded PostgreSQL"
 SETTINGS_MARK = "# Written by Jobtrail."
 # Connections need no password, so the socket must be for its owner alone: where the data directory's path is too long
@@ -95,8 +98,12 @@ def _server(data_dir: Path) -> Any:
 def _runtime_directory(parent: Path) -> Iterator[None]:
     """Let the wheel keep its lock file in `parent` while it is imported, which is when it chooses the place.
 
-    Its own choice is one file in /tmp for all users, which the first of them owns and the others cannot open.
+    Its own choice is one file in /tmp for all users, which the first of them owns and the others cannot open. It also
+    puts sockets there of servers whose data lie too deep for one, so where `parent` does, a directory in /tmp is made.
     """
+    if len(os.fsencode(parent.resolve())) > LONGEST_PARENT:
+        parent = Path(tempfile.mkdtemp(prefix="jobtrail-pg-", dir="/tmp"))  # noqa: S108 - unguessable, and short
+        parent.chmod(0o711)  # the server is another user where root starts it
     place = parent / "python_PostgresServer"
     place.mkdir(exist_ok=True)
     before = os.environ.get("XDG_RUNTIME_DIR")
