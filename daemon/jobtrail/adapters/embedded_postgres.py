@@ -102,7 +102,7 @@ def _runtime_directory(parent: Path) -> Iterator[None]:
     puts sockets there of servers whose data lie too deep for one, so where `parent` does, a directory in /tmp is made.
     """
     if len(os.fsencode(parent.resolve())) > LONGEST_PARENT:
-        parent = Path(tempfile.mkdtemp(prefix="jobtrail-pg-", dir="/tmp"))  # noqa: S108 - unguessable, and short
+        parent = Path(tempfile.mkdtemp(prefix="jobtrail-pg-", dir="/tmp"))  # unguessable, and short
         parent.chmod(0o711)  # the server is another user where root starts it
     place = parent / "python_PostgresServer"
     place.mkdir(exist_ok=True)
