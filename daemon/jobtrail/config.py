@@ -34,7 +34,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     host: str = "127.0.0.1"
     port: Port = 8080
     socket: str = "/run/jobtrail/hooks.sock"
-    poke_socket: str = "auto"  # open to all users, for the task epilog; auto: poke.sock beside socket, empty: none
+    poke_socket: str = "auto"  # open to all users, for what is theirs; auto: poke.sock beside socket, empty: none
+    read_token_file: str = ""  # holds the token with which jobs may be read over TCP; empty refuses that
     socket_group: str = ""  # group that may connect, beside root; empty keeps the daemon's own group
     slurm_user: str = "slurm"  # besides root, this user may post hook events
     max_body_bytes: Count = 1_048_576
@@ -125,8 +126,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def poke_socket(self) -> str:
-        """Path of the socket for the task epilog; empty where no job of Slurm can be looked at."""
-        if self.scheduler != "slurm" or "node" not in self.roles:
+        """Path of the socket open to all users; empty where no job of Slurm can be looked at or read of."""
+        if self.scheduler != "slurm" or ("node" not in self.roles and not self.database.url):
             return ""
         auto = self.http.poke_socket == "auto"
         return str(Path(self.http.socket).with_name("poke.sock")) if auto else self.http.poke_socket

@@ -8,8 +8,10 @@ import pytest
 
 from jobtrail.core.ports import JobDetail, NodeFilter, NodeList
 from jobtrail.domain.errors import NotFound, StoreUnavailable
+from tests.adapters.test_http_pokes import poke
 from tests.adapters.test_http_senders import OVERFLOW_UID, SLURM_UID, STRANGER_UID, reachable, send_as
-from tests.served_api import Served, served
+from tests.adapters.test_http_tokens import TOKEN, write
+from tests.served_api import Answer, Served, served
 
 __all__ = ["reachable"]
 OUTCOME = {
@@ -68,8 +70,19 @@ def nodes() -> ScriptedNodes:
 
 @pytest.fixture
 async def api(tmp_path: Path, jobs: ScriptedJobs, nodes: ScriptedNodes) -> AsyncIterator[Served]:
-    async with served(tmp_path, jobs=jobs, nodes=nodes, trusted_uids=frozenset({SLURM_UID})) as one:
+    file = tmp_path / "read.token"
+    write(file, TOKEN)
+    async with served(
+        tmp_path, jobs=jobs, nodes=nodes, trusted_uids=frozenset({SLURM_UID}), read_token_file=str(file)
+    ) as one:
         yield one
+
+
+async def ask(api: Served, way: str, path: str) -> Answer:
+    """A question by one who may read everything: over TCP with the token, on a socket as the tests' own user."""
+    if way == "tcp":
+        return await api.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"}, tcp=True)
+    return await poke(api, path, b"", "GET") if way == "users" else await api.request("GET", path)
 
 
 @pytest.mark.parametrize("tcp", [False, True])
@@ -90,11 +103,9 @@ async def test_nodes_are_listed(
     assert nodes.asked == [(wanted, limit, offset)]
 
 
-@pytest.mark.parametrize("tcp", [False, True])
-async def test_a_report_tells_outcome_efficiency_sources_and_rows(
-    api: Served, jobs: ScriptedJobs, *, tcp: bool
-) -> None:
-    answer = await api.request("GET", "/v1/jobs/7/report?run=2&cluster=c1", tcp=tcp)
+@pytest.mark.parametrize("way", ["hooks", "users", "tcp"])
+async def test_a_report_tells_outcome_efficiency_sources_and_rows(api: Served, jobs: ScriptedJobs, way: str) -> None:
+    answer = await ask(api, way, "/v1/jobs/7/report?run=2&cluster=c1")
     assert answer.status == 200
     assert answer.json() == {
         "job_id": "slurm-7", "cluster_name": "c1", "run": 2, "sentence": "The job ran out of memory.",
@@ -130,7 +141,7 @@ async def test_a_report_tells_outcome_efficiency_sources_and_rows(
 async def test_a_wrong_question_is_answered_with_the_allowed_form(
     api: Served, jobs: ScriptedJobs, nodes: ScriptedNodes, path: str, field: str, allowed: str
 ) -> None:
-    answer = await api.request("GET", path, tcp=True)
+    answer = await ask(api, "tcp", path)
     assert (answer.status, answer.json()["error"]) == (400, "validation_error")
     assert answer.json()["details"] == {"field": field}
     assert allowed in answer.json()["message"]
@@ -139,14 +150,14 @@ async def test_a_wrong_question_is_answered_with_the_allowed_form(
 
 async def test_a_job_that_is_not_stored_is_404(api: Served, jobs: ScriptedJobs) -> None:
     jobs.problem = NotFound("no job slurm-8 is stored")
-    answer = await api.request("GET", "/v1/jobs/8/report", tcp=True)
+    answer = await ask(api, "tcp", "/v1/jobs/8/report")
     assert (answer.status, answer.json()["error"]) == (404, "not_found")
     assert answer.json()["message"] == "no job slurm-8 is stored"
 
 
 async def test_a_database_that_does_not_answer_is_503(api: Served, jobs: ScriptedJobs) -> None:
     jobs.problem = StoreUnavailable("the database did not answer in time")
-    answer = await api.request("GET", "/v1/jobs/8/report", tcp=True)
+    answer = await ask(api, "users", "/v1/jobs/8/report")
     assert (answer.status, answer.json()["error"], answer.headers["retry-after"]) == (503, "unavailable", "5")
 
 

@@ -52,6 +52,7 @@ def make_http(parts: Parts) -> HttpApi:
             port=config.http.port,
             socket=config.http.socket,
             poke_socket=config.poke_socket,
+            read_token_file=config.http.read_token_file,
             hook_token_file=config.slurm.hook_token_file,
             socket_group=config.http.socket_group,
             trusted_uids=frozenset(_uid_of(config.http.slurm_user)),

@@ -23,7 +23,7 @@ from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, for
 from jobtrail.adapters.http.reports import Reports
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
-from jobtrail.adapters.http.tokens import HookToken
+from jobtrail.adapters.http.tokens import hook_token, read_token
 from jobtrail.core.facts import EventRejected, Fact, Observer
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes, JobReader, NodeReader
 from jobtrail.domain.errors import JobtrailError
@@ -37,7 +37,7 @@ _log = logging.getLogger("jobtrail.http")
 class HttpApi:
     """Serves hooks and events on a Unix socket, and health and metrics there and on TCP.
 
-    With `pokes` there is a second Unix socket, open to all users, for nothing else.
+    With `pokes` there is a second Unix socket, open to all users, for what is theirs.
     """
 
     def __init__(
@@ -60,13 +60,14 @@ class HttpApi:
         self._tell = tell
         self._settings = settings
         gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler)
-        self._token = HookToken(settings.hook_token_file)
+        self._hook_token = hook_token(settings.hook_token_file)
+        self._read_token = read_token(settings.read_token_file, users_socket=settings.poke_socket)
         ownership = Ownership(owner_of_run, proc_root=Path(settings.proc_root), cgroup_root=Path(settings.cgroup_root))
         self._posts = Posts(
             intake=intake,
             decode_hook=decode_hook,
             gate=gate,
-            token=self._token,
+            token=self._hook_token,
             ownership=ownership,
             clock=clock,
             settings=settings,
@@ -76,7 +77,7 @@ class HttpApi:
             self._pokes = Pokes(pokes=pokes, decode=decode_poke, gate=gate, settings=poke_settings(settings))
         self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
         self._nodes = Nodes(nodes)
-        self._reports = Reports(jobs, gate=gate)
+        self._reports = Reports(jobs, gate=gate, token=self._read_token)
 
     def reading_routes(self) -> list[web.RouteDef]:
         """What is answered on both listeners."""
@@ -89,7 +90,7 @@ class HttpApi:
             web.get("/metrics", pages.metrics),
             web.get("/openapi.json", pages.openapi),
             web.get("/v1/nodes", self._nodes.nodes),
-            web.get("/v1/jobs/{id}/report", self._reports.report),
+            self._report_route(),
         ]
 
     def writing_routes(self) -> list[web.RouteDef]:
@@ -107,7 +108,12 @@ class HttpApi:
 
     def poke_routes(self) -> list[web.RouteDef]:
         """What is answered on the socket that is open to all users; nothing where there is none."""
-        return [] if self._pokes is None else [web.post("/v1/hooks/slurm/task-epilog", self._pokes.task_epilog)]
+        if self._pokes is None:
+            return []
+        return [web.post("/v1/hooks/slurm/task-epilog", self._pokes.task_epilog), self._report_route()]
+
+    def _report_route(self) -> web.RouteDef:
+        return web.get("/v1/jobs/{id}/report", self._reports.report)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Addresses]:
@@ -116,7 +122,8 @@ class HttpApi:
         Raises ConfigError when an address cannot be taken.
         """
         settings = self._settings
-        self._token.load()
+        self._hook_token.load()
+        self._read_token.load()
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(
                 unix_socket("http.socket", Path(settings.socket), group=settings.socket_group)

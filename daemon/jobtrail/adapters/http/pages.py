@@ -25,7 +25,7 @@ GET  /openapi.json  the description of this API
 
 From the database:
 GET  /v1/nodes             nodes with state and load
-GET  /v1/jobs/{id}/report  how a job ended and what it used
+GET  /v1/jobs/{id}/report  how a job ended and what it used; over TCP with the token of http.read_token_file
 
 On the Unix socket also:
 POST /v1/hooks/slurm/{prolog,epilog,prolog-slurmctld,epilog-slurmctld}
@@ -34,8 +34,9 @@ POST /v1/events/{job-started,job-finished}
 Over TCP, with a token:
 POST /v1/hooks/slurm/{prolog-slurmctld,epilog-slurmctld}
 
-On the socket for tasks:
+On the socket for all users:
 POST /v1/hooks/slurm/task-epilog
+GET  /v1/jobs/{id}/report of one's own job
 """
 
 

@@ -1,4 +1,4 @@
-"""The socket that every user may connect to, and the one thing that can be done there."""
+"""The socket that every user may connect to, and the one thing that can be caused there."""
 
 from __future__ import annotations
 

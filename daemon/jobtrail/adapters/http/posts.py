@@ -14,7 +14,7 @@ from jobtrail.adapters.http.ownership import Ownership
 from jobtrail.adapters.http.refusals import json_answer, unknown_hook
 from jobtrail.adapters.http.senders import Gate, Sender
 from jobtrail.adapters.http.settings import HttpSettings
-from jobtrail.adapters.http.tokens import HookToken
+from jobtrail.adapters.http.tokens import TokenFile
 from jobtrail.core.ports import Clock, EventIntake, HookDecoder
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Event, request_digest
@@ -32,7 +32,7 @@ class Posts:
         intake: EventIntake,
         decode_hook: HookDecoder,
         gate: Gate,
-        token: HookToken,
+        token: TokenFile,
         ownership: Ownership,
         clock: Clock,
         settings: HttpSettings,

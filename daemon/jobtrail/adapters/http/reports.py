@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
 
 from jobtrail.adapters.http import query
-from jobtrail.adapters.http.refusals import forbidden, json_answer
-from jobtrail.adapters.http.senders import Gate
+from jobtrail.adapters.http.refusals import Refused, forbidden, json_answer
+from jobtrail.adapters.http.senders import Gate, Sender
+from jobtrail.adapters.http.tokens import TokenFile
 from jobtrail.core.ports import JobDetail, JobReader
 
 PARAMETERS = ("run", "cluster")
@@ -22,14 +25,23 @@ _OUTCOME = (
 
 
 class Reports:
-    """Tells how a job ended and how well it used what it had."""
+    """Tells how a job ended and how well it used what it had, to those whom it concerns.
 
-    def __init__(self, jobs: JobReader | None, *, gate: Gate) -> None:
+    Over TCP nobody is known, on a loopback port as little as elsewhere: who asks shows a token. On a Unix socket the
+    kernel names who asks: root and Slurm's user read of every job, other users of their own.
+    """
+
+    def __init__(self, jobs: JobReader | None, *, gate: Gate, token: TokenFile) -> None:
         self._jobs = jobs
         self._gate = gate
+        self._token = token
+        self._asking: set[int] = set()
 
     async def report(self, request: web.Request) -> web.Response:
         """GET /v1/jobs/{id}/report."""
+        reader = self._gate.local_peer(request)
+        if reader is None:
+            self._token.check(request)
         job_id = request.match_info["id"]
         if not _ID.fullmatch(job_id):
             raise query.invalid("id", f"{ALLOWED_ID}, not {job_id[:64]!r}")
@@ -38,15 +50,26 @@ class Reports:
         cluster = query.name(request, "cluster")
         if self._jobs is None:
             raise query.no_database()
-        detail = await self._jobs.show_job(job_id, run=run, cluster=cluster)
-        self._check_reader(request, detail)
-        return json_answer(200, report(detail))
-
-    def _check_reader(self, request: web.Request, detail: JobDetail) -> None:
-        """Where the kernel names the reader, a job is its own user's. Raises Refused."""
-        reader = self._gate.local_peer(request)
+        with self._one_at_a_time(reader):
+            detail = await self._jobs.show_job(job_id, run=run, cluster=cluster)
         if reader is not None and not reader.trusted and not reader.is_user(detail.job["uid"]):
             raise forbidden(f"uid {reader.uid} may read only their own jobs; {detail.job['job_id']} is of another user")
+        return json_answer(200, report(detail))
+
+    @contextmanager
+    def _one_at_a_time(self, reader: Sender | None) -> Iterator[None]:
+        """Anybody may connect to the users' socket: no user is to keep the others from the database. Raises Refused."""
+        if reader is None or reader.trusted:
+            yield
+            return
+        if reader.uid in self._asking:
+            message = f"uid {reader.uid} is being answered already; ask one question at a time"
+            raise Refused(429, "too_many_requests", "busy", message, headers={"Retry-After": "1"})
+        self._asking.add(reader.uid)
+        try:
+            yield
+        finally:
+            self._asking.discard(reader.uid)
 
 
 def report(detail: JobDetail) -> dict[str, Any]:

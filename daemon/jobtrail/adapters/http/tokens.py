@@ -1,4 +1,4 @@
-"""The token by which slurmctld's hooks are known over TCP. It is never logged and never part of a message."""
+"""The tokens by which those who come over TCP are known. They are never logged and never part of a message."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from jobtrail.adapters.http.headers import one_header
 from jobtrail.adapters.http.refusals import Refused, forbidden, unauthorized
 from jobtrail.domain.errors import ConfigError
 
-SETTING = "slurm.hook_token_file"
 MAX_FILE_BYTES = 4096
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,1024}")  # the alphabet of RFC 6750, section 2.1
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +(\S+)")
 
 
-class HookToken:
+class TokenFile:
     """The token in a file, read anew when the file changes."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, setting: str, unset: str, missing: str) -> None:
+        """`setting` names the file; `unset` and `missing` tell senders what to do without a file, without a token."""
         self._path = Path(path) if path else None
+        self._setting = setting
+        self._unset = unset
+        self._missing = missing
         self._seen: tuple[int, int, int, int, int] | None = None
         self._token = ""
 
@@ -36,17 +39,17 @@ class HookToken:
     def check(self, request: web.Request) -> None:
         """Raises Refused, unless the request shows the token."""
         if self._path is None:
-            raise forbidden(f"no hook may post over TCP while {SETTING} is not set")
+            raise forbidden(self._unset)
         header = one_header(request, "Authorization")
         if header is None:
-            raise unauthorized("a hook over TCP needs `Authorization: Bearer <token>`")
+            raise unauthorized(self._missing)
         try:
             token = self._current(self._path)
         except ConfigError as error:
             raise Refused(503, "unavailable", "unavailable", str(error), headers={"Retry-After": "30"}) from error
         shown = _BEARER.fullmatch(header)
         if shown is None or not hmac.compare_digest(shown[1].encode("utf-8", "surrogateescape"), token.encode()):
-            raise forbidden(f"this is not the token in {SETTING}")
+            raise forbidden(f"this is not the token in {self._setting}")
 
     def _current(self, path: Path) -> str:
         """The token as the file has it now. Raises ConfigError."""
@@ -59,26 +62,50 @@ class HookToken:
                     self._token = self._parse(path, file.read(MAX_FILE_BYTES + 1))
                     self._seen = mark
         except OSError as error:
-            raise ConfigError(SETTING, f"{path} cannot be read: {error.strerror}") from error
+            raise ConfigError(self._setting, f"{path} cannot be read: {error.strerror}") from error
         return self._token
 
-    @staticmethod
-    def _check_safe(path: Path, status: os.stat_result) -> None:
+    def _check_safe(self, path: Path, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(SETTING, f"{path} is not a regular file")
+            raise ConfigError(self._setting, f"{path} is not a regular file")
         if status.st_uid not in (0, os.geteuid()):
-            raise ConfigError(SETTING, f"{path} belongs to uid {status.st_uid}; it must be root's or the daemon's own")
+            raise ConfigError(
+                self._setting, f"{path} belongs to uid {status.st_uid}; it must be root's or the daemon's own"
+            )
         if status.st_mode & 0o027:
             mode = f"{stat.S_IMODE(status.st_mode):04o}"
-            raise ConfigError(SETTING, f"{path} has mode {mode}, so others can get at the token; use 0600 or 0640")
+            raise ConfigError(
+                self._setting, f"{path} has mode {mode}, so others can get at the token; use 0600 or 0640"
+            )
 
-    @staticmethod
-    def _parse(path: Path, content: bytes) -> str:
+    def _parse(self, path: Path, content: bytes) -> str:
         text = content.decode("ascii", "replace").strip()
         if not _TOKEN.fullmatch(text):
             raise ConfigError(
-                SETTING,
+                self._setting,
                 f"{path} must hold one line of 16 to 1024 letters, digits and ._~+/=- and nothing else, "
                 "as `openssl rand -hex 32` prints it",
             )
         return text
+
+
+def hook_token(path: str) -> TokenFile:
+    """The token of slurmctld's hooks."""
+    return TokenFile(
+        path,
+        setting="slurm.hook_token_file",
+        unset="no hook may post over TCP while slurm.hook_token_file is not set",
+        missing="a hook over TCP needs `Authorization: Bearer <token>`",
+    )
+
+
+def read_token(path: str, *, users_socket: str) -> TokenFile:
+    """The token of those who may read of every job."""
+    aside = f"; a job's own user needs no token on the Unix socket {users_socket}" if users_socket else ""
+    return TokenFile(
+        path,
+        setting="http.read_token_file",
+        unset="jobs are not told of over TCP while http.read_token_file is not set: name a file there that holds a "
+        f"token, and send `Authorization: Bearer <token>`{aside}",
+        missing=f"over TCP, who asks of a job needs `Authorization: Bearer <token>`{aside}",
+    )
