@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from jobtrail.core.gpu_ports import gpu_hook_of
 from jobtrail.core.ports import OpenRun, Receipt, SpoolStatus, is_of_a_later_run, is_of_an_earlier_run
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, link
 from jobtrail.domain.errors import (
@@ -220,5 +221,7 @@ def _opened_run(event: Event, boot_id: str | None) -> OpenRun:
         found=event.kind is EventKind.JOB_FOUND,
         boot_id=boot_id,
         slurm_start_time=event.slurm_start_time,
+        gpu_hook=gpu_hook_of(event),
+        slurm_conf=event.environment.get("SLURM_CONF"),
         **known,
     )

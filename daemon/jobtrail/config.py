@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
+from jobtrail.domain.emissions import check_pue, read_factor
 from jobtrail.domain.errors import ConfigError
 
 DEFAULT_PATHS = (Path("/etc/jobtrail/jobtrail.yaml"), Path(".jobtrail/jobtrail.yaml"))
@@ -26,6 +27,11 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 RestUrl = Annotated[str, msgspec.Meta(pattern="^(|https?://.+|unix:/.+)$")]
 RestVersion = Annotated[str, msgspec.Meta(pattern=r"^(|v0\.0\.[0-9]{2,3})$")]
 Role = Literal["node", "server"]
+GpuVendor = Literal["nvidia", "amd"]
+AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
+GresConfPath = Annotated[str, msgspec.Meta(pattern="^(|/(.*/)?gres\\.conf)$")]
+LISTS = frozenset({"roles", "gpu.vendors"})  # written with commas in the environment
+NO_LISTS = frozenset({"auto", "none"})  # words that may stand in a list's place
 
 
 class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,6 +96,26 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     proc_root: str = "/proc"
 
 
+class GpuSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How GPUs are read, and energy with them."""
+
+    interval_seconds: Annotated[float, msgspec.Meta(ge=0.2, le=3600)] = 15.0
+    vendors: Literal["auto", "none"] | tuple[GpuVendor, ...] = "auto"  # auto: those whose driver is there
+    gres_conf: GresConfPath = ""  # slurm.conf lies beside it; empty: where SLURM_CONF is, else Slurm's usual places
+    deadline_seconds: Seconds = 2.0  # of one look at all GPUs of a vendor
+    idle_window_seconds: Seconds = 1800.0  # hpc_job_gpu_idle_seconds looks back that far
+    root: AbsolutePath = "/"  # the drivers' dev, proc and sys lie below it
+    library_directory: str = ""  # where libnvidia-ml.so.1 is, if not where ld.so(8) looks
+
+
+class Energy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Energy of CPUs and memory, and what energy emits."""
+
+    rapl: bool = True
+    emission_factor: str | float = ""  # grams CO2e per kWh, or a country's code; empty: no emissions are worked out
+    pue: float = 1.0  # 1.0 is not applied
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What /metrics shows."""
 
@@ -116,6 +142,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     spool: Spool = Spool()
     database: Database = Database()
     sampling: Sampling = Sampling()
+    gpu: GpuSettings = GpuSettings()
+    energy: Energy = Energy()
     metrics: Metrics = Metrics()
     logging: Logging = Logging()
 
@@ -185,16 +213,21 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
             tree[section] = {}
     origins: dict[str, str] = {}
     for name, dotted, value in _from_environment(environment):
-        _put(tree, dotted.split("."), value, name)
+        _put(tree, dotted, value, name)
         origins[dotted] = name
     try:
         _refuse_unknown(tree, Config, "")
-        return msgspec.convert(tree, Config, strict=False)
+        config = msgspec.convert(tree, Config, strict=False)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$.")
         key = place.rstrip("`").partition("[")[0]
         source = next((name for dotted, name in origins.items() if key and f"{dotted}.".startswith(f"{key}.")), None)
         raise ConfigError(source or str(path or "environment"), f"`{key}`: {problem}{_choices(key)}") from error
+    key = "energy.emission_factor"
+    read_factor(config.energy.emission_factor, where=f"{origins.get(key, path)}: `{key}`")
+    key = "energy.pue"
+    check_pue(config.energy.pue, where=f"{origins.get(key, path)}: `{key}`")
+    return config
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -231,15 +264,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _put(tree: dict[str, Any], keys: list[str], value: str, name: str) -> None:
+def _put(tree: dict[str, Any], dotted: str, value: str, name: str) -> None:
     """Set a dotted key; a list is written with commas."""
-    *sections, last = keys
+    *sections, last = dotted.split(".")
     for section in sections:
         inner = tree.setdefault(section, {})
         if not isinstance(inner, dict):
             raise ConfigError(name, f"`{section}` is not a section")
         tree = inner
-    tree[last] = [part.strip() for part in value.split(",")] if last == "roles" else value
+    is_list = dotted in LISTS and value not in NO_LISTS
+    tree[last] = [part.strip() for part in value.split(",")] if is_list else value
 
 
 def _choices(key: str) -> str:
@@ -247,5 +281,13 @@ def _choices(key: str) -> str:
     kind: Any = Config
     for name in key.split("."):
         kind = get_type_hints(kind).get(name) if isinstance(kind, type) else None
-    words = [word for part in (kind, *get_args(kind)) if get_origin(part) is Literal for word in get_args(part)]
+    words = list(_words(kind))
     return f"; it is one of {', '.join(words)}" if words else ""
+
+
+def _words(kind: Any) -> Iterator[str]:
+    for part in get_args(kind):
+        if get_origin(kind) is Literal:
+            yield part
+        else:
+            yield from _words(part)

@@ -14,6 +14,7 @@ from jobtrail.core.ports import EventSpool, OpenRun, Receipt
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainHead, broken_link
 from jobtrail.domain.errors import EventConflict, InvalidEvent
 from jobtrail.domain.events import Actor, Closing, Event, EventKind, NodeUsage, Whereabouts, decode
+from jobtrail.domain.gpu_allocation import HookValues
 from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import Target
 from tests.fake_spool import MemorySpool
@@ -252,8 +253,21 @@ async def test_a_start_opens_a_run_with_what_its_event_says(spool: EventSpool) -
         cpus=8,
         gpus=2,
         boot_id=BOOT_ID,
+        gpu_hook=HookValues(slurm_job_gpus="0,3"),
     )
     assert list(await spool.open_runs()) == [receipt.opened]
+
+
+async def test_what_a_prolog_says_of_gpus_stays_with_the_run(spool: EventSpool) -> None:
+    """Its variables, and where gres.conf is; a prolog that names none says that there are none."""
+    variables = {"SLURM_JOB_GPUS": "1", "CUDA_VISIBLE_DEVICES": "GPU-1", "SLURM_CONF": "/x/slurm.conf"}
+    run = (await add(spool, event(environment=variables))).opened
+    assert run is not None
+    assert run.gpu_hook == HookValues(slurm_job_gpus="1", cuda_visible_devices="GPU-1")
+    assert run.slurm_conf == "/x/slurm.conf"
+    without = (await add(spool, event(job_id="slurm-8", environment={"SLURM_JOB_ID": "8"}))).opened
+    assert without is not None
+    assert without.gpu_hook == HookValues()
 
 
 async def test_what_an_event_does_not_say_stays_unknown(spool: EventSpool) -> None:

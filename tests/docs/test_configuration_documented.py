@@ -68,9 +68,16 @@ def test_a_documented_name_sets_its_key(key: str) -> None:
     changed = {
         "scheduler": "local", "logging.level": "error", "logging.format": "json", "roles": "node",
         "slurm.rest_url": "http://slurm:6820", "slurm.rest_version": "v0.0.40",
+        "gpu.vendors": "nvidia,amd", "gpu.gres_conf": "/etc/slurm/gres.conf", "energy.emission_factor": "LU",
     }.get(key)  # fmt: skip
     if changed is None:
-        changed = "true" if isinstance(value, bool) else f"{text}x" if isinstance(value, str) else f"{value + 1}"
+        changed = (
+            str(not value).lower()
+            if isinstance(value, bool)
+            else f"{text}x"
+            if isinstance(value, str)
+            else f"{value + 1}"
+        )
     for name in re.findall(r"`(\w+)`", ROWS[key]["names"]):
         loaded = dict(keys(configuration.load(None, {name: changed})))
         assert loaded.pop(key) != value

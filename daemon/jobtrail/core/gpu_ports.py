@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from jobtrail.domain.events import Actor, Event
+from jobtrail.domain.gpu_allocation import HookValues, hook_values
 from jobtrail.domain.gpus import GpuReading
 
 
@@ -26,3 +28,14 @@ class GpuSampleSink(Protocol):
     async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> None:
         """Store `rows`. Raises StoreUnavailable."""
         ...
+
+
+def gpu_hook_of(event: Event) -> HookValues | None:
+    """What a start tells of the run's GPUs: the prolog's variables, or what another sender named.
+
+    None where nobody said.
+    """
+    if event.changed_by is Actor.SLURM_PROLOG and event.environment:
+        return hook_values(event.environment)
+    named = None if event.facts is None else event.facts.gpu_devices
+    return None if named is None else HookValues(slurm_job_gpus=",".join(named) or None)

@@ -15,6 +15,7 @@ import msgspec
 from jobtrail.domain.audit import ChainedEvent, ChainHead
 from jobtrail.domain.energy import EnergyReading
 from jobtrail.domain.events import Event, NodeUsage
+from jobtrail.domain.gpu_allocation import HookValues
 from jobtrail.domain.gpus import GpuLook
 from jobtrail.domain.job import Job
 from jobtrail.domain.samples import CpuTotals, FoundJob, Missed, NodeReading, Reading, Target
@@ -38,6 +39,10 @@ class OpenRun(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str | None = None  # the kernel's, when the run began here; another one means the node has rebooted since
     slurm_start_time: int | None = None  # Unix seconds; the same in one run's prolog and epilog
     usage: NodeUsage | None = None  # of the last checkpoint, so that a restarted daemon counts on
+    gpu_hook: HookValues | None = (
+        None  # what the hook said of GPUs; None where no hook spoke, as of a run that was found
+    )
+    slurm_conf: str | None = None  # the hook's SLURM_CONF: gres.conf lies beside it
 
 
 def is_of_an_earlier_run(event: Event, run: OpenRun) -> bool:

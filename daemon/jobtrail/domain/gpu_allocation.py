@@ -34,6 +34,7 @@ class Via(StrEnum):
     UUID = "uuid"  # Slurm gave the GPU's own id
     MIG = "mig"  # Slurm gave the id of an instance, or the board has one only
     INDEX_GUESS = "index_guess"  # gres.conf is not known, and every order of the node's GPUs is the same
+    PROCESSES = "processes"  # nobody said which GPUs the run has, and its processes were seen on this one
 
 
 class HookValues(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jobtrail.adapters.spool.sealing import seal, unseal
+from jobtrail.core.gpu_ports import gpu_hook_of
 from jobtrail.core.ports import OpenRun, is_of_a_later_run, is_of_an_earlier_run
 from jobtrail.domain.events import Event, EventKind, Whereabouts
 from jobtrail.domain.job_facts import JobFacts
@@ -69,6 +70,8 @@ def run_opened_by(event: Event, boot_id: str | None) -> OpenRun:
         found=event.kind is EventKind.JOB_FOUND,
         boot_id=boot_id,
         slurm_start_time=event.slurm_start_time,
+        gpu_hook=gpu_hook_of(event),
+        slurm_conf=event.environment.get("SLURM_CONF"),
     )
 
 
