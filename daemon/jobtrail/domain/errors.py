@@ -78,6 +78,10 @@ class SlurmDenied(SlurmError):
     """The token, the user or the socket is refused. Asking again with the same will not help."""
 
 
+class SlurmHasNone(SlurmError):
+    """This site has no accounting, or this slurmrestd or sacct cannot reach any: asking again will not help."""
+
+
 class SlurmAnswerInvalid(SlurmError):
     """An answer of a shape nobody knows. `path` is the field, such as jobs[3].job_state."""
 
