@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jobtrail.adapters.postgres.columns import from_millionths, to_datetime
 from jobtrail.adapters.postgres.pool import REFUSALS, session
 from jobtrail.adapters.postgres.samples import Record, copy_by_day
+from jobtrail.adapters.postgres.values import from_millionths, to_datetime
 from jobtrail.core.facts import Observer, SamplesDropped
 from jobtrail.core.gpu_ports import GpuSampleRow
 from jobtrail.domain.errors import StoreRefused

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jobtrail.adapters.postgres.columns import encode, to_datetime
 from jobtrail.adapters.postgres.pool import session
 from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.adapters.postgres.values import encode, to_datetime
 from jobtrail.core.ports import NodeFilter, NodeList
 from jobtrail.domain.slurm import NodeRecord
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jobtrail.adapters.postgres.columns import encode, gpu_rows, job_row, node_row, with_projection
+from jobtrail.adapters.postgres.columns import job_row, node_row, with_projection
 from jobtrail.adapters.postgres.folding import RunKey, decode_storable
 from jobtrail.adapters.postgres.sink import write_projection
 from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.adapters.postgres.usage_columns import gpu_rows
+from jobtrail.adapters.postgres.values import encode
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.job import NodeRun, Run
 from jobtrail.domain.transitions import Rejected, apply, open_run

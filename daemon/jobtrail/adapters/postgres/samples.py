@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import msgspec
 
-from jobtrail.adapters.postgres.columns import to_datetime, to_seconds
 from jobtrail.adapters.postgres.pool import copy_rows, session
 from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.adapters.postgres.values import to_datetime, to_seconds
 from jobtrail.core.facts import Observer, SamplesDropped
 from jobtrail.core.ports import SampleRow
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobtrail.adapters.postgres.columns import encode, gpu_rows, job_row, node_row, with_projection
+from jobtrail.adapters.postgres.columns import job_row, node_row, with_projection
 from jobtrail.adapters.postgres.folding import Folding, JobKey, Offered, RunKey, Taken
 from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.trail import write_trail
+from jobtrail.adapters.postgres.usage_columns import gpu_rows
+from jobtrail.adapters.postgres.values import encode
 from jobtrail.core.ports import StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
 from jobtrail.domain.errors import ChainGap, StoreRefused

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from jobtrail.adapters.postgres.columns import encode, job_row, to_datetime
+from jobtrail.adapters.postgres.columns import job_row
 from jobtrail.adapters.postgres.folding import Taken
 from jobtrail.adapters.postgres.pool import copy_rows
+from jobtrail.adapters.postgres.values import encode, to_datetime
 from jobtrail.domain.errors import StoreRefused
 
 if TYPE_CHECKING:
