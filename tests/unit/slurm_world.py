@@ -75,6 +75,7 @@ class Slurm:
         self.problem: SlurmError | None = None
         self.history_problem: SlurmError | None = None
         self.asked: list[str] = []
+        self.since = 0
 
     async def current_jobs(self) -> SlurmAnswer:
         self.asked.append("jobs")
@@ -92,7 +93,7 @@ class Slurm:
         return []
 
     async def runs_of(self, numbers: Sequence[int], *, since: int) -> SlurmAnswer:
-        assert since > 0
+        self.since = since
         self.asked.append("history " + " ".join(map(str, numbers)))
         if self.history_problem is not None:
             raise self.history_problem
@@ -103,9 +104,10 @@ class Slurm:
 class World:
     """All of it, with a clock that the test moves."""
 
-    def __init__(self, *, controller: bool = True, accounting: bool = True) -> None:
+    def __init__(self, *, controller: bool = True, accounting: bool = True, check_cluster: bool = True) -> None:
         self.clock, self.facts, self.store, self.slurm = FakeClock(), Facts(), Store(), Slurm()
         self.cluster: str | None = CLUSTER
+        self.leading = True
         ids = count(1)
         words = SlurmWords(
             intake=self.store,
@@ -124,10 +126,15 @@ class World:
             tell=self.facts,
             cluster_of=self._cluster,
             rhythm=Rhythm(poll_seconds=5.0, compare_seconds=180.0),
+            **({} if lone else {"leads": self._leads}),  # type: ignore[arg-type]
+            check_cluster=check_cluster,
         )
 
     async def _cluster(self) -> str | None:
         return self.cluster
+
+    async def _leads(self) -> bool:
+        return self.leading
 
     @property
     def now(self) -> int:
@@ -157,6 +164,10 @@ class World:
     def epilog(self, number: int, exit_code: int = 0) -> None:
         outcome = Outcome(exit_code=exit_code)
         self.store.tell(self._event(EventKind.JOB_FINISHED, number, changed_by=Actor.SLURM_EPILOG, outcome=outcome))
+
+    def checkpoint(self, number: int) -> None:
+        usage = NodeUsage(cpu_usage_us=1, sample_count=1, last_sample_us=self.clock.time_us())
+        self.store.tell(self._event(EventKind.CHECKPOINT, number, changed_by=Actor.COLLECTOR, usage=usage))
 
     def usage(self, number: int, source: str = "parent_counter") -> None:
         usage = NodeUsage(cpu_usage_us=1, sample_count=1, last_sample_us=self.clock.time_us(), sources={"cpu": source})

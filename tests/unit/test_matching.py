@@ -8,10 +8,10 @@ import pytest
 from jobtrail.domain.events import Event, NodeUsage
 from jobtrail.domain.job import Job
 from jobtrail.domain.job_facts import JobFacts
-from jobtrail.domain.matching import is_news, is_superseded, record_of
+from jobtrail.domain.matching import is_news, is_other_run, is_superseded, record_of
 from jobtrail.domain.records import SKEW_US, SLACK_US
 from jobtrail.domain.slurm import Origin, SlurmRecord
-from tests.unit.stories import JOB, SECOND, T0, finished, hooked, reported, started, tell, tell_one, used
+from tests.unit.stories import JOB, SECOND, T0, finished, found, hooked, reported, started, tell, tell_one, used
 
 BASE = T0 // SECOND
 
@@ -139,12 +139,86 @@ def test_a_run_that_waits_for_nodes_to_be_powered_up_has_the_record_with_a_later
     assert record_of(job(hooked("prolog", 0)), [record("RUNNING", 180)]) is None
 
 
-@pytest.mark.parametrize(("submit", "superseded"), [(5, True), (4, False), (30, True)])
-def test_a_run_is_superseded_by_a_later_submission(submit: int, superseded: bool) -> None:
-    """slurmctld knows only the newest run of a job."""
+@pytest.mark.parametrize(("submit", "superseded"), [(16, True), (15, False), (3, False), (60, True)])
+def test_a_run_that_ended_is_superseded_by_a_later_submission(submit: int, superseded: bool) -> None:
+    """slurmctld knows only the newest run of a job; SubmitTime is that of the requeue, which precedes the epilog."""
     waiting = record("PENDING", None, submit=submit)
-    for run in (job(started("n1", 10 * SECOND)), job(finished("n1", 10 * SECOND))):
-        assert is_superseded(run, waiting) is superseded
+    begun = started("n1", 10 * SECOND)
+    assert is_superseded(job(begun, finished("n1", 20 * SECOND)), waiting) is superseded
+    assert is_superseded(job(finished("n1", 10 * SECOND)), waiting) is superseded
+    assert not is_superseded(job(begun), waiting), "a run that goes on is not taken back for a clock's sake"
+
+
+@pytest.mark.parametrize(("count", "superseded"), [(0, False), (1, True), (2, True)])
+def test_a_higher_count_of_restarts_supersedes_also_a_run_that_nobody_ended(count: int, superseded: bool) -> None:
+    run = job(started("n1", 0, facts=JobFacts(restart_count=0)))
+    assert is_superseded(run, record("PENDING", None, facts=JobFacts(restart_count=count))) is superseded
+
+
+@pytest.mark.parametrize(
+    ("skewed", "matches"),
+    [
+        ({}, True),
+        ({"uid": 1000}, True),
+        ({"uid": 1001}, False),
+        ({"nodes": ("n2",)}, False),
+        ({"nodes": None}, False),
+        ({"restart_count": 1}, False),
+        ({"restart_count": 0}, True),
+    ],
+)
+@pytest.mark.parametrize("ahead", [-290, -7, 8, 290])
+def test_the_only_record_is_the_runs_although_clocks_differ_by_minutes(
+    skewed: dict[str, Any], matches: bool, ahead: int
+) -> None:
+    """Where nodes, user and restarts agree; munge takes five minutes between two clocks."""
+    facts = JobFacts(uid=1000, nodes=("n1",), restart_count=0)
+    run = job(started("n1", ahead * SECOND, facts=facts))
+    known = msgspec.structs.replace(JobFacts(uid=1000, nodes=("n1",)), **skewed)
+    one = record("COMPLETED", 0, 2, facts=known)
+    assert (record_of(run, [one]) is one) is matches
+
+
+def test_a_clock_is_not_a_day_behind_and_two_records_are_told_apart_by_time() -> None:
+    facts = JobFacts(nodes=("n1",))
+    for start in (-301, 304):
+        assert record_of(job(started("n1", start * SECOND, facts=facts)), [record("FAILED", 0, 2, facts=facts)]) is None
+    run = job(started("n1", 8 * SECOND, facts=facts))
+    two = [record("FAILED", 0, 2, facts=facts), record("PENDING", None, submit=60, facts=facts)]
+    assert record_of(run, two[:1]) is two[0]
+    assert record_of(run, two) is None
+    assert record_of(run, two[1:]) is None
+    assert record_of(job(finished("n1", 290 * SECOND, nodes=["n1"])), [record("RUNNING", 0, facts=facts)]) is not None
+    assert record_of(job(used("n1", 5, NodeUsage())), [record("RUNNING", 0, facts=facts)]) is None
+
+
+def test_a_later_run_without_counts_needs_its_own_time() -> None:
+    facts = JobFacts(nodes=("n1",))
+    runs = tell([started("n1", 0, facts=facts), finished("n1", SECOND), started("n1", 100 * SECOND, facts=facts)])
+    assert record_of(runs[1].job, [record("FAILED", 0, 2, facts=facts)]) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "other"),
+    [
+        (record("RUNNING", 0), False),
+        (record("RUNNING", 300), False),
+        (record("RUNNING", 301), True),
+        (record("PENDING", 900), False),
+        (record("RUNNING", None), False),
+        (record("RUNNING", 0, facts=JobFacts(restart_count=1)), True),
+    ],
+)
+def test_what_certainly_is_another_run(told: SlurmRecord, other: bool) -> None:
+    assert is_other_run(job(started("n1", 0, facts=JobFacts(restart_count=0))), told) is other
+
+
+def test_a_guessed_or_unknown_start_tells_no_runs_apart_and_a_submission_does() -> None:
+    assert not is_other_run(job(found("n1", 0)), record("RUNNING", 301))
+    assert not is_other_run(job(finished("n1", 0)), record("RUNNING", 301))
+    known = job(reported(Origin.SLURMCTLD, 5, state="RUNNING", start_time=0, submit_time=-5))
+    assert is_other_run(known, record("RUNNING", 0, submit=-4))
+    assert not is_other_run(known, record("RUNNING", 0, submit=-5))
 
 
 def test_a_run_is_not_superseded_by_itself_nor_by_what_tells_no_submission() -> None:

@@ -3,9 +3,12 @@
 import asyncio
 import itertools
 
+import msgspec
+
 from jobtrail.core.facts import EventRejected, RunClosed, SlurmAskFailed, SlurmRecordUnreadable
-from jobtrail.core.reconciler import FEW_JOBS
-from jobtrail.domain.errors import SlurmUnavailable
+from jobtrail.core.reconciler import FEW_JOBS, RUNS_BETWEEN_PAUSES
+from jobtrail.core.silence import FEW_UNKNOWN
+from jobtrail.domain.errors import SlurmDenied, SlurmHasNone, SlurmUnavailable
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import Origin, Unreadable
 from jobtrail.domain.states import State, Verdict
@@ -13,6 +16,7 @@ from tests.unit import moved_time
 from tests.unit.slurm_world import CLUSTER, NODE, World
 
 DBD = Origin.SLURMDBD
+SILENT_SECONDS = 5 * 180
 
 
 async def ended(world: World, number: int = 7) -> int:
@@ -164,8 +168,8 @@ async def test_a_run_that_only_slurm_told_of_is_closed_between_its_submission_an
     await world.reconciler._words.of_unannounced(world.slurm.current[0], CLUSTER)
     world.slurm.current = []
     submitted = world.now
-    for _ in range(2):
-        await world.turn(180)
+    await world.turn(SILENT_SECONDS)
+    await world.turn(180)
     assert world.job(5).end_not_before_us == submitted * 1_000_000
 
 
@@ -176,12 +180,19 @@ async def test_an_end_nobody_can_explain_stays_unknown() -> None:
     assert (world.job(7).state, world.job(7).verdict) == (State.ENDED, Verdict.UNKNOWN)
 
 
+async def quietly(world: World, *numbers: int) -> int:
+    """Jobs that began long enough ago that nothing speaks for their life, after one comparison. Their start in µs."""
+    await world.turn()
+    for number in numbers:
+        world.prolog(number)
+    started = world.clock.time_us()
+    await world.turn(SILENT_SECONDS)
+    return started
+
+
 async def test_a_run_nobody_knows_is_closed_at_the_second_comparison() -> None:
     world = World()
-    await world.turn()
-    world.prolog(7)
-    started = world.clock.time_us()
-    await world.turn(180)
+    started = await quietly(world, 7)
     assert world.job(7).state is State.RUNNING, "one look is not enough"
     await world.turn(180)
     job = world.job(7)
@@ -191,12 +202,48 @@ async def test_a_run_nobody_knows_is_closed_at_the_second_comparison() -> None:
     assert [fact.reason for fact in world.facts.of(RunClosed)] == ["unknown_to_slurm"]
 
 
+async def test_a_run_that_was_measured_of_late_is_not_closed_whatever_slurm_says() -> None:
+    world = World()
+    await quietly(world, 7)
+    for _ in range(4):
+        world.checkpoint(7)
+        await world.turn(180)
+    assert world.job(7).state is State.RUNNING
+    await world.turn(SILENT_SECONDS)
+    await world.turn(180)
+    assert world.job(7).state is State.ENDED
+
+
+async def test_where_slurm_knows_fewer_runs_than_not_nothing_is_closed() -> None:
+    """A user who sees only his own jobs (PrivateData) asks, or another cluster's slurmrestd is asked."""
+    world = World()
+    await quietly(world, *range(FEW_UNKNOWN + 1))
+    await world.turn(180)
+    assert all(world.job(number).state is State.RUNNING for number in range(FEW_UNKNOWN + 1))
+    world.slurm.current = [world.record(0, "RUNNING", start_time=world.job(0).start_us // 1_000_000)]  # type: ignore[operator]
+    await world.turn(180)
+    await world.turn(180)
+    assert [world.job(number).state for number in range(3)] == [State.RUNNING, State.ENDED, State.ENDED]
+
+
+async def test_a_mention_of_a_later_run_does_not_keep_an_earlier_one_open() -> None:
+    world = World()
+    started = await quietly(world, 7)
+    later = {"submit_time": started // 1_000_000 + 3600, "start_time": started // 1_000_000 + 3600}
+    world.slurm.current = [world.record(7, "RUNNING", facts=JobFacts(nodes=("n2",), restart_count=1), **later)]
+    world.slurm.history = [world.record(7, "RUNNING", origin=DBD, **later)]
+    await world.turn(180)
+    await world.turn(180)
+    first = world.store.jobs("slurm-7")[0]
+    assert (first.state, first.end_inferred) == (State.ENDED, True)
+
+
 async def test_a_run_that_was_seen_again_is_not_closed() -> None:
     world = World()
     await world.turn()
     start = world.now
     world.prolog(7)
-    await world.turn(180)
+    await world.turn(SILENT_SECONDS)
     world.slurm.current = [world.record(7, "RUNNING", start_time=start)]
     await world.turn(180)
     world.slurm.current = []
@@ -208,7 +255,8 @@ async def test_a_job_slurm_speaks_of_is_not_unknown_even_when_the_run_does_not_m
     world = World()
     await world.turn()
     world.prolog(7)
-    world.slurm.current = [world.record(7, "RUNNING", start_time=world.now + 3600)]
+    world.slurm.current = [world.record(7, "RUNNING", start_time=world.now + 200)]
+    await world.turn(SILENT_SECONDS)
     for _ in range(3):
         await world.turn(180)
     assert world.job(7).state is State.RUNNING
@@ -220,12 +268,13 @@ async def test_a_record_that_cannot_be_read_keeps_its_job_open() -> None:
     world.prolog(7)
     world.prolog(8)
     world.slurm.unreadable = [Unreadable(path="jobs[0].job_state", reason="is a boat", job_id="slurm-7")]
-    for _ in range(2):
-        await world.turn(180)
+    await world.turn(SILENT_SECONDS)
+    await world.turn(180)
     assert (world.job(7).state, world.job(8).state) == (State.RUNNING, State.ENDED)
     assert [fact.path for fact in world.facts.of(SlurmRecordUnreadable)] == ["jobs[0].job_state"] * 2
     world.slurm.unreadable = [Unreadable(path="jobs[0]", reason="is a boat")]
     world.prolog(9)
+    await world.turn(SILENT_SECONDS)
     for _ in range(3):
         await world.turn(180)
     assert world.job(9).state is State.RUNNING, "the unreadable record may be any job's"
@@ -233,8 +282,7 @@ async def test_a_record_that_cannot_be_read_keeps_its_job_open() -> None:
 
 async def test_a_silent_slurm_closes_nothing() -> None:
     world = World()
-    await world.turn()
-    world.prolog(7)
+    await quietly(world, 7)
     world.slurm.problem = SlurmUnavailable("no answer")
     for _ in range(3):
         await world.turn(180)
@@ -246,16 +294,118 @@ async def test_a_silent_slurm_closes_nothing() -> None:
     assert world.reconciler.last_problem == "no accounting"
 
 
+async def test_while_the_controller_is_silent_accounting_tells_what_is_over() -> None:
+    world = World()
+    start = await ended(world)
+    world.prolog(8)
+    world.slurm.problem = SlurmDenied("bad token")
+    world.slurm.history = [world.record(7, "CANCELLED", origin=DBD, start_time=start, end_time=world.now)]
+    await world.turn()
+    assert world.job(7).verdict is Verdict.CANCELLED
+    assert world.slurm.asked[-1] == "history 7", "what goes on may not be in accounting yet"
+    assert world.reconciler.last_problem == "bad token"
+
+
+async def test_a_problem_stays_until_slurm_answers_and_then_all_is_asked_at_once() -> None:
+    world = World()
+    start = await ended(world)
+    world.slurm.problem = SlurmUnavailable("away")
+    for _ in range(120):
+        await world.turn()
+        assert world.reconciler.last_problem == "away"
+    asked = len(world.slurm.asked)
+    assert asked < 40, "a Slurm that is away is asked ever more rarely"
+    world.slurm.problem = None
+    world.slurm.current = [world.record(7, "COMPLETED", start_time=start, end_time=start + 10)]
+    for _ in range(13):
+        await world.turn()
+    assert world.job(7).state is State.COMPLETED, "within a minute"
+    assert world.reconciler.last_problem is None
+
+
+async def test_without_accounting_at_the_site_the_controller_alone_decides() -> None:
+    world = World()
+    await quietly(world, 7)
+    world.slurm.history_problem = SlurmHasNone("accounting_storage/none")
+    await world.turn(180)
+    await world.turn(180)
+    assert world.job(7).end_inferred
+    await world.turn()
+    world.prolog(8)
+    world.clock.advance(10)
+    world.epilog(8)
+    world.clock.advance(10)
+    world.slurm.current = [world.record(8, "PENDING", submit_time=world.now)]
+    await world.turn()
+    assert world.job(8).verdict is Verdict.REQUEUED
+    assert world.reconciler.last_problem is None
+
+
+async def test_records_of_another_cluster_are_left_out_unless_the_settings_name_it() -> None:
+    for checked, verdict in ((True, Verdict.UNKNOWN), (False, Verdict.CANCELLED)):
+        world = World(check_cluster=checked)
+        start = await ended(world)
+        record = world.record(7, "CANCELLED", start_time=start, end_time=world.now)
+        world.slurm.current = [msgspec.structs.replace(record, cluster="other")]
+        await world.turn()
+        assert world.job(7).verdict is verdict
+        assert (world.reconciler.last_problem is None) is not checked
+
+
+async def test_only_the_leader_asks_and_who_is_alone_leads() -> None:
+    for lone, asked in ((False, []), (True, ["job 7", "history 7"])):
+        world = World(lone=lone)
+        await ended(world)
+        world.leading = False
+        await world.turn()
+        assert world.slurm.asked == asked
+
+
+async def test_thousands_of_runs_leave_room_for_hooks() -> None:
+    world = World()
+    await world.turn()
+    for number in range(RUNS_BETWEEN_PAUSES * 2):
+        world.prolog(number)
+    others = 0
+
+    async def hook() -> None:
+        nonlocal others
+        while True:
+            others += 1
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(hook())
+    await world.turn(180)
+    waiting.cancel()
+    assert others >= 2
+
+
+async def test_an_end_long_ago_is_still_asked_about_from_its_start() -> None:
+    world = World(controller=False)
+    start = await ended(world)
+    world.clock.advance(8 * 86_400)
+    world.slurm.history = [world.record(7, "CANCELLED", origin=DBD, start_time=start, end_time=start + 10)]
+    await world.turn()
+    assert world.job(7).verdict is Verdict.CANCELLED
+    assert world.slurm.since <= start
+
+
 async def test_accounting_alone_confirms_and_closes_too() -> None:
     world = World(controller=False)
     start = await ended(world)
     world.slurm.history = [world.record(7, "FAILED", origin=Origin.SACCT, start_time=start, end_time=world.now)]
     world.prolog(8)
+    world.prolog(9)
     await world.turn()
     assert world.job(7).verdict is Verdict.FAILED
-    for _ in range(3):
+    await world.turn(SILENT_SECONDS)
+    await world.turn(180)
+    assert not world.job(8).end_inferred, "accounting alone may lag behind: it has to know as many as it does not"
+    world.slurm.history = [world.record(9, "RUNNING", origin=Origin.SACCT, start_time=start + 10)]
+    for _ in range(2):
         await world.turn(180)
     assert world.job(8).end_inferred
+    assert not world.job(9).end_inferred
     assert world.reconciler.pending_jobs is None
 
 
@@ -313,6 +463,7 @@ async def test_without_a_cluster_nothing_is_asked() -> None:
     world.cluster = None
     await world.turn()
     assert world.slurm.asked == []
+    assert "cluster" in str(world.reconciler.last_problem)
 
 
 def test_the_loop_goes_on_through_every_trouble() -> None:

@@ -7,7 +7,7 @@ import pytest
 from jobtrail.core import slurm_words
 from jobtrail.core.accounting import FirstToAnswer
 from jobtrail.core.patience import Patience
-from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmUnavailable
+from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmHasNone, SlurmUnavailable
 from jobtrail.domain.slurm import SlurmAnswer, Unreadable
 from tests.unit.slurm_world import World
 
@@ -64,8 +64,16 @@ async def test_when_none_answers_all_say_why() -> None:
     sources = FirstToAnswer([Source("rest", SlurmDenied("bad token")), Source("sacct", SlurmUnavailable("no sacct"))])
     with pytest.raises(SlurmUnavailable, match="bad token; no sacct"):
         await sources.runs_of([1], since=2)
-    with pytest.raises(SlurmUnavailable, match="there is no source of accounting"):
+    with pytest.raises(SlurmHasNone, match="there is no source of accounting"):
         await FirstToAnswer([]).runs_of([1], since=2)
+
+
+async def test_a_site_without_accounting_is_told_only_where_each_source_says_so() -> None:
+    none, down = Source("rest", SlurmHasNone("no slurmdb")), Source("sacct", SlurmUnavailable("down"))
+    with pytest.raises(SlurmHasNone, match="no slurmdb; no slurmdb"):
+        await FirstToAnswer([none, none]).runs_of([1], since=2)
+    with pytest.raises(SlurmUnavailable, match=r"^down$"):
+        await FirstToAnswer([none, down]).runs_of([1], since=2)
 
 
 async def test_what_was_sent_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,7 @@ def make_reconciler(
         tell=tell,
         cluster_of=_cluster_of(config, store, last_cluster),
         rhythm=Rhythm(poll_seconds=config.slurm.poll_seconds, compare_seconds=config.slurm.compare_seconds),
+        check_cluster=not config.cluster,  # a site may call its cluster by another name than Slurm does
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobtrail.core.ports import SlurmAccounting
-from jobtrail.domain.errors import SlurmError, SlurmUnavailable
+from jobtrail.domain.errors import SlurmError, SlurmHasNone, SlurmUnavailable
 from jobtrail.domain.slurm import SlurmAnswer
 
 
@@ -16,11 +16,19 @@ class FirstToAnswer:
         self._sources = sources
 
     async def runs_of(self, numbers: Sequence[int], *, since: int) -> SlurmAnswer:
-        """What the first source says that answers. Raises SlurmUnavailable with what each said when none does."""
+        """What the first source says that answers.
+
+        Raises SlurmUnavailable with what each said when none does, SlurmHasNone where each says that there is none.
+        """
         problems: list[str] = []
+        none: list[str] = []
         for source in self._sources:
             try:
                 return await source.runs_of(numbers, since=since)
+            except SlurmHasNone as error:
+                none.append(str(error))
             except SlurmError as error:
                 problems.append(str(error))
-        raise SlurmUnavailable("; ".join(problems) or "there is no source of accounting")
+        if problems:
+            raise SlurmUnavailable("; ".join(problems))
+        raise SlurmHasNone("; ".join(none) or "there is no source of accounting")

@@ -8,28 +8,35 @@ what Slurm runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from jobtrail.core.answers import NOTHING, Answers
 from jobtrail.core.facts import EventRejected, Observer, SlurmAnswered, SlurmAskFailed, SlurmRecordUnreadable
 from jobtrail.core.patience import Patience
 from jobtrail.core.ports import Clock, RunStore, SlurmAccounting, SlurmController
-from jobtrail.core.slurm_words import SlurmWords
-from jobtrail.core.waiting import wait_for_any
-from jobtrail.domain.errors import SlurmError, SpoolFull, StoreUnavailable
+from jobtrail.core.silence import Silence
+from jobtrail.core.slurm_words import SlurmWords, taken_back
+from jobtrail.core.unannounced import Unannounced
+from jobtrail.core.waiting import Backoff, wait_for_any
+from jobtrail.domain.errors import SlurmError, SlurmHasNone, SpoolFull, StoreUnavailable
 from jobtrail.domain.job import Job
-from jobtrail.domain.matching import is_superseded, record_of
-from jobtrail.domain.slurm import Origin, SlurmAnswer, SlurmRecord
+from jobtrail.domain.slurm import SlurmAnswer
 
-FEW_JOBS = 3  # up to so many are asked about one by one, which costs slurmctld less than all its jobs
+FEW_JOBS = 8  # up to so many are asked about one by one, which costs slurmctld less than all its jobs
 MOST_RUNS = 20_000
+MOST_USAGE = 500  # runs of which only the usage is asked, a turn: outcomes come first
 MOST_SECONDS_BETWEEN = 600.0
 HISTORY_SECONDS = 7 * 86_400
-# A prolog that is on its way through a node's spool comes first; Slurm's word on a run nobody announced can wait.
-UNANNOUNCED_SECONDS = 30
+CLUSTER_UNKNOWN = "the cluster's name is not known yet: set `cluster`, or wait for the first hook"
+RUNS_BETWEEN_PAUSES = 200  # so that matching thousands of runs holds up no hook
 
 _RunKey = tuple[str, int, str | None]
+
+
+async def _always() -> bool:
+    return True
 
 
 class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +60,10 @@ class Reconciler:
         tell: Observer,
         cluster_of: Callable[[], Awaitable[str | None]],
         rhythm: Rhythm,
+        leads: Callable[[], Awaitable[bool]] = _always,
+        check_cluster: bool = True,
     ) -> None:
+        """`leads`: whether this daemon is the one that asks. `check_cluster`: leave out what is of another cluster."""
         self._controller = controller
         self._accounting = accounting
         self._store = store
@@ -62,139 +72,164 @@ class Reconciler:
         self._tell = tell
         self._cluster_of = cluster_of
         self._rhythm = rhythm
+        self._leads = leads
+        self._check_cluster = check_cluster
         self._patience: Patience[_RunKey] = Patience(rhythm.poll_seconds, MOST_SECONDS_BETWEEN)
-        self._compare_due = 0.0
-        self._missing: set[_RunKey] = set()  # open runs Slurm did not know at the last comparison
-        self._settled: set[tuple[str, int | None]] = set()  # job ids and submissions known to have their run
+        self._backoff = Backoff(rhythm.poll_seconds, 60.0)
+        self._ask_again = self._compare_due = 0.0
+        self._silence = Silence(words, clock=clock, silent_seconds=5 * rhythm.compare_seconds)
+        self._unannounced = Unannounced(words, store, clock=clock)
+        self._problems: dict[str, str] = {}
         self.pending_jobs: int | None = None
-        self.last_problem: str | None = None
+
+    @property
+    def last_problem(self) -> str | None:
+        """Why Slurm does not answer now, or answers nothing of use; None while all is well."""
+        return "; ".join(self._problems.values()) or None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take turns until `stop`."""
+        """Take turns until `stop`; a question on its way is given up then."""
         while not stop.is_set():
-            self.last_problem = None
-            try:
-                await self.turn()
-            except StoreUnavailable as error:  # told by those who write to it; without it there is nothing to ask
-                self.last_problem = str(error)
-            except SpoolFull as error:
-                self.last_problem = str(error)
-                self._tell(EventRejected(reason="spool_full", detail=str(error)))
+            await wait_for_any(stop.wait(), self._guarded_turn())
             await wait_for_any(stop.wait(), timeout_seconds=self._rhythm.poll_seconds)
+
+    async def _guarded_turn(self) -> None:
+        try:
+            await self.turn()
+            self._problems.pop("store", None)
+        except StoreUnavailable as error:  # told by those who write to it; without it there is nothing to ask
+            self._problems["store"] = str(error)
+        except SpoolFull as error:
+            self._problems["store"] = str(error)
+            self._tell(EventRejected(reason="spool_full", detail=str(error)))
 
     async def turn(self) -> None:
         """Ask once. Raises StoreUnavailable, SpoolFull."""
+        if self._clock.monotonic() < self._ask_again or not await self._leads():
+            return
         cluster = await self._cluster_of()
         if cluster is None:
+            self._problems["cluster"] = (
+                "the cluster's name is not known yet; set `cluster`, or wait for a hook to tell it"
+            )
             return
+        self._problems.pop("cluster", None)
         now = self._clock.monotonic()
         comparing = now >= self._compare_due
-        unsettled = await self._store.unsettled(cluster, limit=MOST_RUNS)
-        self._patience.keep({_key(job) for job in unsettled})
-        runs = [job for job in unsettled if self._patience.is_due(_key(job), now)]
-        for job in runs:
-            self._patience.asked(_key(job), now)
+        runs = await self._due(cluster, now)
         if comparing:
-            self._compare_due = now + self._rhythm.compare_seconds
             known = {_key(job) for job in runs}
             opened = await self._store.open_runs(cluster, limit=MOST_RUNS)
             runs += [job for job in opened if _key(job) not in known]
-        if runs or comparing:
-            await self._reconcile(runs, cluster, comparing=comparing)
+        if not runs and not comparing:
+            return
+        if await self._reconcile(runs, cluster, comparing=comparing):
+            self._backoff.reset()
+            for job in runs:
+                self._patience.asked(_key(job), now)
+            if comparing:
+                self._compare_due = now + self._rhythm.compare_seconds
+        else:
+            self._ask_again = now + self._backoff.next_seconds()
 
-    async def _reconcile(self, runs: Sequence[Job], cluster: str, *, comparing: bool) -> None:
-        current = await self._ask_controller(runs, everything=comparing)
-        if current is None and self._controller is not None:
-            return  # no answer now; accounting alone would mistake what it does not hold yet for unknown
+    async def _due(self, cluster: str, now: float) -> list[Job]:
+        """Runs to ask about now: all that lack facts or outcome, and some that lack usage alone."""
+        unsettled = await self._store.unsettled(cluster, limit=MOST_RUNS)
+        self._patience.keep({_key(job) for job in unsettled})
+        due = [job for job in unsettled if self._patience.is_due(_key(job), now)]
+        usage = [job for job in due if job.awaits == "usage"]
+        return [job for job in due if job.awaits != "usage"] + usage[:MOST_USAGE]
+
+    async def _reconcile(self, runs: Sequence[Job], cluster: str, *, comparing: bool) -> bool:
+        """Ask about `runs` and send what is new; whether all that was asked answered."""
+        current = await self._ask_controller(runs, cluster, everything=comparing)
+        answered = current is not None or self._controller is None
         left: list[Job] = []
-        for job in runs:
-            record = record_of(job, current.records) if current is not None else None
+        for number, job in enumerate(runs):
+            if number % RUNS_BETWEEN_PAUSES == RUNS_BETWEEN_PAUSES - 1:
+                await asyncio.sleep(0)
+            record = None if current is None else current.of(job)
             if record is not None:
                 await self._words.about(job, record)
             if record is None or job.awaits == "usage":
                 left.append(job)
-        await self._ask_accounting(left, current, comparing=comparing)
+        # While the controller is silent, accounting tells what is over; what goes on is not in it for some seconds.
+        asked = left if answered else [job for job in left if job.is_over]
+        history = await self._ask_accounting(asked, cluster)
+        if history is None:
+            return False
+        for job in asked:
+            await self._settle(job, current, history)
+        if comparing and answered:
+            await self._silence.judge(runs, current, history)
         if comparing and current is not None:
-            self.pending_jobs = sum(record.is_pending for record in current.records)
-            await self._take_up_unannounced(runs, current, cluster)
+            self.pending_jobs = sum(record.is_pending for record in current)
+            await self._unannounced.take_up(current, runs, cluster)
+        return answered
 
-    async def _ask_controller(self, runs: Sequence[Job], *, everything: bool) -> SlurmAnswer | None:
+    async def _settle(self, job: Job, current: Answers | None, history: Answers) -> None:
+        """Send accounting's word on a run; without any, what follows from the controller's word on a later run."""
+        record = history.of(job)
+        if record is None and current is not None and job.awaits != "usage":
+            record = taken_back(job, current.about(job)) if history is NOTHING else None
+        if record is not None:
+            await self._words.about(job, record)
+
+    async def _ask_controller(self, runs: Sequence[Job], cluster: str, *, everything: bool) -> Answers | None:
         """What the controller says of `runs`, None when it does not answer or there is none."""
         if self._controller is None:
             return None
-        asked = runs if everything else [job for job in runs if job.awaits != "usage"]
-        numbers = sorted({_number(job) for job in asked})
+        numbers = sorted({_number(job) for job in runs if job.awaits != "usage"})
+        if not numbers and not everything:
+            return Answers((), complete=False)
         try:
             if everything or len(numbers) > FEW_JOBS:
-                answer = await self._controller.current_jobs()
-            else:
-                answer = _joined([await self._controller.job(number) for number in numbers])
+                return self._answered("jobs", [await self._controller.current_jobs()], cluster, complete=True)
+            answers = [await self._controller.job(number) for number in numbers]
+            return self._answered("jobs", answers, cluster, complete=False)
         except SlurmError as error:
             self._failed("jobs", error)
             return None
-        self._answered("jobs", answer)
-        return answer
 
-    async def _ask_accounting(self, runs: Sequence[Job], current: SlurmAnswer | None, *, comparing: bool) -> None:
-        """Ask about runs the controller does not hold (any more); close those that nobody knows."""
-        if not runs:
-            self._missing = set() if comparing else self._missing
-            return
-        answer = await self._history(runs)
-        if answer is None:
-            return
-        unknown: set[_RunKey] = set()
-        for job in runs:
-            record = record_of(job, answer.records)
-            if record is None and self._accounting is None and current is not None:
-                record = _taken_back(job, current.records)
-            if record is not None:
-                await self._words.about(job, record)
-            elif not job.is_over and not _is_mentioned(job, current, answer):
-                unknown.add(_key(job))
-        if comparing:
-            for job in runs:
-                if _key(job) in unknown & self._missing:
-                    await self._words.close(job)
-            self._missing = unknown
-
-    async def _history(self, runs: Sequence[Job]) -> SlurmAnswer | None:
-        """What accounting says of `runs`: nothing where there is none, None when it does not answer."""
+    async def _ask_accounting(self, runs: Sequence[Job], cluster: str) -> Answers | None:
+        """What accounting says of `runs`: NOTHING where the site has none, None when it does not answer."""
         if self._accounting is None:
-            return SlurmAnswer()
-        since = self._clock.time_us() // 1_000_000 - HISTORY_SECONDS
+            return NOTHING
+        if not runs:
+            return Answers((), complete=False)
+        now = self._clock.time_us() // 1_000_000
+        since = min([now - HISTORY_SECONDS, *(job.start_us // 1_000_000 for job in runs if job.start_us is not None)])
         try:
             answer = await self._accounting.runs_of(sorted({_number(job) for job in runs}), since=since)
+        except SlurmHasNone:
+            self._problems.pop("accounting", None)
+            return NOTHING
         except SlurmError as error:
             self._failed("accounting", error)
             return None
-        self._answered("accounting", answer)
-        return answer
+        return self._answered("accounting", [answer], cluster, complete=True)
 
-    async def _take_up_unannounced(self, runs: Sequence[Job], current: SlurmAnswer, cluster: str) -> None:
-        """Send what Slurm says of jobs of which no hook had told: run without hooks, or cancelled while they waited."""
-        before = self._clock.time_us() // 1_000_000 - UNANNOUNCED_SECONDS
-        self._settled &= {_submission(record) for record in current.records}
-        told = [record for record in current.records if _is_told(record, before)]
-        told = [record for record in told if _submission(record) not in self._settled]
-        if not told:
-            return
-        stored: dict[str, list[Job]] = {}
-        for job in [*runs, *await self._store.runs_of(cluster, sorted({record.job_id for record in told}))]:
-            stored.setdefault(job.job_id, []).append(job)
-        for record in told:
-            if not any(record_of(job, [record]) is not None for job in stored.get(record.job_id, ())):
-                await self._words.of_unannounced(record, cluster)
-            self._settled.add(_submission(record))
+    def _answered(self, question: str, answers: Sequence[SlurmAnswer], cluster: str, *, complete: bool) -> Answers:
+        """Take an answer: tell it, and leave out what is of another cluster."""
+        self._problems.pop(question, None)
+        for answer in answers:
+            self._tell(SlurmAnswered(question=question, records=len(answer.records)))
+            for one in answer.unreadable:
+                self._tell(SlurmRecordUnreadable(path=one.path, reason=one.reason))
+        foreign = {record.cluster for answer in answers for record in answer.records} - {None, cluster}
+        if not foreign or not self._check_cluster:
+            return Answers(answers, complete=complete)
+        self._problems[question] = f"Slurm answers for another cluster than {cluster}: {', '.join(map(str, foreign))}"
+        return Answers([_of_cluster(answer, cluster) for answer in answers], complete=complete)
 
     def _failed(self, question: str, error: SlurmError) -> None:
-        self.last_problem = str(error)
+        self._problems[question] = str(error)
         self._tell(SlurmAskFailed(question=question, reason=str(error)))
 
-    def _answered(self, question: str, answer: SlurmAnswer) -> None:
-        self._tell(SlurmAnswered(question=question, records=len(answer.records)))
-        for one in answer.unreadable:
-            self._tell(SlurmRecordUnreadable(path=one.path, reason=one.reason))
+
+def _of_cluster(answer: SlurmAnswer, cluster: str) -> SlurmAnswer:
+    ours = tuple(record for record in answer.records if record.cluster in (None, cluster))
+    return msgspec.structs.replace(answer, records=ours)
 
 
 def _key(job: Job) -> _RunKey:
@@ -204,43 +239,3 @@ def _key(job: Job) -> _RunKey:
 def _number(job: Job) -> int:
     """Slurm's own id: only runs of Slurm jobs, slurm-<n>, await its word."""
     return int(job.job_id.removeprefix("slurm-"))
-
-
-def _submission(record: SlurmRecord) -> tuple[str, int | None]:
-    return record.job_id, record.submit_time
-
-
-def _is_told(record: SlurmRecord, before: int) -> bool:
-    """Whether the record is of a run that began, or ended, some time ago; one that never had a node had no hooks."""
-    if record.is_final and record.facts.nodes is None:
-        return True
-    moment = record.end_time if record.is_final else record.start_time if record.is_running else None
-    return moment is not None and moment < before
-
-
-def _is_mentioned(job: Job, *answers: SlurmAnswer | None) -> bool:
-    """Whether Slurm speaks of the job at all, readable or not: then it is not unknown, whatever run it means."""
-    for answer in answers:
-        if answer is None:
-            continue
-        if any(record.job_id == job.job_id for record in answer.records):
-            return True
-        if any(one.job_id in (None, job.job_id) for one in answer.unreadable):
-            return True
-    return False
-
-
-def _taken_back(job: Job, records: Iterable[SlurmRecord]) -> SlurmRecord | None:
-    """What follows for `job` when the controller's record is of a later run, and no accounting can tell more."""
-    later = next((record for record in records if is_superseded(job, record)), None)
-    if later is None:
-        return None
-    known = msgspec.structs.replace(later.facts, restart_count=None, nodes=None, node_list=None)
-    return SlurmRecord(origin=Origin.SLURMCTLD, job_id=job.job_id, cluster=later.cluster, state="REQUEUED", facts=known)
-
-
-def _joined(answers: Sequence[SlurmAnswer]) -> SlurmAnswer:
-    return SlurmAnswer(
-        records=tuple(record for answer in answers for record in answer.records),
-        unreadable=tuple(one for answer in answers for one in answer.unreadable),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -11,7 +11,7 @@ from jobtrail.core.facts import Observer, RunClosed, RunReconciled
 from jobtrail.core.ports import Clock, EventIntake
 from jobtrail.domain.events import Actor, Closing, Event, EventKind
 from jobtrail.domain.job import Job
-from jobtrail.domain.matching import is_news
+from jobtrail.domain.matching import is_news, is_superseded
 from jobtrail.domain.slurm import Origin, SlurmRecord
 
 SOURCE = "reconciler"
@@ -25,11 +25,6 @@ NodeStates = Callable[[Sequence[str]], Mapping[str, str]]
 _Key = tuple[str, int | None, Origin]
 
 
-def _unknown(_: Sequence[str]) -> Mapping[str, str]:
-    """Nobody watches the nodes."""
-    return {}
-
-
 class SlurmWords:
     """Sends each word once: the store shows what was sent a little later, and is asked again before that."""
 
@@ -41,7 +36,7 @@ class SlurmWords:
         tell: Observer,
         new_event_id: Callable[[], str],
         node: str,
-        node_states: NodeStates = _unknown,
+        node_states: NodeStates,
     ) -> None:
         """`node_states` tells the present states of nodes by name: evidence where a run ended because of its node."""
         self._intake = intake
@@ -119,3 +114,12 @@ class SlurmWords:
         )
         await send(self._intake, event)
         self._tell(RunClosed(job_id=job.job_id, reason=UNKNOWN_TO_SLURM))
+
+
+def taken_back(job: Job, records: Iterable[SlurmRecord]) -> SlurmRecord | None:
+    """What follows for `job` when the controller's record is of a later run, and no accounting can tell more."""
+    later = next((record for record in records if is_superseded(job, record)), None)
+    if later is None:
+        return None
+    known = msgspec.structs.replace(later.facts, restart_count=None, nodes=None, node_list=None)
+    return SlurmRecord(origin=Origin.SLURMCTLD, job_id=job.job_id, cluster=later.cluster, state="REQUEUED", facts=known)

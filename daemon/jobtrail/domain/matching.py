@@ -7,8 +7,20 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from jobtrail.domain.job import Job
-from jobtrail.domain.records import SKEW_US, describes, moment_of, same_submission, submit_times
+from jobtrail.domain.records import (
+    SKEW_US,
+    contradicts,
+    describes,
+    moment_of,
+    other_restart,
+    other_submission,
+    restart_count_of,
+    same_submission,
+    submit_times,
+)
 from jobtrail.domain.slurm import SlurmRecord
+
+CLOCKS_US = 300_000_000  # between two clocks of a cluster: munge refuses credentials that are older (munge(7), TTL)
 
 
 def record_of(job: Job, records: Iterable[SlurmRecord]) -> SlurmRecord | None:
@@ -27,7 +39,30 @@ def record_of(job: Job, records: Iterable[SlurmRecord]) -> SlurmRecord | None:
     for record in of_job:
         if record.start_time is not None and record.start_time == job.slurm_start_time and not record.is_pending:
             return record
-    return _newest_begun(job, [record for record in of_job if describes(job, record)])
+    described = _newest_begun(job, [record for record in of_job if describes(job, record)])
+    if described is not None or len(of_job) != 1:
+        return described
+    return of_job[0] if _is_twin(job, of_job[0]) else None
+
+
+def _is_twin(job: Job, record: SlurmRecord) -> bool:
+    """Whether the only record of the job's id is of this run, although a clock differs by minutes.
+
+    Munge takes five minutes between two machines, so Slurm runs with them. Then restarts, nodes and user decide.
+    """
+    moment = moment_of(job)
+    if moment is None or record.start_time is None or record.is_pending or contradicts(job, record):
+        return False
+    count, told = restart_count_of(job), record.facts.restart_count
+    if count != told if count is not None and told is not None else job.run != 1:
+        return False
+    if not set(job.nodes) & set(record.facts.nodes or ()):
+        return False
+    uid = job.facts.uid
+    if uid is not None and record.facts.uid is not None and uid != record.facts.uid:
+        return False
+    started, ended = record.start_time * 1_000_000, record.end_time
+    return started - CLOCKS_US <= moment and (ended is None or moment <= ended * 1_000_000 + CLOCKS_US)
 
 
 def _newest_begun(job: Job, records: Sequence[SlurmRecord]) -> SlurmRecord | None:
@@ -38,14 +73,29 @@ def _newest_begun(job: Job, records: Sequence[SlurmRecord]) -> SlurmRecord | Non
     return begun[-1] if begun else next(iter(by_age), None)
 
 
+def is_other_run(job: Job, record: SlurmRecord) -> bool:
+    """Whether `record` certainly is of another run of the job: submitted, restarted or begun at another time."""
+    if other_submission(job, record) or other_restart(job, record.facts.restart_count):
+        return True
+    if record.start_time is None or record.is_pending or job.begun_us is None or job.begun_inferred:
+        return False
+    return record.start_time * 1_000_000 > job.begun_us + CLOCKS_US
+
+
 def is_superseded(job: Job, record: SlurmRecord) -> bool:
-    """Whether the controller's only record of the job is of a later run: `job` was taken back into the queue."""
-    if record.job_id != job.job_id or record_of(job, [record]) is not None:
+    """Whether the record is of a later run than `job`, which therefore was taken back into the queue.
+
+    Told by a higher count of restarts; without counts, of a run that its nodes ended, by a submission after its start.
+    """
+    if record.job_id != job.job_id:
         return False
-    moment = job.told_end_us if job.start_us is None else job.start_us
-    if record.submit_time is None or moment is None:
+    count, told = restart_count_of(job), record.facts.restart_count
+    if count is not None and told is not None:
+        return told > count and record_of(job, [record]) is None
+    if record.submit_time is None or job.told_end_us is None:
         return False
-    return record.submit_time * 1_000_000 + SKEW_US >= moment
+    began_us = job.told_end_us if job.start_us is None else job.start_us
+    return record.submit_time * 1_000_000 > began_us + SKEW_US and record_of(job, [record]) is None
 
 
 def is_news(job: Job, record: SlurmRecord) -> bool:
