@@ -104,7 +104,9 @@ class Slurm:
 class World:
     """All of it, with a clock that the test moves."""
 
-    def __init__(self, *, controller: bool = True, accounting: bool = True, check_cluster: bool = True) -> None:
+    def __init__(
+        self, *, controller: bool = True, accounting: bool = True, check_cluster: bool = True, lone: bool = False
+    ) -> None:
         self.clock, self.facts, self.store, self.slurm = FakeClock(), Facts(), Store(), Slurm()
         self.cluster: str | None = CLUSTER
         self.leading = True
