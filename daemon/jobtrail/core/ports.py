@@ -274,6 +274,22 @@ class CentralStore(Protocol):
         ...
 
 
+class Leadership(Protocol):
+    """Which of several daemons does what needs doing once for a cluster. Never do two hold it at a time.
+
+    A holder that is cut off from the store learns of it at its next question, and another takes over within seconds; so
+    what a holder does between two questions may overlap with what the next one does.
+    """
+
+    async def held(self) -> bool:
+        """Whether this daemon holds it now; takes it if nobody does. Raises StoreUnavailable: then it holds nothing."""
+        ...
+
+    async def release(self) -> None:
+        """Let another have it. A later `held` competes anew. Never raises."""
+        ...
+
+
 class NodeStore(Protocol):
     """Where the last known state of each node is kept."""
 

@@ -4,6 +4,7 @@
 """
 
 from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
+from jobtrail.adapters.postgres.leader import PostgresLeadership
 from jobtrail.adapters.postgres.nodes import PostgresNodes
 from jobtrail.adapters.postgres.pool import close_pool, open_pool, session
 from jobtrail.adapters.postgres.reading import JobFilter, JobList, PostgresReader, public_job_id
@@ -19,6 +20,7 @@ __all__ = [
     "JobFilter",
     "JobList",
     "PostgresGpuSamples",
+    "PostgresLeadership",
     "PostgresNodes",
     "PostgresReader",
     "PostgresRuns",
