@@ -8,6 +8,8 @@ from jobtrail.domain.events import EmissionBasis, GpuUsage, NodeUsage
 from jobtrail.domain.job import Job, NodeRun
 from jobtrail.domain.usage import energy_microjoules
 
+_GPUS_AND_ENERGY = tuple(name for name in NodeUsage.__struct_fields__ if name.startswith(("gpu_", "energy_")))
+
 
 def usage_columns(usage: NodeUsage | None, window_us: int) -> Row:
     """The columns that `jobs` and `job_nodes` share, of a run or a part that lasted `window_us`; 0 is not known."""
@@ -28,6 +30,15 @@ def usage_columns(usage: NodeUsage | None, window_us: int) -> Row:
         "sample_count": usage.sample_count,
         "first_sample_at": to_datetime(usage.first_sample_us),
         "last_sample_at": to_datetime(usage.last_sample_us),
+        **_gpu_and_energy_columns(usage, window_us),
+    }
+
+
+def _gpu_and_energy_columns(usage: NodeUsage, window_us: int) -> Row:
+    """Nothing where nothing is known: so many NULLs in each row and snapshot would slow down all clusters without."""
+    if all(getattr(usage, name) is None for name in _GPUS_AND_ENERGY):
+        return {}
+    return {
         "gpu_seconds": to_seconds(usage.gpu_observed_us),
         "gpu_busy_seconds": to_seconds(usage.gpu_busy_us),
         "gpu_unused_seconds": to_seconds(usage.gpu_unused_us),
