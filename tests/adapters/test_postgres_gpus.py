@@ -1,12 +1,13 @@
 """GPUs, energy and emissions of runs: from nodes' reports in any order to job_gpus, jobs and job_energy, and back."""
 
+import asyncio
 from itertools import permutations
 from typing import Any
 
 import msgspec
 import pytest
 
-from jobtrail.adapters.postgres import PostgresSink, RebuildReport, rebuild, rebuild_check, session
+from jobtrail.adapters.postgres import PostgresSink, RebuildReport, migrate, rebuild, rebuild_check, session
 from jobtrail.domain.emissions import EmissionFactor, EmissionMethod
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.usage import with_emissions
@@ -184,6 +185,19 @@ async def test_a_rebuild_gives_the_same_rows_and_names_what_was_changed_by_hand(
         assert others == {("slurm-1", "emissions_grams"), ("slurm-99", "row")}
         assert report.differing == 5
         await rebuild(connection)
+    assert (await check(pool)).equal
+    assert await fetch(pool, f"SELECT {VALUES} AS value FROM job_gpus t ORDER BY 1") == before
+
+
+async def test_what_an_undone_migration_took_away_comes_back_from_the_trail(pool: Any, database: str) -> None:
+    await store_all(pool, *two_nodes())
+    before = await fetch(pool, f"SELECT {VALUES} AS value FROM job_gpus t ORDER BY 1")
+    await asyncio.to_thread(migrate.downgrade, database, "0002")
+    (job,) = await fetch(pool, "SELECT gpu_seconds, energy_joules, emissions_grams FROM jobs")
+    assert set(job.values()) == {None}
+    await asyncio.to_thread(migrate.upgrade, database)
+    async with session(pool, 10.0) as connection:
+        assert not (await rebuild(connection)).equal
     assert (await check(pool)).equal
     assert await fetch(pool, f"SELECT {VALUES} AS value FROM job_gpus t ORDER BY 1") == before
 
