@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class SlurmRestd(ThreadingHTTPServer):
 
     daemon_threads = True
     silent = False
+    asked = 0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -36,6 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/slurm/v0.0.38/nodes": CAPTURE.read_bytes(),
             "/slurm/v0.0.38/jobs": b'{"errors": [], "jobs": []}',
         }
+        self.server.asked += "/nodes" in self.path
         body = known.get(self.path.partition("?")[0].rstrip("/"))
         status = 500 if self.server.silent else 404 if body is None else 200
         self.send_response(status)
@@ -60,22 +62,27 @@ def slurmrestd() -> Iterator[SlurmRestd]:
             thread.join(10)
 
 
+def server_daemon(directory: Path, url: str, rest: SlurmRestd) -> Daemon:
+    """A daemon with the server role alone."""
+    return Daemon(
+        directory,
+        cluster="lab",
+        roles=["server"],
+        database={"url": url},
+        slurm={
+            "rest_url": f"http://127.0.0.1:{rest.server_port}",
+            "nodes_seconds": PERIOD_SECONDS,
+            "poll_seconds": 0.1,
+            "sacct": "",
+        },
+    )
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[tuple[Daemon, SlurmRestd]]:
     with embedded_postgres.running(tmp_path / "postgres") as url, slurmrestd() as rest:
         migrate.upgrade(url)
-        with Daemon(
-            tmp_path / "daemon",
-            cluster="lab",
-            roles=["server"],
-            database={"url": url},
-            slurm={
-                "rest_url": f"http://127.0.0.1:{rest.server_port}",
-                "nodes_seconds": PERIOD_SECONDS,
-                "poll_seconds": 0.1,
-                "sacct": "",
-            },
-        ) as daemon:
+        with server_daemon(tmp_path / "daemon", url, rest) as daemon:
             yield daemon, rest
 
 
@@ -131,3 +138,29 @@ def test_a_report_of_a_job_that_an_epilog_alone_ended_says_that_the_outcome_is_u
     assert daemon.get("/v1/jobs/42/report")[0] == 404
     shown = daemon.cli("jobs", "show", "41").stdout
     assert shown.startswith(found["sentence"])
+
+
+def test_of_several_servers_one_asks_and_the_next_takes_over_when_it_is_killed(tmp_path: Path) -> None:
+    """Default roles make every node a server; the database says which of them asks Slurm."""
+    with (
+        embedded_postgres.running(tmp_path / "postgres") as url,
+        slurmrestd() as rest,
+        ExitStack() as stack,
+    ):
+        migrate.upgrade(url)
+        daemons = [stack.enter_context(server_daemon(tmp_path / f"d{number}", url, rest)) for number in range(3)]
+
+        def leaders() -> list[Daemon]:
+            return [daemon for daemon in daemons if "hpc_node_state" in daemon.metrics()]
+
+        (first,) = wait_until(leaders, "one to ask")
+        asked = rest.asked
+        wait_until(lambda: rest.asked > asked + 3, "it to go on asking")
+        assert leaders() == [first]
+        first.kill()
+        daemons.remove(first)
+        (second,) = wait_until(leaders, "another to take over")
+        assert second is not first
+        assert second.stop() == 0
+        daemons.remove(second)
+        assert wait_until(leaders, "the last to take over from one that was stopped") == daemons

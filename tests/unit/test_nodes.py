@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jobtrail.core.board import Board
 from jobtrail.core.facts import ChoreFailed, SlurmAnswered, SlurmAskFailed
-from jobtrail.core.nodes import STALE_PERIODS, NodeWatcher
+from jobtrail.core.nodes import FOLLOWING_SECONDS, STALE_PERIODS, NodeWatcher
 from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmUnavailable, StoreRefused, StoreUnavailable
 from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
 from tests.fakes import Facts, FakeClock
@@ -65,7 +65,15 @@ class World:
             tell=self.facts,
             cluster_of=self._cluster_of,
             seconds=SECONDS,
+            leads=self._leads,
         )
+        self.leading = True
+        self.doubt: StoreUnavailable | None = None
+
+    async def _leads(self) -> bool:
+        if self.doubt is not None:
+            raise self.doubt
+        return self.leading
 
     async def _cluster_of(self) -> str | None:
         return self.cluster
@@ -150,3 +158,53 @@ def test_it_asks_at_its_pace_and_stops_at_once() -> None:
     began = world.clock.monotonic()
     moved_time.run(world.clock, main())
     assert [round(asked - began) for asked in world.controller.asked] == [0, 60, 120]
+
+
+def test_who_does_not_lead_asks_nothing_and_shows_nothing() -> None:
+    """What it showed when it led says nothing of now."""
+    world = World()
+    world.turn()
+    world.leading = False
+    world.turn()
+    assert (world.board.cluster_nodes, len(world.controller.asked), len(world.store.written)) == (None, 1, 1)
+    world.leading = True
+    world.turn()
+    assert (world.board.cluster_nodes, len(world.controller.asked)) == ((IDLE, DOWN), 2)
+
+
+def test_while_nobody_can_say_who_leads_the_one_that_led_goes_on() -> None:
+    """Without the store nobody takes over, and what Slurm says can still be shown; who did not lead stays quiet."""
+    leader, follower = World(), World()
+    follower.leading = False
+    for world in (leader, follower):
+        world.turn()
+        world.doubt = StoreUnavailable("away")
+        world.turn()
+        world.turn()
+        told = [fact.reason for fact in world.facts.of(ChoreFailed)]
+        assert told == ["which daemon is to ask for the nodes is not known: away"]
+    assert (leader.board.cluster_nodes, len(leader.controller.asked)) == ((IDLE, DOWN), 3)
+    assert (follower.board.cluster_nodes, follower.controller.asked) == (None, [])
+    leader.doubt = None
+    leader.turn()
+    leader.doubt = StoreUnavailable("away again")
+    leader.turn()
+    assert len(leader.facts.of(ChoreFailed)) == 2
+
+
+def test_who_does_not_lead_looks_often_whether_it_does_now() -> None:
+    world = World()
+    world.leading = False
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(world.watcher.run(stop))
+        await asyncio.sleep(2.5 * FOLLOWING_SECONDS)
+        world.leading = True
+        await asyncio.sleep(FOLLOWING_SECONDS)
+        stop.set()
+        await task
+
+    began = world.clock.monotonic()
+    moved_time.run(world.clock, main())
+    assert [round(asked - began) for asked in world.controller.asked] == [3 * FOLLOWING_SECONDS]

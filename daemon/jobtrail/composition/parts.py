@@ -15,7 +15,7 @@ from jobtrail.adapters.procfs import NodeProc, ProcessTreeReader, read_boot_id
 from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.adapters.telemetry import Telemetry
 from jobtrail.composition.node_role import make_runaways, user_name
-from jobtrail.composition.slurm_role import SlurmSources, make_node_watcher, make_reconciler
+from jobtrail.composition.slurm_role import SlurmSources, make_cluster_of, make_node_watcher, make_reconciler
 from jobtrail.composition.storage import Store
 from jobtrail.config import Config
 from jobtrail.core.board import Board
@@ -107,20 +107,24 @@ def wire(
     )
     sampler.trust_parents(complete=config.scheduler != "slurm")  # see _adopt
     intake = Intake(spool, sampler, tell)
-    reconciler = (
-        None
-        if store is None
-        else make_reconciler(
+    reconciler, node_watcher = None, None
+    if store is not None:
+        cluster_of = make_cluster_of(config, store.runs, spool.last_cluster)
+        leads = store.leadership_of(cluster_of).held  # of all daemons that may ask Slurm, one does
+        reconciler = make_reconciler(
             config,
             slurm,
             store=store.runs,
             board=board,
             intake=intake,
-            last_cluster=spool.last_cluster,
+            cluster_of=cluster_of,
+            leads=leads,
             clock=clock,
             tell=tell,
         )
-    )
+        node_watcher = make_node_watcher(
+            config, slurm, store=store, board=board, cluster_of=cluster_of, leads=leads, clock=clock, tell=tell
+        )
     collector = Collector(
         intake=intake,
         clock=clock,
@@ -147,13 +151,7 @@ def wire(
         housekeeper=_housekeeper(config, clock, telemetry, board, store, reconciler),
         slurm=slurm,
         reconciler=reconciler,
-        node_watcher=(
-            None
-            if store is None
-            else make_node_watcher(
-                config, slurm, store=store, board=board, last_cluster=spool.last_cluster, clock=clock, tell=tell
-            )
-        ),
+        node_watcher=node_watcher,
         store=store,
     )
 

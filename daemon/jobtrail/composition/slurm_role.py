@@ -11,7 +11,7 @@ import msgspec
 
 from jobtrail.adapters.sacct import Sacct
 from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
-from jobtrail.composition.storage import Store
+from jobtrail.composition.storage import ClusterOf, Store
 from jobtrail.config import Config
 from jobtrail.core.accounting import FirstToAnswer
 from jobtrail.core.board import Board
@@ -25,6 +25,9 @@ NOBODY_TO_ASK = (
     "slurm.rest_url is not set and there is no sacct: whether a job succeeded or was cancelled stays unknown where its "
     "epilog said 0"
 )
+
+
+Leads = Callable[[], Awaitable[bool]]
 
 
 class SlurmSources(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +79,8 @@ def make_reconciler(
     store: RunStore,
     board: Board,
     intake: EventIntake,
-    last_cluster: Callable[[], Awaitable[str | None]],
+    cluster_of: ClusterOf,
+    leads: Leads,
     clock: Clock,
     tell: Observer,
 ) -> Reconciler | None:
@@ -104,7 +108,8 @@ def make_reconciler(
         words=words,
         clock=clock,
         tell=tell,
-        cluster_of=_cluster_of(config, store, last_cluster),
+        cluster_of=cluster_of,
+        leads=leads,
         rhythm=Rhythm(poll_seconds=config.slurm.poll_seconds, compare_seconds=config.slurm.compare_seconds),
         check_cluster=not config.cluster,  # a site may call its cluster by another name than Slurm does
     )
@@ -116,7 +121,8 @@ def make_node_watcher(
     *,
     store: Store,
     board: Board,
-    last_cluster: Callable[[], Awaitable[str | None]],
+    cluster_of: ClusterOf,
+    leads: Leads,
     clock: Clock,
     tell: Observer,
 ) -> NodeWatcher | None:
@@ -129,14 +135,13 @@ def make_node_watcher(
         board=board,
         clock=clock,
         tell=tell,
-        cluster_of=_cluster_of(config, store.runs, last_cluster),
+        cluster_of=cluster_of,
+        leads=leads,
         seconds=config.slurm.nodes_seconds,
     )
 
 
-def _cluster_of(
-    config: Config, runs: RunStore, last_cluster: Callable[[], Awaitable[str | None]]
-) -> Callable[[], Awaitable[str | None]]:
+def make_cluster_of(config: Config, runs: RunStore, last_cluster: ClusterOf) -> ClusterOf:
     """Finds the cluster's name: the settings', the one hooks told, or that of the only cluster in the store."""
 
     async def cluster_of() -> str | None:

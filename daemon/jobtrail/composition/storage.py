@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
 from jobtrail.config import Config
 from jobtrail.core.facts import Observer
-from jobtrail.core.ports import CentralStore, EventSink, JobReader, NodeReader, NodeStore, RunStore, SampleSink
+from jobtrail.core.ports import (
+    CentralStore,
+    EventSink,
+    JobReader,
+    Leadership,
+    NodeReader,
+    NodeStore,
+    RunStore,
+    SampleSink,
+)
 
 CLOSE_SECONDS = 2.0
+ClusterOf = Callable[[], Awaitable[str | None]]
 READERS = 2  # connections for those who ask over HTTP, apart: however many ask, events are stored
 
 
@@ -25,6 +35,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     nodes: NodeStore
     asked_nodes: NodeReader
     asked_jobs: JobReader
+    leadership_of: Callable[[ClusterOf], Leadership]  # released when the store is closed
 
 
 @asynccontextmanager
@@ -34,6 +45,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         yield None
         return
     from jobtrail.adapters.postgres import (
+        PostgresLeadership,
         PostgresNodes,
         PostgresReader,
         PostgresRuns,
@@ -44,10 +56,18 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         open_pool,
     )
 
-    seconds = config.database.timeout_seconds
-    pool = await open_pool(config.database.url, size=config.database.pool_size, timeout_seconds=seconds)
-    readers = await open_pool(config.database.url, size=READERS, timeout_seconds=seconds)
-    try:
+    url, seconds = config.database.url, config.database.timeout_seconds
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(url, size=config.database.pool_size, timeout_seconds=seconds)
+        stack.push_async_callback(close_pool, pool, timeout_seconds=CLOSE_SECONDS)
+        readers = await open_pool(url, size=READERS, timeout_seconds=seconds)
+        stack.push_async_callback(close_pool, readers, timeout_seconds=CLOSE_SECONDS)
+
+        def leadership_of(cluster_of: ClusterOf) -> Leadership:
+            leadership = PostgresLeadership(url, cluster_of=cluster_of, timeout_seconds=seconds)
+            stack.push_async_callback(leadership.release)
+            return leadership
+
         yield Store(
             events=PostgresSink(pool, timeout_seconds=seconds),
             samples=PostgresSamples(pool, timeout_seconds=seconds, tell=tell),
@@ -56,7 +76,5 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             nodes=PostgresNodes(pool, timeout_seconds=seconds),
             asked_nodes=PostgresNodes(readers, timeout_seconds=seconds),
             asked_jobs=PostgresReader(readers, timeout_seconds=seconds),
+            leadership_of=leadership_of,
         )
-    finally:
-        await close_pool(readers, timeout_seconds=CLOSE_SECONDS)
-        await close_pool(pool, timeout_seconds=CLOSE_SECONDS)
