@@ -48,13 +48,13 @@ def record_of(job: Job, records: Iterable[SlurmRecord]) -> SlurmRecord | None:
 def _is_twin(job: Job, record: SlurmRecord) -> bool:
     """Whether the only record of the job's id is of this run, although a clock differs by minutes.
 
-    Munge takes five minutes between two machines, so Slurm runs with them. Then restarts, nodes and user decide.
+    Munge takes five minutes between two machines, so Slurm runs with them. Then restarts, nodes and user decide; where
+    either side counts no restarts (sacct, hooks before 22.05), nothing does.
     """
     moment = moment_of(job)
     if moment is None or record.start_time is None or record.is_pending or contradicts(job, record):
         return False
-    count, told = restart_count_of(job), record.facts.restart_count
-    if count != told if count is not None and told is not None else job.run != 1:
+    if restart_count_of(job) is None or record.facts.restart_count is None:
         return False
     if not set(job.nodes) & set(record.facts.nodes or ()):
         return False
