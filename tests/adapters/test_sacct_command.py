@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobtrail.adapters.sacct import Sacct, command
-from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmUnavailable
+from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmHasNone, SlurmUnavailable
 from tests.adapters.sacct_prints import FIELDS, Row, job_row, printed
 
 DELIMITER_HERE = "@DELIMITER@"
@@ -178,6 +178,17 @@ async def test_a_refusal_is_told_from_a_failure(program: Program) -> None:
     body = "echo 'sacct: error: Access/permission denied' >&2; exit 1"
     with pytest.raises(SlurmDenied, match="was refused: sacct: error: Access/permission denied"):
         await quick(program(body=body)).runs_of([7], since=0)
+
+
+async def test_a_site_without_accounting_is_told_from_accounting_that_is_down(program: Program, tmp_path: Path) -> None:
+    """What sacct 22.05 says beside AccountingStorageType=accounting_storage/none, to --helpformat already."""
+    before = quick(program(job_row()))
+    await before.runs_of([7], since=0)
+    path = Path(program())
+    path.write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2\nexit 1\n")
+    for sacct in (before, quick(str(path))):
+        with pytest.raises(SlurmHasNone, match="no accounting: Slurm accounting storage is disabled"):
+            await sacct.runs_of([7], since=0)
 
 
 async def test_a_silent_failure(program: Program) -> None:

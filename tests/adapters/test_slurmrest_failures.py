@@ -8,7 +8,7 @@ import pytest
 
 from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
-from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmError, SlurmUnavailable
+from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmError, SlurmHasNone, SlurmUnavailable
 from jobtrail.domain.slurm import SlurmAnswer
 from tests.adapters.slurmrest_server import (
     UNAUTHORIZED,
@@ -185,13 +185,33 @@ async def test_an_error_that_is_no_json_is_told_in_its_own_words(server: RestSer
         assert ("<h1>Bad gateway</h1>" in str(failure)) == (content_type == "text/html")
 
 
-async def test_a_slurmrestd_without_accounting_is_told_as_such(server: RestServer) -> None:
-    server.knows("v0.0.42")
+@pytest.mark.parametrize(("release", "version"), VERSIONS)
+async def test_a_slurmrestd_without_accounting_is_told_as_such(server: RestServer, release: str, version: str) -> None:
+    """Answers of a slurmrestd started with `-s openapi/v0.0.38` beside accounting_storage/none, and of later ones."""
+    server.knows(version)
+    server.answers[f"/slurmdb/{version}/jobs"] = captured_exchanges(release)["/slurm/v0.0.99/jobs"]
     async with SlurmRest.opened(settings(server), clock=SystemClock()) as rest:
         failure = await failure_of(rest, accounting=True)
-        assert isinstance(failure, SlurmUnavailable)
-        assert "/slurmdb/v0.0.42/jobs" in str(failure)
+        assert isinstance(failure, SlurmHasNone)
+        assert f"/slurmdb/{version}/jobs" in str(failure)
         assert "option -s" in str(failure)
+
+
+async def test_a_slurmrestd_without_the_controllers_jobs_is_not_one_without_accounting(server: RestServer) -> None:
+    server.knows("v0.0.42")
+    async with SlurmRest.opened(settings(server), clock=SystemClock()) as rest:
+        failure = await failure_of(rest)
+        assert isinstance(failure, SlurmUnavailable)
+        assert "option -s" in str(failure)
+
+
+@pytest.mark.parametrize("number", [7000, 7008, 1007])
+async def test_accounting_that_is_down_or_refuses_is_not_taken_for_none(server: RestServer, number: int) -> None:
+    server.knows("v0.0.42")
+    said = {"errors": [{"error_number": number, "description": "Failed connecting to slurmdbd"}], "jobs": []}
+    server.answers["/slurmdb/v0.0.42/jobs"] = json_of(said)
+    async with SlurmRest.opened(settings(server), clock=SystemClock()) as rest:
+        assert not isinstance(await failure_of(rest, accounting=True), SlurmHasNone)
 
 
 async def test_no_server_is_unavailable(tmp_path: Path) -> None:

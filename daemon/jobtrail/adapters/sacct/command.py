@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 from jobtrail.adapters.sacct.rows import OPTIONAL, REQUIRED, read_answer
-from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmUnavailable
+from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmError, SlurmHasNone, SlurmUnavailable
 from jobtrail.domain.slurm import SlurmAnswer
 
 JOBS_PER_QUESTION = 500
@@ -21,6 +21,8 @@ LAST_WORDS_SECONDS = 2.0  # a killed process has to close its pipes
 MAX_MESSAGE = 300  # characters of sacct's own words in an error
 _CHUNK = 65_536
 _DENIED = re.compile(r"permission denied|authentication|invalid user id", re.IGNORECASE)
+# What it says, with exit status 1, where slurm.conf has AccountingStorageType=accounting_storage/none or none at all.
+_NONE = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 
 
 class Sacct:
@@ -46,7 +48,8 @@ class Sacct:
     async def runs_of(self, numbers: Sequence[int], *, since: int) -> SlurmAnswer:
         """All runs of these jobs that were not over before `since` (Unix seconds).
 
-        Raises SlurmUnavailable (no such command, slurmdbd down, too slow), SlurmDenied, and SlurmAnswerInvalid.
+        Raises SlurmUnavailable (no such command, slurmdbd down, too slow), SlurmHasNone (the site keeps no accounting),
+        SlurmDenied, and SlurmAnswerInvalid.
         """
         answers = []
         async with self._one_at_a_time:
@@ -81,7 +84,7 @@ class Sacct:
                 f"--format={','.join(fields)}",
                 f"--jobs={','.join(map(str, numbers))}",
             )
-        except SlurmUnavailable:
+        except (SlurmUnavailable, SlurmHasNone):
             self._fields = ()  # another version may be installed now, with other fields
             raise
         self._fields = fields
@@ -95,7 +98,7 @@ class Sacct:
         return (*REQUIRED, *(name for name in OPTIONAL if name.lower() in listed))
 
     async def _run(self, *arguments: str) -> str:
-        """What sacct printed. Raises SlurmUnavailable or SlurmDenied with its own words."""
+        """What sacct printed. Raises SlurmUnavailable, SlurmHasNone or SlurmDenied with its own words."""
         try:
             async with asyncio.timeout(self._timeout_seconds), self._started(*arguments) as process:
                 printed, said = await asyncio.gather(_read_all(process), _read_end(process))
@@ -144,8 +147,10 @@ class Sacct:
         }
         return environment | ({"SLURM_CONF": self._conf} if self._conf else {})
 
-    def _failure(self, status: int, said: bytes) -> SlurmUnavailable | SlurmDenied:
+    def _failure(self, status: int, said: bytes) -> SlurmError:
         words = " ".join(said.decode(errors="replace").split())[:MAX_MESSAGE] or "it said nothing"
+        if _NONE.search(words):
+            return SlurmHasNone(f"{self._command} says that there is no accounting: {words}")
         if _DENIED.search(words):
             return SlurmDenied(f"{self._command} was refused: {words}")
         return SlurmUnavailable(

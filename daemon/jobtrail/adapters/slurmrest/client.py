@@ -103,7 +103,7 @@ class SlurmRest:
         return found
 
     async def runs_of(self, numbers: Sequence[int], *, since: int) -> SlurmAnswer:
-        """All runs of these jobs that were not over before `since`."""
+        """All runs of these jobs that were not over before `since`. SlurmHasNone: this slurmrestd has no slurmdb."""
         wanted = sorted(set(numbers))
         answers = []
         for place in range(0, len(wanted), JOBS_PER_QUESTION):

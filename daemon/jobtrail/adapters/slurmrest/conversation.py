@@ -55,7 +55,8 @@ class Conversation:
     ) -> tuple[int, Envelope]:
         """Ask `part`, slurm or slurmdb, and return the answer with its data version.
 
-        What it knows nothing of gives an answer without jobs. Raises SlurmUnavailable, SlurmDenied, SlurmAnswerInvalid.
+        What it knows nothing of gives an answer without jobs. Raises SlurmUnavailable, SlurmDenied, SlurmAnswerInvalid,
+        and SlurmHasNone where slurmrestd has no part slurmdb.
         """
         version, reply = await self._reply(part, question, parameters)
         # In a thread, as all decoding: an answer can be as large as the cluster.

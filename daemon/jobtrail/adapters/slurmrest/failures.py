@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobtrail.adapters.slurmrest.answers import MAX_ERROR_TEXT, ServerError
-from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmUnavailable
+from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmHasNone, SlurmUnavailable
 
 # slurm/slurm_errno.h: ESLURM_INVALID_JOB_ID; ESLURM_REST_EMPTY_RESULT.
 _NOTHING = frozenset({2017, 9003})
@@ -41,11 +41,17 @@ def may_tell_denied(status: int, errors: Sequence[ServerError]) -> bool:
 
 
 def failure(where: str, path: str, status: int, errors: Sequence[ServerError], text: str = "") -> SlurmError:
-    """The error to raise for an answer that is none; `text` is what it says where it is no JSON."""
+    """The error to raise for an answer that is none; `text` is what it says where it is no JSON.
+
+    slurmdb's part of a version whose other part answers, and is not there: this slurmrestd has no accounting.
+    """
     said = "; ".join(dict.fromkeys(error.text for error in errors)) or " ".join(text.split())[:MAX_ERROR_TEXT]
     problem = f"slurmrestd at {where} answered {status} to {path}{': ' if said else ''}{said}"
     if tells_denied(errors):
         return SlurmDenied(problem)
     if status == 404 and not errors:
-        return SlurmUnavailable(f"{problem} (was slurmrestd started without this plugin? See its option -s)")
+        problem = f"{problem} (was slurmrestd started without this plugin? See its option -s)"
+        # 22.05 does not start with slurmdb's plugin where slurm.conf has no AccountingStorageType of slurmdbd, so a
+        # site without accounting leaves the plugin out.
+        return SlurmHasNone(problem) if path.startswith("/slurmdb/") else SlurmUnavailable(problem)
     return SlurmUnavailable(problem)
