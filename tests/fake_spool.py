@@ -8,6 +8,7 @@ import msgspec
 
 from jobtrail.core.gpu_ports import gpu_hook_of
 from jobtrail.core.ports import OpenRun, Receipt, SpoolStatus, is_of_a_later_run, is_of_an_earlier_run
+from jobtrail.core.succession import end_of_replaced
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, link
 from jobtrail.domain.errors import (
     EventConflict,
@@ -77,10 +78,18 @@ class MemorySpool:
             raise SpoolFull(0)
         event, opened, closed = self._effect(event)
         self._add(event, digest)
+        inferred = self._end_of_earlier(event, opened, closed)
+        if inferred is not None:
+            self._add(inferred, inferred.event_id.encode())
         async with self._moved:
             self._moved.notify_all()
         return Receipt(
-            event_id=event.event_id, seq=len(self.rows), durability=self._durability, opened=opened, closed=closed
+            event_id=event.event_id,
+            seq=self._held[event.event_id][0],
+            durability=self._durability,
+            opened=opened,
+            closed=closed,
+            inferred=inferred,
         )
 
     async def read_after(self, seq: int, *, limit: int, max_bytes: int) -> Sequence[ChainedEvent]:
@@ -164,6 +173,17 @@ class MemorySpool:
             case EventKind.CHAIN_STARTED | EventKind.SLURM_REPORTED | EventKind.JOB_CLOSED:
                 return event, None, None
         return self._effect_on_run(event, key, held)
+
+    def _end_of_earlier(self, event: Event, opened: OpenRun | None, closed: OpenRun | None) -> Event | None:
+        """The end of the run before, where a start shows it: that of the run replaced, or a late start itself."""
+        if event.kind is not EventKind.JOB_STARTED:
+            return None
+        if opened is not None:
+            return None if closed is None else end_of_replaced(closed, opened, event_id=str(uuid.uuid4()))
+        held = self._runs.get((event.cluster, event.job_id, event.node))
+        if held is None or not is_of_an_earlier_run(event, held):
+            return None
+        return end_of_replaced(_opened_run(event, self._boot_id), held, event_id=str(uuid.uuid4()))
 
     def _closed_already(self, event: Event, key: tuple[str, str | None, str]) -> bool:
         if key not in self._closed:

@@ -148,10 +148,10 @@ async def test_forwarded_events_go_when_their_time_is_over(tmp_path: Path) -> No
             await add(spool, event(job=number))
         await spool.mark_forwarded(240)
         clock.advance(3000)
-        await add(spool, event())
+        await add(spool, event(job=250))
         assert (await rows_after(spool))[0].seq == 1
         clock.advance(700)
-        await add(spool, event())
+        await add(spool, event(job=251))
         left = list(range(241, 254))
         await _until_held(spool, left)
         assert spool.status().oldest_unforwarded_us == (await rows_after(spool, 240))[0].received_us
@@ -163,7 +163,7 @@ async def test_forwarded_events_go_when_their_time_is_over(tmp_path: Path) -> No
         clock.advance(7200)
         await spool.mark_forwarded(253)
         await _until_held(spool, [253])
-        assert (await add(spool, event())).seq == 254
+        assert (await add(spool, event(job=252))).seq == 254
 
 
 async def test_the_id_of_a_purged_event_is_remembered(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ async def test_the_id_of_a_purged_event_is_remembered(tmp_path: Path) -> None:
     async with opened(tmp_path / "spool", keep_forwarded_us=0, clock=clock) as spool:
         first = event()
         held = await add(spool, first)
-        await add(spool, event())
-        await add(spool, event())
+        await add(spool, event(job=8))
+        await add(spool, event(job=9))
         async with asyncio.timeout(10):
             while [row.seq for row in await rows_after(spool)] != [4]:
                 clock.advance(100)  # a purge is due at most once a minute

@@ -132,7 +132,10 @@ async def test_what_cannot_be_chained_is_refused_and_harms_no_other(spool: Event
     }
     fields |= {"event_id": str(uuid.uuid4()), "time_us": T0, "changed_by": Actor.API}
     results = await asyncio.gather(
-        add(spool, event()), spool.append(Event(**(fields | bad)), b""), add(spool, event()), return_exceptions=True
+        add(spool, event()),
+        spool.append(Event(**(fields | bad)), b""),
+        add(spool, event(job_id="slurm-8")),
+        return_exceptions=True,
     )
     assert isinstance(results[1], InvalidEvent)
     assert spool.status().head_seq == 3
@@ -142,7 +145,7 @@ async def test_a_conflict_harms_no_other_event(spool: EventSpool) -> None:
     """Conflicts beside good events: the good ones are held, gapless."""
     first = event()
     await spool.append(first, b"one")
-    good = [event() for _ in range(5)]
+    good = [event(job_id=f"slurm-{n}") for n in range(10, 15)]
     results = await asyncio.gather(
         *(add(spool, one) for one in good), spool.append(first, b"two"), return_exceptions=True
     )
@@ -168,7 +171,7 @@ async def test_rows_follow_each_other_without_a_gap_and_verify(spool: EventSpool
 
 async def test_one_sender_after_another_keeps_their_order(spool: EventSpool) -> None:
     """What was acknowledged first has the smaller number."""
-    ids = [(await add(spool, event())).event_id for _ in range(20)]
+    ids = [(await add(spool, event(job_id=f"slurm-{n}"))).event_id for n in range(20)]
     assert [row.event_id for row in await spool.read_after(1, **EVERYTHING)] == ids
 
 
@@ -186,9 +189,9 @@ async def test_read_after_keeps_to_its_limits(spool: EventSpool) -> None:
 
 async def test_mark_forwarded_goes_forth_and_back(spool: EventSpool, clock: FakeClock) -> None:
     """A store restored from a backup holds less than before; a store never holds more than there is."""
-    for _ in range(4):
+    for number in range(4):
         clock.advance(10)
-        await add(spool, event())
+        await add(spool, event(job_id=f"slurm-{number}"))
     await spool.mark_forwarded(4)
     status = spool.status()
     assert (status.forwarded_seq, status.depth) == (4, 1)
@@ -211,15 +214,15 @@ async def test_wait_beyond_returns_when_the_head_has_moved(spool: EventSpool) ->
     await add(spool, event())
     await asyncio.wait_for(asyncio.gather(*waiters[:2]), 5)
     assert not waiters[2].done()
-    await add(spool, event())
+    await add(spool, event(job_id="slurm-8"))
     await asyncio.wait_for(waiters[2], 5)
 
 
 async def test_status_tells_what_is_held(spool: EventSpool) -> None:
     """Bytes grow with what is held; refusals are counted."""
     before = spool.status()
-    for _ in range(50):
-        await add(spool, event(note="x" * 2000))
+    for number in range(50):
+        await add(spool, event(note="x" * 2000, job_id=f"slurm-{number}"))
     after = spool.status()
     assert after.bytes_used >= before.bytes_used + 50 * 2000
     assert after.bytes_used < after.bytes_limit
@@ -327,6 +330,47 @@ async def test_a_second_start_replaces_the_run(spool: EventSpool) -> None:
     second = await add(spool, event(at=60))
     assert second.closed == first
     assert list(await spool.open_runs()) == [second.opened]
+
+
+async def test_the_end_of_a_run_that_is_replaced_is_held_with_the_start_that_shows_it(spool: EventSpool) -> None:
+    """Else nobody would ever tell the store: the run is no longer open here. The chain stays whole."""
+    first, second = event(slurm_start_time=100), event(at=60, slurm_start_time=160)
+    await add(spool, first)
+    await add(spool, event(EventKind.CHECKPOINT, at=50, usage=NodeUsage(sample_count=1, last_sample_us=T0 + 50)))
+    receipt = await add(spool, second)
+    assert spool.status().head_seq == receipt.seq + 1
+    over = await held(spool, receipt.seq + 1)
+    assert over == receipt.inferred
+    assert (over.kind, over.opened_by, over.slurm_start_time) == (EventKind.JOB_CLOSED, first.event_id, 100)
+    assert (over.node, over.time_us) == ("n1", second.time_us)
+    assert over.closing is not None
+    assert (over.closing.reason, over.closing.not_before_us) == ("later_run_began", T0 + 50)
+    again = await add(spool, second)
+    assert (again.seq, again.duplicate, again.inferred) == (receipt.seq, True, None)
+    assert spool.status().head_seq == receipt.seq + 1
+    rows = await spool.read_after(0, **EVERYTHING)
+    head = EMPTY_CHAIN
+    for row in rows:
+        assert broken_link(row, head) is None
+        head = ChainHead(row.seq, row.row_hash)
+
+
+async def test_a_prolog_that_is_told_twice_ends_nothing(spool: EventSpool) -> None:
+    """Slurm's start time says that both are of one run."""
+    await add(spool, event(slurm_start_time=100))
+    receipt = await add(spool, event(at=1, slurm_start_time=100))
+    assert (receipt.inferred, spool.status().head_seq) == (None, receipt.seq)
+
+
+async def test_a_late_start_of_an_earlier_run_ends_that_run(spool: EventSpool) -> None:
+    """Its prolog's file comes in after the next prolog was posted, and its epilog may never come."""
+    await add(spool, event(at=60))
+    late = event(at=0)
+    receipt = await add(spool, late)
+    assert (receipt.opened, receipt.closed) == (None, None)
+    over = await held(spool, receipt.seq + 1)
+    assert over == receipt.inferred
+    assert (over.opened_by, over.time_us) == (late.event_id, T0 + 60_000_000)
 
 
 @pytest.mark.parametrize("keys", [(None, None), (100, 200)])

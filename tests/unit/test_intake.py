@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from jobtrail.core.facts import EventAccepted
+from jobtrail.core.facts import EventAccepted, RunClosed
 from jobtrail.core.intake import Intake
 from jobtrail.core.ports import Receipt
 from jobtrail.domain.errors import EventConflict, JobtrailError, SpoolBroken, SpoolFull
@@ -12,7 +12,7 @@ from jobtrail.domain.events import Actor, Event, EventKind
 from tests.fakes import Facts, FakeClock, FakeLifecycle
 from tests.unit import moved_time
 from tests.unit.runs import open_run
-from tests.unit.stories import event, finished, started
+from tests.unit.stories import closed, event, finished, started
 
 DIGEST = b"d" * 32
 
@@ -58,6 +58,12 @@ async def test_a_run_that_makes_room_for_another_is_closed_first() -> None:
     one, old, new = started("n1", 0), open_run("old"), open_run("new")
     told, _ = await accept(one, receipt(closed=old, opened=new))
     assert told[1:] == [("closed", old, one.time_us), ("opened", new)]
+
+
+async def test_an_end_that_the_start_of_a_later_run_showed_is_told() -> None:
+    one = started("n1", 0)
+    _, facts = await accept(one, receipt(inferred=closed("n1", 0, reason="later_run_began")))
+    assert facts.of(RunClosed) == [RunClosed(job_id="slurm-7", reason="later_run_began")]
 
 
 async def test_a_repeated_event_takes_effect_once() -> None:

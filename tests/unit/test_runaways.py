@@ -177,9 +177,10 @@ async def test_a_requeued_job_is_not_taken_for_its_run_before() -> None:
     await bench.open(sight=Sight(seen_us=T0))
     await bench.runaways.turn()
     bench.steps = {}
-    await bench.open(sight=LONG, time_us=T0 + SECOND)
+    second = await bench.open(sight=LONG, time_us=T0 + SECOND)
     await bench.runaways.turn()
-    assert bench.closings == []
+    assert bench.closed() == [("slurm-7", "later_run_began", 0, 1)]
+    assert list(await bench.spool.open_runs()) == [second]
 
 
 async def test_what_was_seen_before_a_restart_of_the_daemon_counts() -> None:

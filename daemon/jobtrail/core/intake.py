@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Protocol
 
-from jobtrail.core.facts import EventAccepted, Observer
+from jobtrail.core.facts import EventAccepted, Observer, RunClosed
 from jobtrail.core.ports import EventSpool, OpenRun, Receipt
 from jobtrail.domain.events import Actor, Event, EventKind
 
@@ -50,6 +50,8 @@ class Intake:
                 self._lifecycle.closed(receipt.closed, event.time_us)
             if receipt.opened is not None:
                 self._lifecycle.opened(receipt.opened)
+            if receipt.inferred is not None and receipt.inferred.closing is not None:
+                self._tell(RunClosed(job_id=event.job_id or "", reason=receipt.inferred.closing.reason))
         self._tell(
             EventAccepted(
                 kind=event.kind,

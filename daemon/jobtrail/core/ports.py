@@ -74,6 +74,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
     opened: OpenRun | None = None
     closed: OpenRun | None = None
+    inferred: Event | None = None  # the end of the run before, which this start shows; held with it
 
 
 class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):

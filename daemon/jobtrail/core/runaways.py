@@ -18,6 +18,7 @@ from jobtrail.core.collector import send
 from jobtrail.core.facts import EventRejected, Observer, RunClosed
 from jobtrail.core.ports import Clock, EventIntake, EventSpool, OpenRun
 from jobtrail.core.sight import Sight, is_slurms
+from jobtrail.core.succession import last_known_us
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.errors import SpoolFull
 from jobtrail.domain.events import Actor, Closing, Event, EventKind
@@ -137,7 +138,7 @@ class Runaways:
     def _over_by_boot(self, run: OpenRun, detail: str) -> _Finding:
         booted_us = self._boot.booted_us()
         latest_us = self._clock.time_us() if booted_us is None else booted_us
-        return _Finding("node_rebooted", _last_known_us(run), latest_us, detail)
+        return _Finding("node_rebooted", last_known_us(run), latest_us, detail)
 
     def _gone(self, run: OpenRun, sight: Sight | None) -> _Finding | None:
         """That nothing of the run has been there for longer than its end takes to be reported."""
@@ -197,17 +198,11 @@ class Runaways:
         return True
 
 
-def _last_known_us(run: OpenRun) -> int:
-    """The last time of which the run's last checkpoint, or its start, tells."""
-    sampled_us = None if run.usage is None else run.usage.last_sample_us
-    return max(run.started_us, sampled_us or 0)
-
-
 def _last_seen_us(run: OpenRun, sight: Sight) -> int:
     """The last time at which the run was there; a checkpoint may be of a cgroup without processes."""
     if sight.seen_us is not None:
         return max(run.started_us, sight.seen_us)
-    return run.started_us if sight.needs_processes else _last_known_us(run)
+    return run.started_us if sight.needs_processes else last_known_us(run)
 
 
 def _missing(run: OpenRun) -> str:

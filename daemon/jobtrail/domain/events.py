@@ -123,8 +123,8 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Closing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """That a run is over although nobody reported its end. The end lies between `not_before_us` and the event's time.
 
-    `reason` is one of: node_rebooted, cgroup_gone, process_gone (a node speaks, of its part), unknown_to_slurm (the
-    whole run).
+    `reason` is one of: node_rebooted, cgroup_gone, process_gone, later_run_began, ended_in_slurm (a node speaks, of its
+    part), unknown_to_slurm (the whole run; a node's part of such a run).
     """
 
     reason: str

@@ -17,6 +17,8 @@ _CLOSED_BECAUSE: Mapping[str, str] = MappingProxyType(
         "node_rebooted": "the node rebooted",
         "cgroup_gone": "the job's cgroup is gone",
         "process_gone": "the job's process is gone",
+        "later_run_began": "a later run of the job began there",
+        "ended_in_slurm": "the run is over by Slurm's word",
         "unknown_to_slurm": "Slurm no longer knows the run",
     }
 )

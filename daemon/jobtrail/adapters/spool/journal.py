@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import uuid
@@ -117,6 +118,9 @@ class Journal:
             raise NoRoom
         effect = self._runs.apply(event)
         row = self._chain(effect.event, payload if effect.event is event else encode(effect.event), digest)
+        if effect.inferred is not None:
+            said = encode(effect.inferred)
+            self._chain(effect.inferred, said, hashlib.sha256(said).digest())
         if event.job_id is not None and event.job_id.startswith("slurm-"):
             self.state = msgspec.structs.replace(self.state, last_cluster=event.cluster)
         return Receipt(
@@ -125,6 +129,7 @@ class Journal:
             durability=self._durability.level,
             opened=effect.opened,
             closed=effect.closed,
+            inferred=effect.inferred,
         )
 
     def _held(self, event_id: uuid.UUID) -> tuple[int, bytes] | None:

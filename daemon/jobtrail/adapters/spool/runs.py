@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import Iterator
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from jobtrail.adapters.spool.sealing import seal, unseal
 from jobtrail.core.gpu_ports import gpu_hook_of
 from jobtrail.core.ports import OpenRun, is_of_a_later_run, is_of_an_earlier_run
+from jobtrail.core.succession import end_of_replaced
 from jobtrail.domain.events import Event, EventKind, Whereabouts
 from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import Target
@@ -44,6 +46,7 @@ class Effect(msgspec.Struct, frozen=True):
     event: Event
     opened: OpenRun | None = None
     closed: OpenRun | None = None
+    inferred: Event | None = None  # to be held after it: the end of the earlier run, where a later one has begun
 
 
 def run_opened_by(event: Event, boot_id: str | None) -> OpenRun:
@@ -131,12 +134,14 @@ class OpenRuns:
         if event.kind is EventKind.JOB_STARTED and self._ended_already(event, key):
             return Effect(event)
         if held is not None and is_of_an_earlier_run(event, held):
-            return Effect(event)  # its end is still to come, or lost; what runs now is the later one
+            earlier = run_opened_by(event, self._boot_id)  # what runs now is the later one
+            return Effect(event, inferred=end_of_replaced(earlier, held, event_id=str(uuid.uuid4())))
         if event.kind is EventKind.JOB_STARTED and self._closed_already(event, key):
             return Effect(event)
         run = run_opened_by(event, self._boot_id)
         self._put(key, run)
-        return Effect(event, opened=run, closed=held)
+        inferred = None if held is None else end_of_replaced(held, run, event_id=str(uuid.uuid4()))
+        return Effect(event, opened=run, closed=held, inferred=inferred)
 
     def _ended_already(self, event: Event, key: Key) -> bool:
         """Whether the run's end came before its start: a prolog's file is taken up later than the epilog was posted."""
