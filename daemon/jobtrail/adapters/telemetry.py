@@ -39,7 +39,14 @@ MISS_REASONS = ("not_yet", "gone", "unreadable")
 FOUND_BY = ("spool", "cgroup_scan")
 QUESTIONS = ("jobs", "accounting", "nodes")
 ORIGINS = tuple(origin.value for origin in Origin)
-CLOSINGS = ("node_rebooted", "cgroup_gone", "process_gone", "unknown_to_slurm")
+CLOSINGS = (
+    "node_rebooted",
+    "cgroup_gone",
+    "process_gone",
+    "later_run_began",
+    "ended_in_slurm",
+    "unknown_to_slurm",
+)
 READERS = MappingProxyType({"CgroupReader": "cgroup", "ProcessTreeReader": "processes", "NodeProc": "node"})
 READER_REASONS = MappingProxyType(
     {
