@@ -61,6 +61,45 @@ def test_a_look_that_found_nothing_is_not_named() -> None:
     assert "last_look" not in usage.sources
 
 
+def test_looks_that_are_asked_for_update_the_usage_and_add_no_rows() -> None:
+    """A task may ask twice a second all day; the rows are those of the sampler's own looks."""
+    bench = Bench()
+    looks = 200
+
+    async def scene() -> None:
+        bench.open(age=1000)
+        await asyncio.sleep(16)
+        before = len(bench.rows)
+        for _ in range(looks):
+            await asyncio.sleep(0.5)
+            await bench.sampler.poked("slurm-a", ALICE, by="task_epilog")
+        entry = bench.board.jobs["ref-a"]
+        assert entry.usage is not None
+        assert entry.usage.cpu_usage_us == pytest.approx(116 * SECOND, abs=5000)
+        assert len(bench.looks()) >= looks
+        assert len(bench.rows) - before <= 100 / 15 + 1
+        bench.close()
+        await asyncio.sleep(1)
+
+    bench.run(scene)
+
+
+def test_the_only_look_at_a_very_short_job_is_a_row() -> None:
+    bench = Bench()
+
+    async def scene() -> None:
+        bench.open()
+        await asyncio.sleep(0.05)
+        await bench.sampler.poked("slurm-a", ALICE, by="task_epilog")
+        assert len(bench.rows) == 1
+        bench.source.end("a")
+        bench.close()
+        await asyncio.sleep(1)
+
+    bench.run(scene)
+    assert len(bench.rows) == 1
+
+
 @pytest.mark.parametrize(("uid", "theirs"), [(ALICE, True), (0, True), (1002, False)])
 def test_a_job_is_its_users_and_roots(uid: int, theirs: bool) -> None:
     bench = Bench()

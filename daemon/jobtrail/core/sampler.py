@@ -58,6 +58,7 @@ class Watched(msgspec.Struct, kw_only=True):
     usage: NodeUsage
     sight: Sight = msgspec.field(default_factory=Sight)
     last: Reading | None = None
+    row_at: float = -math.inf  # monotonic time of the last sample row
     cpu_percent: float | None = None
     ended_us: int | None = None
 
@@ -295,6 +296,9 @@ class Sampler:
         if reading.cpu_usage_us is not None:
             self._ledger(watched).note(watched.ref, reading.cpu_usage_us)
         self._board.update(watched.ref, reading, percent, watched.usage)
+        if asked_by is not None and now - watched.row_at < self._rhythm.interval_seconds:
+            return  # any user may ask twice a second, for as long as the job runs
+        watched.row_at = now
         self._add_row(
             SampleRow(
                 cluster=target.cluster,
