@@ -14,7 +14,7 @@ ALTER TABLE jobs
     DROP COLUMN nodes_total,
     DROP COLUMN awaits,
     DROP COLUMN outcome_source;
-DROP INDEX jobs_submit_time_idx;
+DROP INDEX jobs_submit_time_idx, jobs_moment_idx;
 
 CREATE VIEW job_efficiency AS
 SELECT j.cluster_name, j.job_id, j.run, j.user_name, j.account, j.partition, j.state, j.verdict,

@@ -57,7 +57,14 @@ COMMENT ON COLUMN jobs.nodes_total IS 'Nodes of the run; usage covers nodes_repo
 COMMENT ON COLUMN jobs.awaits IS 'What Slurm is still to be asked: facts (it goes on, Slurm said nothing yet), end, outcome, usage; NULL nothing.';
 COMMENT ON COLUMN jobs.outcome_source IS 'Whose word decided state and verdict: slurmdbd, slurmctld, sacct, controller_hook, epilog or sender.';
 CREATE INDEX jobs_submit_time_idx ON jobs (cluster_name, submit_time);
-CREATE INDEX jobs_awaits_idx ON jobs (cluster_name, awaits) WHERE awaits IS NOT NULL;
+CREATE INDEX jobs_moment_idx ON jobs (coalesce(start_time, submit_time, end_time) DESC NULLS LAST);
+CREATE INDEX jobs_open_idx ON jobs (cluster_name, start_time DESC) WHERE awaits IN ('facts', 'end');
+-- Not updated_at, though it says when a run without any time was last heard of: it changes with every checkpoint, and a
+-- row whose indexed columns change cannot be updated in place (heap-only tuples).
+CREATE INDEX jobs_unsettled_idx ON jobs (cluster_name, coalesce(end_time, start_time, submit_time, 'infinity') DESC)
+    WHERE awaits IN ('facts', 'outcome');
+CREATE INDEX jobs_usage_idx ON jobs (cluster_name, coalesce(end_time, start_time, submit_time, 'infinity') DESC)
+    WHERE awaits = 'usage';
 
 -- Runs stored by an earlier release: nobody has asked Slurm about them yet, and what nodes told of start and end now
 -- has names of its own. `jobtrail audit rebuild` brings the rest of these rows up to date.

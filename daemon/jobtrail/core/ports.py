@@ -350,7 +350,7 @@ class RunStore(Protocol):
     async def unsettled(self, cluster: str, *, limit: int) -> Sequence[Job]:
         """Runs Slurm said nothing of yet, ended ones it has not confirmed, and those whose usage it may know better.
 
-        The newest first, none older than a week.
+        Those whose usage alone is awaited come last; of both kinds the newest first, none older than a week.
         """
         ...
 
@@ -363,7 +363,7 @@ class RunStore(Protocol):
         ...
 
     async def only_cluster(self) -> str | None:
-        """The cluster of all runs that Slurm is to be asked about; None when there are none, or of several clusters."""
+        """The cluster of all runs of the last week that Slurm is to be asked about; None when of no one cluster."""
         ...
 
 

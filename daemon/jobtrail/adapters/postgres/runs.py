@@ -25,7 +25,7 @@ class PostgresRuns:
         self._timeout = timeout_seconds
 
     async def unsettled(self, cluster: str, *, limit: int) -> Sequence[Job]:
-        """Runs Slurm said nothing of yet, unconfirmed ends, and usage it may know better; newest first."""
+        """Runs Slurm said nothing of yet and unconfirmed ends; then usage it may know better. Each newest first."""
         return await self._jobs("runs_unsettled", cluster, limit)
 
     async def open_runs(self, cluster: str, *, limit: int) -> Sequence[Job]:
@@ -37,7 +37,7 @@ class PostgresRuns:
         return await self._jobs("runs_of_jobs", cluster, list(job_ids))
 
     async def only_cluster(self) -> str | None:
-        """The one cluster of all runs that are not settled."""
+        """The one cluster of all runs of the last week that are not settled."""
         async with session(self._pool, self._timeout) as connection:
             rows = await connection.fetch(SQL["clusters_unsettled"])
         return rows[0]["cluster_name"] if len(rows) == 1 else None

@@ -15,4 +15,4 @@ SELECT
     sample_count, first_sample_at, last_sample_at, correlation_id, updated_at, projection
 FROM jobs
 WHERE job_id = $1 AND ($2::integer IS NULL OR run = $2) AND ($3::text IS NULL OR cluster_name = $3)
-ORDER BY start_time DESC NULLS LAST, run DESC, cluster_name
+ORDER BY coalesce(start_time, submit_time, end_time) DESC NULLS LAST, run DESC, cluster_name

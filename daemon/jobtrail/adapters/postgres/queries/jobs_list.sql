@@ -22,5 +22,5 @@ WHERE ($1::text IS NULL OR state = $1)
   AND ($6::timestamptz IS NULL OR coalesce(end_time, 'infinity') >= $6)
   AND ($7::timestamptz IS NULL OR start_time < $7)
   AND ($8::text IS NULL OR cluster_name = $8)
-ORDER BY start_time DESC NULLS LAST, cluster_name, job_id, run DESC
+ORDER BY coalesce(start_time, submit_time, end_time) DESC NULLS LAST, cluster_name, job_id, run DESC
 LIMIT $9::bigint OFFSET $10::bigint
