@@ -16,11 +16,12 @@ import pytest
 
 from jobtrail.adapters.postgres import PostgresSink, close_pool, migrate, open_pool, session
 from jobtrail.adapters.postgres.folding import decode_storable
-from jobtrail.adapters.postgres.pool import translated
+from jobtrail.adapters.postgres.pool import transaction, translated
 from jobtrail.domain.audit import ChainHead, broken_link
 from jobtrail.domain.errors import ConfigError, StoreRefused, StoreUnavailable
-from jobtrail.domain.events import EventKind, NodeUsage
+from jobtrail.domain.events import Actor, EventKind, NodeUsage
 from jobtrail.domain.job_facts import Outcome
+from jobtrail.domain.slurm import Origin, SlurmRecord
 from tests.chains import SECOND, T0, ChainWriter
 from tests.postgres import PostgresServer
 
@@ -293,6 +294,40 @@ async def test_the_ingest_role_can_do_all_the_sink_does(postgres_server: Postgre
 def test_foreign_errors_are_told_as_retry_or_refusal(error: Exception, expected: type[Exception]) -> None:
     with pytest.raises(expected), translated():
         raise error
+
+
+async def test_a_value_that_no_row_can_hold_is_refused_and_its_event_stays_in_the_trail(pool: Any) -> None:
+    """A time that Slurm is said to have told; the forwarder then offers the event for the trail alone."""
+    writer = ChainWriter()
+    told = SlurmRecord(origin=Origin.SLURMCTLD, job_id="slurm-1", state="RUNNING", submit_time=10**13)
+    writer.event(EventKind.SLURM_REPORTED, "slurm-1", 0, Actor.RECONCILER, slurm=told)
+    with pytest.raises(StoreRefused, match="date value out of range"):
+        await store(pool, writer)
+    assert await fetch(pool, "SELECT job_id FROM jobs") == []
+    assert (await store(pool, writer, trail_only=True)).stored == 1
+    writer.started("slurm-2", 1)
+    assert (await store(pool, writer)).stored == 1
+    assert [row["job_id"] for row in await fetch(pool, "SELECT job_id FROM jobs")] == ["slurm-2"]
+
+
+@pytest.mark.parametrize("error", [OverflowError("out of range"), ValueError("no surrogates"), UnicodeError("x")])
+async def test_what_cannot_be_written_is_refused_and_what_cannot_be_read_is_tried_again(
+    pool: Any, error: Exception
+) -> None:
+    with pytest.raises(StoreRefused, match=str(error)):
+        async with transaction(pool, 10.0):
+            raise error
+    with pytest.raises(StoreUnavailable, match=str(error)):
+        async with transaction(pool, 10.0, readonly=True):
+            raise error
+    with pytest.raises(StoreUnavailable), translated():
+        raise error
+
+
+async def test_a_wrong_use_of_the_connection_is_no_refusal_of_values(pool: Any) -> None:
+    with pytest.raises(StoreUnavailable):
+        async with transaction(pool, 10.0):
+            raise asyncpg.ClientConfigurationError("a ValueError by birth")
 
 
 @pytest.mark.parametrize("url", ["mysql://x", "host=localhost", ""])

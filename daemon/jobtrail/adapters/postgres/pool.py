@@ -24,6 +24,11 @@ SCHEMES = ("postgresql://", "postgres://")
 # may be cured from outside (a restart, a migration, a grant, more disk), so the batch stays and is tried again.
 REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
+# asyncpg's own, some of which are ValueErrors too.
+_OWN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+# What an unusable address raises besides; an unusable value of a read is no reason to stop either.
+_UNUSABLE = (OSError, ValueError, OverflowError)
+
 
 def open_pool(url: str, *, size: int, timeout_seconds: float) -> Pool:
     """A pool of up to `size` connections, to be awaited or entered. They are made when first needed, so that a database
@@ -65,7 +70,7 @@ def translated() -> Iterator[None]:
         raise StoreRefused(_describe(error)) from error
     except TimeoutError as error:
         raise StoreUnavailable("the database did not answer in time") from error
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except (*_UNUSABLE, *_OWN) as error:
         raise StoreUnavailable(_describe(error)) from error
 
 
@@ -102,7 +107,10 @@ async def transaction(
     isolation: Literal["read_committed", "repeatable_read"] = "read_committed",
     readonly: bool = False,
 ) -> AsyncIterator[Connection]:
-    """A connection in a transaction that commits at the end of the block. Raises StoreUnavailable, StoreRefused."""
+    """A connection in a transaction that commits at the end of the block. Raises StoreUnavailable, StoreRefused.
+
+    A value no row can be made of, such as a time beyond the year 9999, is refused as one that PostgreSQL refuses.
+    """
     async with session(pool, timeout_seconds) as connection:
         work = connection.transaction(isolation=isolation, readonly=readonly)
         await work.start()
@@ -110,9 +118,11 @@ async def transaction(
             yield connection
         except (TimeoutError, asyncio.CancelledError):
             raise  # the session cuts the connection
-        except BaseException:
+        except BaseException as error:
             if not connection.is_closed():
                 await work.rollback()
+            if not readonly and isinstance(error, OverflowError | ValueError) and not isinstance(error, _OWN):
+                raise StoreRefused(_describe(error)) from error
             raise
         else:
             await work.commit()
