@@ -245,6 +245,17 @@ def test_every_name_comes_back(names: list[str]) -> None:
     [
         ({"State": "?"}, "sacct.rows[0].", "State must be a job's state, not '?'"),
         ({"Submit": "yesterday"}, "sacct.rows[0].", "Submit must be a whole number, not 'yesterday'"),
+        (
+            {"Submit": "9999999999999999"},
+            "sacct.rows[0].",
+            "Submit is too large",
+        ),
+        (
+            {"Start": "10000000000000"},
+            "sacct.rows[0].",
+            "Start must be a time between the years 2000 and 2100, not 10000000000000",
+        ),
+        ({"End": "7"}, "sacct.rows[0].", "End must be a time between the years 2000 and 2100, not 7"),
         ({"End": "-1"}, "sacct.rows[0].", "End must be a whole number, not '-1'"),
     ],
 )
@@ -267,6 +278,9 @@ def test_a_run_that_cannot_be_understood_is_told_and_the_others_live(
         ("TotalCPU", "999999999-00:00:00", "is too large"),
         ("ReqTRES", "mem=much", "must be a size such as 256M, not 'much'"),
         ("ReqTRES", "mem", "must be resources such as cpu=1,mem=200M, not 'mem'"),
+        ("UID", "9007199254740992", "is too large"),
+        ("TimelimitRaw", "9007199254740991", "is too large"),
+        ("AllocTRES", "gres/gpu:a=9007199254740991,gres/gpu:b=1", "is too large"),
         ("TimelimitRaw", "99999999999999999", "must be a whole number, not '99999999999999999'"),
     ],
 )
@@ -275,6 +289,12 @@ def test_a_value_that_cannot_be_understood_is_absent_and_told(field: str, value:
     answer = read(job_row(**{field: value}))
     assert [record.state for record in answer.records] == ["COMPLETED"]
     assert [(bad.path, bad.reason) for bad in answer.unreadable] == [(f"sacct.rows[0].{field}", says)]
+
+
+def test_texts_are_kept_up_to_a_limit() -> None:
+    """Users choose names."""
+    (record,) = read(job_row(JobName="x" * 70_000, Reason="y" * 70_000)).records
+    assert (record.facts.job_name, record.reason) == ("x" * 65_536, "y" * 65_536)
 
 
 def test_rows_of_no_job_are_told() -> None:

@@ -36,6 +36,9 @@ class MovedClock:
         self.now += seconds
 
 
+T = 1_760_000_000  # Unix seconds
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[RestServer]:
     async with rest_server() as running:
@@ -378,13 +381,13 @@ async def test_runs_that_were_over_before_are_left_out(server: RestServer) -> No
         def run(state: str, end: int) -> object:
             return {"job_id": 1, "state": {"current": [state]}, "time": {"end": end, "submission": end - 9}}
 
-        return json_of({"errors": [], "jobs": [run("FAILED", 99), run("FAILED", 100), run("RUNNING", 0)]})
+        return json_of({"errors": [], "jobs": [run("FAILED", T + 99), run("FAILED", T + 100), run("RUNNING", T)]})
 
     server.knows("v0.0.42")
     server.answers["/slurmdb/v0.0.42/jobs"] = runs
     async with SlurmRest.opened(settings(server), clock=SystemClock()) as rest:
-        answer = await rest.runs_of([1], since=100)
-    assert [record.end_time for record in answer.records] == [100, None]
+        answer = await rest.runs_of([1], since=T + 100)
+    assert [record.end_time for record in answer.records] == [T + 100, None]
 
 
 async def test_a_node_that_cannot_be_read_is_told_and_the_others_are_there(server: RestServer) -> None:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobtrail.adapters.slurmrest.accounting import slurmdb_record
-from jobtrail.adapters.slurmrest.answers import job_answer, open_envelope, readable
+from jobtrail.adapters.slurmrest.answers import job_answer, open_envelope, readable, server_errors
 from jobtrail.adapters.slurmrest.jobs import slurmctld_record
 from jobtrail.adapters.slurmrest.nodes import node_record
 from jobtrail.adapters.slurmrest.normal import Fields, whole_number
@@ -15,6 +16,7 @@ from jobtrail.domain.job_facts import Outcome
 from jobtrail.domain.slurm import SlurmRecord
 
 MEBIBYTE = 1_048_576
+T = 1_760_000_000  # Unix seconds
 
 
 def number(value: int) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def accounting(*, version: int = 42, **fields: Any) -> SlurmRecord:
     base = {
         "job_id": 7,
         "state": {"current": ["COMPLETED"]},
-        "time": {"submission": 1, "start": 2, "end": 3},
+        "time": {"submission": T + 1, "start": T + 2, "end": T + 3},
         "nodes": "n1",
     }
     return slurmdb_record(Fields(base | fields, "jobs[0]"), version=version, uid_of={"root": 0, "bob": 1002}.get)
@@ -48,6 +50,7 @@ def accounting(*, version: int = 42, **fields: Any) -> SlurmRecord:
         ({"set": False, "infinite": True, "number": 0}, None),
         ({"set": True, "infinite": True, "number": 7}, None),
         ({"number": 9}, 9),
+        (2**53 - 1, 2**53 - 1),
         (0xFFFF_FFFE, None),
         (0xFFFF_FFFF, None),
         (0xFFFF_FFFF_FFFF_FFFE, None),
@@ -61,7 +64,24 @@ def test_a_number_in_any_form(value: object, expected: int | None) -> None:
     assert whole_number(value, "x") == expected
 
 
-@pytest.mark.parametrize("value", ["many", "", "-1", "1" * 30, True, [], {}, {"value": 3}, number("x")])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "value",
+    [
+        "many",
+        "",
+        "-1",
+        "1" * 30,
+        True,
+        [],
+        {},
+        {"value": 3},
+        number("x"),
+        2**53,
+        2.0**53,
+        str(2**53),
+        number(number(5)),
+    ],
+)  # type: ignore[arg-type]
 def test_what_is_no_number_names_its_field(value: object) -> None:
     with pytest.raises(SlurmAnswerInvalid) as caught:
         Fields({"cpus": value}, "jobs[3]").number("cpus")
@@ -100,6 +120,92 @@ def test_a_lone_surrogate_and_an_endless_text_are_made_storable() -> None:
     assert len(fields.text("comment") or "") == 65_536
 
 
+def test_words_are_made_storable_and_bounded_all_together() -> None:
+    """Flags that Slurm does not have yet are kept, so what they are is for the other side to choose."""
+    fields = Fields(
+        {"one": "\ud800X" + "x" * 70_000, "many": ["a\udfff", *["b" * 999] * 100], "none": [""] * 99_999}, ""
+    )
+    (one,) = fields.words("one")
+    assert (one[:3], len(one)) == ("\N{REPLACEMENT CHARACTER}Xx", 65_536)
+    many = fields.words("many")
+    assert (many[0], len(many)) == ("a\N{REPLACEMENT CHARACTER}", 66)
+    assert len(fields.words("none")) == 65_536
+    record = controller(job_state=["RUNNING", "\ud800X"], start_time=T)
+    assert msgspec.json.decode(msgspec.json.encode(record))["flags"] == ["\N{REPLACEMENT CHARACTER}X"]
+
+
+@pytest.mark.parametrize("time", [1, 946_684_799, 4_102_444_800, 10**13, 2**53, 2**63, 253_402_300_800])
+def test_a_run_with_a_time_that_cannot_be_is_unreadable(time: int) -> None:
+    for name in ("submit_time", "start_time", "end_time"):
+        times = {"submit_time": T, "start_time": T, "end_time": T} | {name: time}
+        with pytest.raises(SlurmAnswerInvalid) as caught:
+            controller(job_state="COMPLETED", nodes="n1", exit_code=0, **times)
+        assert caught.value.path == f"jobs[0].{name}"
+    for name in ("submission", "start", "end"):
+        times = {"submission": T, "start": T, "end": T} | {name: time}
+        with pytest.raises(SlurmAnswerInvalid) as caught:
+            accounting(time=times)
+        assert caught.value.path == f"jobs[0].time.{name}"
+
+
+def test_a_time_that_is_not_used_may_be_anything_up_to_what_can_be_read() -> None:
+    """A plan for a job that waits, and the end of a run without a time limit."""
+    assert controller(job_state="PENDING", start_time=10**13, submit_time=T).start_time is None
+    assert controller(start_time=T, end_time=10**13, nodes="n1").end_time is None
+
+
+def test_figures_that_come_to_more_than_can_be_stored_are_absent_and_told() -> None:
+    huge = 2**50
+    fields = Fields(
+        {
+            "job_id": 7, "job_state": "RUNNING", "memory_per_node": huge, "node_count": 2, "time_limit": huge,
+            "tres_alloc_str": "cpu=99999999999999999999,gres/gpu=99999999999999999999", "nodes": "n1",
+            "user_id": 2**60,
+        },
+        "jobs[0]",
+    )  # fmt: skip
+    facts = slurmctld_record(fields).facts
+    assert (facts.memory_requested_bytes, facts.time_limit_seconds, facts.uid) == (None, None, None)
+    assert (facts.cpus_total, facts.gpus_total) == (None, None)
+    assert {problem.path for problem in fields.problems} == {
+        "jobs[0].memory_per_node", "jobs[0].time_limit", "jobs[0].tres_alloc_str", "jobs[0].user_id",
+    }  # fmt: skip
+    assert controller(tres_req_str="mem=9E").facts.memory_requested_bytes is None
+    assert controller(memory_per_cpu=huge, cpus=2).facts.memory_requested_bytes is None
+    recorded = accounting(
+        tres={
+            "requested": [{"type": "mem", "count": huge}],
+            "allocated": [{"type": "gres", "name": "gpu:a", "count": 1}],
+        },
+        time={"submission": T, "limit": huge},
+        steps=[{"time": {"total": {"seconds": huge, "microseconds": 0}}}],
+    )
+    assert (recorded.facts.memory_requested_bytes, recorded.facts.time_limit_seconds) == (None, None)
+    assert (recorded.cpu_usage_us, recorded.facts.gpus_total) == (None, 1)
+    node = node_record(
+        Fields({"name": "n", "state": "idle", "real_memory": huge, "boot_time": 10**13}, "nodes[0]").lenient
+    )
+    assert (node.memory_bytes, node.boot_time) == (None, None)
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def test_an_answer_nested_without_end_is_refused() -> None:
+    for body in (b'{"meta":' + DEEP + b',"jobs":[]}', b'{"jobs":[{"job_id":1,"x":' + DEEP + b"}]}", DEEP):
+        with pytest.raises(SlurmAnswerInvalid, match="nested too deep"):
+            open_envelope(body)
+    with pytest.raises(SlurmAnswerInvalid, match=r"jobs\[0\]: is nested too deep"):
+        raise readable([msgspec.Raw(DEEP)], "jobs", node_record)[1][0]
+
+
+def test_errors_of_any_shape_are_told_in_storable_words() -> None:
+    nested = b"[" * 300 + b"]" * 300
+    body = b'{"errors":[' + nested + b',{"error":"\\ud800 x","description":' + nested + b'},{"error":"a"}],"jobs":[]}'
+    texts = [error.text for error in server_errors(open_envelope(body))]
+    assert texts == ["an error that is no text", "an error that is no text: \N{REPLACEMENT CHARACTER} x", "a"]
+
+
 @pytest.mark.parametrize(
     ("word", "state", "flags", "final"),
     [
@@ -114,9 +220,9 @@ def test_a_lone_surrogate_and_an_endless_text_are_made_storable() -> None:
     ],
 )
 def test_job_states(word: object, state: str, flags: tuple[str, ...], final: bool) -> None:
-    record = controller(job_state=word, start_time=1, end_time=2, nodes="n1")
+    record = controller(job_state=word, start_time=T + 1, end_time=T + 2, nodes="n1")
     assert (record.state, record.flags, record.is_final) == (state, flags, final)
-    assert record.end_time == (2 if final else None)
+    assert record.end_time == (T + 2 if final else None)
 
 
 @pytest.mark.parametrize("word", ["", None, [], ["SPLENDID"], "SPLENDID", 3])
@@ -127,7 +233,7 @@ def test_a_state_that_nobody_knows_is_unreadable(word: object) -> None:
 
 def ended(exit_code: Any, state: str = "FAILED", derived: Any = 0) -> Outcome:
     record = controller(
-        job_state=state, exit_code=exit_code, derived_exit_code=derived, start_time=1, end_time=2, nodes="n1"
+        job_state=state, exit_code=exit_code, derived_exit_code=derived, start_time=T + 1, end_time=T + 2, nodes="n1"
     )
     return record.outcome
 
@@ -191,7 +297,7 @@ def test_slurmdb_has_no_exit_status_of_what_slurm_ended() -> None:
 
 def test_a_requeued_run_is_over_in_slurmdb_and_waits_in_slurmctld() -> None:
     record = accounting(state={"current": ["PENDING", "REQUEUED"]})
-    assert (record.state, record.flags, record.is_final, record.end_time) == ("REQUEUED", (), True, 3)
+    assert (record.state, record.flags, record.is_final, record.end_time) == ("REQUEUED", (), True, T + 3)
     assert controller(job_state=["PENDING", "REQUEUED"]).is_pending
 
 
@@ -202,26 +308,26 @@ def test_who_cancelled(name: str, uid: int | None) -> None:
 
 
 def test_times_of_a_run_that_goes_on_waits_or_never_was() -> None:
-    running = controller(start_time=100, end_time=100 + 4_294_967_236, nodes="n1")
-    assert (running.start_time, running.end_time) == (100, None)
-    planned = controller(job_state="PENDING", start_time=5_000)
+    running = controller(start_time=T + 100, end_time=T + 100 + 4_294_967_236, nodes="n1")
+    assert (running.start_time, running.end_time) == (T + 100, None)
+    planned = controller(job_state="PENDING", start_time=T + 5_000)
     assert planned.start_time is None
-    requeued = controller(job_state="COMPLETING", start_time=5_000, end_time=5_000 + 4_294_967_236, nodes="n1")
+    requeued = controller(job_state="COMPLETING", start_time=T + 5_000, end_time=T + 5_000 + 4_294_967_236, nodes="n1")
     assert requeued.start_time is None
-    completing = controller(job_state="COMPLETING", start_time=5_000, end_time=5_009, nodes="n1")
-    assert completing.start_time == 5_000
-    cancelled = controller(job_state="CANCELLED", start_time=50, end_time=50, nodes="", exit_code=0)
-    assert (cancelled.start_time, cancelled.end_time, cancelled.outcome) == (None, 50, Outcome())
+    completing = controller(job_state="COMPLETING", start_time=T + 5_000, end_time=T + 5_009, nodes="n1")
+    assert completing.start_time == T + 5_000
+    cancelled = controller(job_state="CANCELLED", start_time=T + 50, end_time=T + 50, nodes="", exit_code=0)
+    assert (cancelled.start_time, cancelled.end_time, cancelled.outcome) == (None, T + 50, Outcome())
 
 
 def test_suspended_seconds_are_what_is_not_run_before_the_last_change() -> None:
     def suspended(last: Any, had_run: Any) -> int | None:
-        return controller(start_time=100, suspend_time=last, pre_sus_time=had_run, nodes="n1").suspended_seconds
+        return controller(start_time=T + 100, suspend_time=last, pre_sus_time=had_run, nodes="n1").suspended_seconds
 
     assert suspended(0, 0) == 0
-    assert suspended(number(130), number(10)) == 20
-    assert suspended(110, 10) == 0
-    assert suspended(105, 10) is None  # of an earlier run
+    assert suspended(number(T + 130), number(10)) == 20
+    assert suspended(T + 110, 10) == 0
+    assert suspended(T + 105, 10) is None  # of an earlier run
     assert suspended(None, 0) is None
 
 
@@ -292,20 +398,22 @@ def test_usage_is_of_the_steps_and_absent_where_nothing_was_seen() -> None:
 
 def test_a_run_that_never_had_nodes_in_slurmdb() -> None:
     record = accounting(
-        state={"current": "CANCELLED"}, nodes="None assigned", time={"submission": 1, "start": 3, "end": 3}
+        state={"current": "CANCELLED"}, nodes="None assigned", time={"submission": T + 1, "start": T + 3, "end": T + 3}
     )
     assert (record.start_time, record.end_time, record.facts.node_list, record.suspended_seconds) == (
         None,
-        3,
+        T + 3,
         None,
         None,
     )
 
 
 def test_slurmdbs_filling_for_what_it_has_not_heard_yet_is_not_believed() -> None:
-    early = accounting(name="allocation", partition=None, time={"submission": 1, "start": 2, "end": 3, "limit": 0})
+    early = accounting(
+        name="allocation", partition=None, time={"submission": T + 1, "start": T + 2, "end": T + 3, "limit": 0}
+    )
     assert (early.facts.job_name, early.facts.time_limit_seconds) == (None, None)
-    named = accounting(name="allocation", partition="debug", time={"submission": 1, "limit": number(2)})
+    named = accounting(name="allocation", partition="debug", time={"submission": T + 1, "limit": number(2)})
     assert (named.facts.job_name, named.facts.time_limit_seconds) == ("allocation", 120)
 
 
@@ -337,7 +445,7 @@ def test_json_as_loose_as_it_comes() -> None:
     (record,) = job_answer(open_envelope(body).jobs, slurmctld_record).records
     assert record.facts.job_name == "a�\tb\nc"
     with pytest.raises(SlurmAnswerInvalid, match="answer: is not JSON"):
-        open_envelope(b"[" * 100_000)
+        open_envelope(b'{"jobs":[NaN,')
 
 
 def test_node_states_and_figures() -> None:

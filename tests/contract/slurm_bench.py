@@ -13,6 +13,7 @@ from jobtrail.domain.slurm import NodeRecord, Origin, SlurmRecord, Unreadable
 from tests.adapters.slurmrest_server import Asked, Canned, RestServer, json_of, rest_server
 from tests.fake_slurm import MemorySlurm
 
+T = 1_760_000_000  # Unix seconds, a moment of 2025: Slurm has no jobs of 1970
 NOTHING = {"errors": [{"error_number": 9003, "error": "Nothing found with query"}], "jobs": []}
 UNKNOWN = {"errors": [{"error_number": 2017, "error": "Invalid job id specified"}], "jobs": []}
 
@@ -120,7 +121,7 @@ class RestBench:
         self._server.answers[f"/slurm/{self._version}/job/{number}"] = lambda _: self._one(number)
 
     def add_unreadable(self, number: int) -> None:
-        self.add_run(number, "SPLENDID", submit=1)
+        self.add_run(number, "SPLENDID", submit=T)
 
     def add_node(self, node: NodeRecord) -> None:
         state: dict[str, Any] = (

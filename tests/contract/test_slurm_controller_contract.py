@@ -6,7 +6,7 @@ import pytest
 
 from jobtrail.domain.errors import SlurmDenied, SlurmUnavailable
 from jobtrail.domain.slurm import NodeRecord, Origin
-from tests.contract.slurm_bench import Bench, benches
+from tests.contract.slurm_bench import Bench, T, benches
 
 
 @pytest.fixture(params=["memory", "slurmrestd v0.0.38", "slurmrestd v0.0.42"])
@@ -16,24 +16,24 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 
 
 async def test_it_knows_the_newest_run_of_each_job(bench: Bench) -> None:
-    bench.add_run(1, "REQUEUED", submit=10, start=11, end=12)
-    bench.add_run(1, "RUNNING", submit=12, start=13)
-    bench.add_run(2, "FAILED", submit=10, start=11, end=15)
-    bench.add_run(3, "PENDING", submit=20)
+    bench.add_run(1, "REQUEUED", submit=T + 10, start=T + 11, end=T + 12)
+    bench.add_run(1, "RUNNING", submit=T + 12, start=T + 13)
+    bench.add_run(2, "FAILED", submit=T + 10, start=T + 11, end=T + 15)
+    bench.add_run(3, "PENDING", submit=T + 20)
     answer = await bench.controller.current_jobs()
     known = {record.job_id: (record.state, record.submit_time, record.end_time) for record in answer.records}
     assert known == {
-        "slurm-1": ("RUNNING", 12, None),
-        "slurm-2": ("FAILED", 10, 15),
-        "slurm-3": ("PENDING", 20, None),
+        "slurm-1": ("RUNNING", T + 12, None),
+        "slurm-2": ("FAILED", T + 10, T + 15),
+        "slurm-3": ("PENDING", T + 20, None),
     }
     assert {record.origin for record in answer.records} == {Origin.SLURMCTLD}
     assert answer.unreadable == ()
 
 
 async def test_it_knows_one_job_and_not_one_it_never_had_or_forgot(bench: Bench) -> None:
-    bench.add_run(7, "COMPLETED", submit=10, start=11, end=12)
-    bench.add_run(8, "RUNNING", submit=10, start=11)
+    bench.add_run(7, "COMPLETED", submit=T + 10, start=T + 11, end=T + 12)
+    bench.add_run(8, "RUNNING", submit=T + 10, start=T + 11)
     (record,) = (await bench.controller.job(7)).records
     assert (record.job_id, record.state) == ("slurm-7", "COMPLETED")
     assert (record.is_final, record.is_running, record.is_pending) == (True, False, False)
@@ -49,7 +49,7 @@ async def test_without_jobs_there_are_no_records(bench: Bench) -> None:
 
 
 async def test_one_unreadable_job_is_told_and_leaves_the_others(bench: Bench) -> None:
-    bench.add_run(1, "RUNNING", submit=10, start=11)
+    bench.add_run(1, "RUNNING", submit=T + 10, start=T + 11)
     bench.add_unreadable(2)
     answer = await bench.controller.current_jobs()
     assert [record.job_id for record in answer.records] == ["slurm-1"]

@@ -139,9 +139,9 @@ def _record(run: _Run) -> SlurmRecord:
 
 
 def _time(run: _Run, field: str) -> int | None:
-    """Unix seconds (SLURM_TIME_FORMAT=%s); 0 and "Unknown" are none."""
+    """A time of the run itself, without which it cannot be told from others: ValueError names the field."""
     try:
-        return values.integer(run.row[field]) or None
+        return values.time(run.row[field])
     except ValueError as error:
         raise ValueError(f"{field} {error}") from None
 
@@ -209,12 +209,11 @@ def _facts(run: _Run) -> JobFacts:
 
 def _with_submission(run: _Run, facts: JobFacts) -> JobFacts:
     """The facts that slurmdbd has from the job's submission."""
-    minutes = run.read("TimelimitRaw", values.integer)
     return msgspec.structs.replace(
         facts,
         uid=run.read("UID", values.integer),
         gid=run.read("GID", values.integer),
         qos=values.present(run.row.get("QOS", "")),
-        job_name=run.row.get("JobName") or None,
-        time_limit_seconds=None if minutes is None else minutes * 60,
+        job_name=run.row.get("JobName", "")[: values.MAX_TEXT] or None,
+        time_limit_seconds=run.read("TimelimitRaw", values.minutes_as_seconds),
     )

@@ -10,12 +10,14 @@ _DURATION = re.compile(r"(?:(\d{1,9})-)?(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})(?:\.(
 _SIZE = re.compile(r"(\d{1,30})(?:\.(\d{1,6}))?([KMGTPE]?)")
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 _MEBIBYTE = 2**20
+MAX_TEXT = 65_536  # characters kept of one text; users choose names
 MAX_EXACT_INT = 2**53 - 1
+EARLIEST, LATEST = 946_684_800, 4_102_444_800  # Unix seconds: the years 2000 to 2100, in which events lie too
 
 
 def present(text: str) -> str | None:
-    """The text, None where it stands for nothing."""
-    return None if text in _ABSENT else text
+    """At most 65,536 characters of the text, None where it stands for nothing."""
+    return None if text in _ABSENT else text[:MAX_TEXT]
 
 
 def integer(text: str) -> int | None:
@@ -24,7 +26,21 @@ def integer(text: str) -> int | None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) <= 16):
         raise ValueError(f"must be a whole number, not {text[:40]!r}")
-    return int(text)
+    return _exact(int(text))
+
+
+def time(text: str) -> int | None:
+    """A time in Unix seconds (SLURM_TIME_FORMAT=%s); 0 and words for absent are none. Raises ValueError for others."""
+    value = integer(text)
+    if value and not EARLIEST <= value < LATEST:
+        raise ValueError(f"must be a time between the years 2000 and 2100, not {text}")
+    return value or None
+
+
+def minutes_as_seconds(text: str) -> int | None:
+    """Whole minutes, in seconds. Raises ValueError for other text."""
+    minutes = integer(text)
+    return None if minutes is None else _exact(minutes * 60)
 
 
 def microseconds(text: str) -> int | None:
@@ -70,7 +86,7 @@ def gpus_of(text: str) -> int | None:
     if "gres/gpu" in found:
         return integer(found["gres/gpu"])
     typed = [integer(value) or 0 for name, value in found.items() if name.startswith("gres/gpu:")]
-    return sum(typed) if typed else None
+    return _exact(sum(typed)) if typed else None
 
 
 def cpus_of(text: str) -> int | None:

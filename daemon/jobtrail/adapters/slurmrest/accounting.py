@@ -29,8 +29,7 @@ def slurmdb_record(fields: Fields, *, version: int, uid_of: UidOf) -> SlurmRecor
     state, flags = _state(fields.section("state"))
     final = state in FINAL_STATES
     times = fields.section("time")
-    end = times.number("end") or None
-    start = (times.number("start") or None) if version >= TRUE_START_SINCE else None
+    start = times.time("start") if version >= TRUE_START_SINCE else None
     node_list = node_list_of(fields, "nodes")
     never_started = node_list is None and final
     steps = list(fields.lenient.items("steps"))
@@ -42,14 +41,14 @@ def slurmdb_record(fields: Fields, *, version: int, uid_of: UidOf) -> SlurmRecor
         state=state,
         flags=flags,
         reason=reason_of(fields.lenient.section("state"), "reason"),
-        submit_time=times.number("submission") or None,
+        submit_time=times.time("submission"),
         start_time=None if never_started else start,
-        end_time=end if final else None,
+        end_time=times.time("end") if final else None,
         facts=_facts(fields.lenient, node_list),
         outcome=outcome_of_slurmdb(fields, state, trusted=trusted) if final and not never_started else Outcome(),
         cancelled_by_uid=_cancelled_by(fields.lenient, uid_of) if state == "CANCELLED" else None,
         suspended_seconds=times.lenient.number("suspended") if node_list is not None else None,
-        cpu_usage_us=_cpu_usage_us(steps) if final else None,
+        cpu_usage_us=fields.lenient.exact("steps", _cpu_usage_us(steps)) if final else None,
         memory_peak_bytes=_memory_peak_bytes(steps),
         out_of_memory_step=any("OUT_OF_MEMORY" in step.words("state") for step in steps),
     )
@@ -92,10 +91,10 @@ def _facts(fields: Fields, node_list: str | None) -> JobFacts:
         array_task_id=array_task_id if array_job else None,
         het_leader_job_id=public_id(het_leader) if het_leader else None,
         het_job_offset=het.number("job_offset") if het_leader else None,
-        time_limit_seconds=None if minutes is None else minutes * 60,
-        memory_requested_bytes=memory_bytes(requested.get("mem")),
+        time_limit_seconds=fields.exact("time.limit", None if minutes is None else minutes * 60),
+        memory_requested_bytes=fields.exact("tres.requested", memory_bytes(requested.get("mem"))),
         cpus_total=count_of(allocated.get("cpu")),
-        gpus_total=gpus_of(allocated),
+        gpus_total=fields.exact("tres.allocated", gpus_of(allocated)),
     )
 
 

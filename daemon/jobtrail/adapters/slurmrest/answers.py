@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from jobtrail.adapters.slurmrest.normal import Fields
+from jobtrail.adapters.slurmrest.normal import Fields, storable
 from jobtrail.domain.errors import SlurmAnswerInvalid
 from jobtrail.domain.slurm import SlurmAnswer, SlurmRecord, Unreadable
 
 _Record = TypeVar("_Record")
 MAX_ERROR_TEXT = 300
+NESTED_TOO_DEEP = "is nested too deep to be read"
 
 
 class Envelope(msgspec.Struct):
@@ -53,6 +54,8 @@ def open_envelope(body: bytes | bytearray) -> Envelope:
     try:
         raw = msgspec.json.decode(body, type=_RawEnvelope)
         return Envelope(_value(raw.meta), _value(raw.errors), _value(raw.warnings), raw.jobs, raw.nodes)
+    except RecursionError:
+        raise SlurmAnswerInvalid("answer", NESTED_TOO_DEEP) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         whole = _decoded(body, "answer")
     if not isinstance(whole, dict):
@@ -138,18 +141,21 @@ def _job_id(fields: Fields) -> str | None:
 def _value(raw: Any, path: str = "answer") -> Any:
     if not isinstance(raw, msgspec.Raw):
         return raw
-    body = bytes(raw)
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(raw)
+    except RecursionError:
+        raise SlurmAnswerInvalid(path, NESTED_TOO_DEEP) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _decoded(body, path)
+        return _decoded(bytes(raw), path)
 
 
 def _decoded(body: bytes | bytearray, path: str) -> Any:
     """JSON as loosely as it comes: any bytes in texts, NaN and Infinity for numbers, control characters."""
     try:
         return json.loads(body.decode(errors="replace"), strict=False)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise SlurmAnswerInvalid(path, NESTED_TOO_DEEP) from None
+    except ValueError as error:
         raise SlurmAnswerInvalid(path, f"is not JSON: {error}") from None
 
 
@@ -159,10 +165,15 @@ def _list(value: Any) -> list[Any]:
 
 def _server_error(item: Any) -> ServerError:
     if not isinstance(item, Mapping):
-        return ServerError(None, str(item)[:MAX_ERROR_TEXT])
+        return ServerError(None, _words(item))
     number = next(
         (item[key] for key in ("error_number", "errno", "error_code") if isinstance(item.get(key), int)), None
     )
     # `description` says what failed, `error` why.
-    texts = dict.fromkeys(str(item[key]) for key in ("description", "error") if item.get(key))
+    texts = dict.fromkeys(_words(item[key]) for key in ("description", "error") if item.get(key))
     return ServerError(number, ": ".join(texts)[:MAX_ERROR_TEXT] or "an error without a text")
+
+
+def _words(value: Any) -> str:
+    """What an error says, for people. Only of a text: other values can be of any size."""
+    return storable(value)[:MAX_ERROR_TEXT] if isinstance(value, str) else "an error that is no text"

@@ -37,10 +37,10 @@ def slurmctld_record(fields: Fields) -> SlurmRecord:
         state=state,
         flags=flags,
         reason=reason_of(fields.lenient, "state_reason"),
-        submit_time=fields.number("submit_time") or None,
-        start_time=start,
+        submit_time=fields.time("submit_time"),
+        start_time=fields.checked_time("start_time", start),
         # While a run goes on this is when its time limit ends it, or nonsense where it has none.
-        end_time=end if final else None,
+        end_time=fields.checked_time("end_time", end) if final else None,
         facts=_facts(fields.lenient, node_list),
         outcome=outcome_of_slurmctld(fields, state) if final and not never_started else Outcome(),
         suspended_seconds=_suspended_seconds(fields.lenient, start),
@@ -82,7 +82,7 @@ def _facts(fields: Fields, node_list: str | None) -> JobFacts:
         array_task_id=array_task_id,
         het_leader_job_id=public_id(het_leader) if het_leader else None,
         het_job_offset=fields.number("het_job_offset") if het_leader else None,
-        time_limit_seconds=None if minutes is None else minutes * 60,
+        time_limit_seconds=fields.exact("time_limit", None if minutes is None else minutes * 60),
         memory_requested_bytes=_memory_requested(fields, requested.get("mem")),
         cpus_total=_cpus_total(fields, allocated.get("cpu"), node_list),
         gpus_total=_gpus_total(fields, gpus_of(allocated)),
@@ -93,24 +93,24 @@ def _memory_requested(fields: Fields, of_tres: str | None) -> int | None:
     """What the whole job asked for: its TRES, else memory_per_node × nodes, else memory_per_cpu × CPUs, both MiB."""
     memory = memory_bytes(of_tres)
     if memory is not None:
-        return memory
+        return fields.exact("tres_req_str", memory)
     per_node, nodes = fields.number("memory_per_node"), fields.number("node_count")
     if per_node and nodes:
-        return per_node * nodes * MEBIBYTE
+        return fields.exact("memory_per_node", per_node * nodes * MEBIBYTE)
     per_cpu, cpus = fields.number("memory_per_cpu"), fields.number("cpus")
-    return per_cpu * cpus * MEBIBYTE if per_cpu and cpus else None
+    return fields.exact("memory_per_cpu", per_cpu * cpus * MEBIBYTE) if per_cpu and cpus else None
 
 
 def _cpus_total(fields: Fields, of_tres: str | None, node_list: str | None) -> int | None:
     """CPUs allocated; `cpus` is what a job asks for until it has nodes."""
-    count = count_of(of_tres)
+    count = fields.exact("tres_alloc_str", count_of(of_tres))
     return count if count is not None or node_list is None else fields.number("cpus")
 
 
 def _gpus_total(fields: Fields, of_tres: int | None) -> int | None:
     """GPUs allocated; `gres_detail` has one string for each node, and only while the job runs."""
     if of_tres is not None:
-        return of_tres
+        return fields.exact("tres_alloc_str", of_tres)
     counts = [gpus_of_gres(text) for text in fields.words("gres_detail")]
     known = [count for count in counts if count is not None]
     return sum(known) if known else None

@@ -43,21 +43,22 @@ def _node(fields: Fields, name: str, state: str, flags: tuple[str, ...]) -> Node
         cpus=fields.number("cpus"),
         cpus_allocated=fields.number("alloc_cpus"),
         cpu_load=None if load is None else load / 100,
-        memory_bytes=_mebibytes(fields.number("real_memory")),
-        memory_allocated_bytes=_mebibytes(fields.number("alloc_memory")),
-        memory_free_bytes=_mebibytes(fields.number("free_mem", "free_memory")),
+        memory_bytes=_mebibytes(fields, "real_memory"),
+        memory_allocated_bytes=_mebibytes(fields, "alloc_memory"),
+        memory_free_bytes=_mebibytes(fields, "free_mem", "free_memory"),
         gpus=gpus,
         gpus_allocated=_gpus_allocated(fields, gpus),
-        boot_time=fields.number("boot_time") or None,
-        slurmd_start_time=fields.number("slurmd_start_time") or None,
-        last_busy=fields.number("last_busy") or None,
+        boot_time=fields.time("boot_time"),
+        slurmd_start_time=fields.time("slurmd_start_time"),
+        last_busy=fields.time("last_busy"),
         partitions=fields.words("partitions"),
         version=fields.text("version", "slurmd_version"),
     )
 
 
-def _mebibytes(count: int | None) -> int | None:
-    return None if count is None else count * MEBIBYTE
+def _mebibytes(fields: Fields, *names: str) -> int | None:
+    count = fields.number(*names)
+    return fields.exact(names[0], None if count is None else count * MEBIBYTE)
 
 
 def _gpus(fields: Fields) -> int | None:

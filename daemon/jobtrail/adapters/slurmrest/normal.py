@@ -18,7 +18,9 @@ from jobtrail.domain.errors import SlurmAnswerInvalid
 # ones are not among them here: 65534 is a sound number of seconds or MiB, and no field read here has only 16 bits.
 _NOT_A_NUMBER = frozenset({0xFFFF_FFFE, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFE, 0xFFFF_FFFF_FFFF_FFFF})
 _SURROGATE = re.compile("[\ud800-\udfff]")
-MAX_TEXT = 65_536  # characters kept of one text; users choose comments and directories
+MAX_TEXT = 65_536  # characters kept of one text, or of one array of words; users choose comments and directories
+MAX_NUMBER = 2**53 - 1  # the largest that every reader of JSON takes as it is
+EARLIEST, LATEST = 946_684_800, 4_102_444_800  # Unix seconds: the years 2000 to 2100, in which events lie too
 
 
 class Fields:
@@ -58,6 +60,26 @@ class Fields:
             self._tell(problem)
             return None
 
+    def time(self, name: str) -> int | None:
+        """A time in Unix seconds; None where Slurm has none, which it writes 0."""
+        return self.checked_time(name, self.number(name))
+
+    def checked_time(self, name: str, value: int | None) -> int | None:
+        """`value`, what was read of `name`, if it is a time between the years 2000 and 2100."""
+        if not value:
+            return None
+        if not EARLIEST <= value < LATEST:
+            self._tell(self.unreadable(name, "must be a time between the years 2000 and 2100"))
+            return None
+        return value
+
+    def exact(self, name: str, value: int | None) -> int | None:
+        """`value`, what was worked out from `name`, if it is a number that can be stored."""
+        if value is not None and value > MAX_NUMBER:
+            self._tell(self.unreadable(name, f"must come to at most {MAX_NUMBER}"))
+            return None
+        return value
+
     def text(self, *names: str) -> str | None:
         """The first of `names` that is there; None when it is empty. At most 65,536 characters."""
         name = self._first(names)
@@ -68,18 +90,17 @@ class Fields:
         if not isinstance(value, str):
             self._tell(self.unreadable(name, f"must be a text or null, is {_kind(value)}"))
             return None
-        # A lone surrogate, which JSON can spell and UTF-8 cannot, is no character either.
-        return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value[:MAX_TEXT])
+        return storable(value)
 
     def words(self, name: str) -> tuple[str, ...]:
-        """A word or an array of words."""
+        """A word or an array of words; those beyond 65,536 characters in all are left out."""
         value = self._values.get(name)
         if value is None or value == "":
             return ()
         if isinstance(value, str):
-            return (value,)
+            return (storable(value),)
         if isinstance(value, list) and all(isinstance(word, str) for word in value):
-            return tuple(value)
+            return _within_limit(value)
         self._tell(self.unreadable(name, f"must be a word or an array of words, is {_kind(value)}"))
         return ()
 
@@ -132,14 +153,15 @@ class Fields:
 def whole_number(value: Any, path: str) -> int | None:
     """A whole number of 0 or more from an integer, a digit string, null or {set, infinite, number}.
 
-    None is null, not set, without limit, and Slurm's numbers that say so. Raises SlurmAnswerInvalid.
+    None is null, not set, without limit, and Slurm's numbers that say so. Raises SlurmAnswerInvalid, for a number above
+    2^53 - 1 too.
     """
     if isinstance(value, dict):
         if "number" not in value and "set" not in value:
             raise SlurmAnswerInvalid(path, "must be a number, null or {set, infinite, number}, is another object")
         if value.get("set", True) is False or value.get("infinite", False) is True:
             return None
-        return whole_number(value.get("number"), path)
+        value = value.get("number")
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
         value = int(value)
     if isinstance(value, float):  # NaN and infinity, which JSON has not, are written all the same
@@ -149,7 +171,30 @@ def whole_number(value: Any, path: str) -> int | None:
     if type(value) is not int:  # true is an int to Python
         raise SlurmAnswerInvalid(path, f"must be a number, null or {{set, infinite, number}}, is {_kind(value)}")
     # A negative count is a "not set" of 64 bits that was read as signed.
-    return None if value < 0 or value in _NOT_A_NUMBER else value
+    if value < 0 or value in _NOT_A_NUMBER:
+        return None
+    if value > MAX_NUMBER:
+        raise SlurmAnswerInvalid(path, f"must be a number up to {MAX_NUMBER}")
+    return value
+
+
+def storable(text: str) -> str:
+    """At most 65,536 characters of a text, each one a character.
+
+    A lone surrogate, which JSON can spell and UTF-8 cannot, is none.
+    """
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_TEXT])
+
+
+def _within_limit(words: list[str]) -> tuple[str, ...]:
+    left = MAX_TEXT
+    kept = []
+    for word in words:
+        left -= len(word) + 1  # an empty one takes room too
+        if left < 0:
+            break
+        kept.append(storable(word))
+    return tuple(kept)
 
 
 def _kind(value: object) -> str:
