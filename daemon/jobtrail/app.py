@@ -72,6 +72,8 @@ async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -
 def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirectory, stop: asyncio.Event) -> None:
     """Start the background tasks: each ends with `stop`, and the failure of one ends the daemon."""
     loops = [parts.sampler.run(stop), parts.buffer.run(stop), incoming.run(stop), parts.runaways.run(stop)]
+    if parts.gpus is not None:
+        loops += [parts.gpus.watch.run(stop), parts.gpus.buffer.run(stop)]
     if parts.forwarder is not None:
         loops.append(parts.forwarder.run(stop))
     if parts.housekeeper is not None:
@@ -125,6 +127,8 @@ async def _leave(parts: Parts) -> None:
     with suppress(JobtrailError, TimeoutError):
         async with asyncio.timeout(FINAL_FORWARD_SECONDS):
             await parts.buffer.flush()
+            if parts.gpus is not None:
+                await parts.gpus.buffer.flush()
     with suppress(JobtrailError, TimeoutError):
         async with asyncio.timeout(FINAL_FORWARD_SECONDS):
             if parts.forwarder is not None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobtrail.adapters.exposition import FAMILIES, PLAIN_JOBS, Exposition
-from jobtrail.core.board import Board
+from jobtrail.core.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.core.ports import OpenRun
-from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.events import GpuUsage, NodeUsage
+from jobtrail.domain.gpus import Gpu, GpuReading
 from jobtrail.domain.samples import NodeReading, Reading, Target
 from jobtrail.domain.slurm import NodeRecord
 from jobtrail.domain.states import State
@@ -48,6 +49,21 @@ WHOLE_USAGE = NodeUsage(
     cpu_usage_us=150_000_001, cpu_user_us=120_000_000, cpu_system_us=30_000_001, cpu_throttled_us=1_500_000,
     memory_peak_bytes=3 << 29, oom_kills=2, io_read_bytes=123, io_write_bytes=0,
 )  # fmt: skip
+WHOLE_GPU = GpuReading(
+    gpu=Gpu(
+        gpu_id="GPU-a", vendor="nvidia", minor=3, index=0, pci_bus_id="00000000:10:00.0", name="NVIDIA H100",
+        memory_total_bytes=1 << 36, driver_version="575.57.08",
+    ),
+    time_us=NOW_US, utilization_percent=70, memory_utilization_percent=20.5, memory_used_bytes=1 << 35,
+    power_milliwatts=312_345, power_limit_milliwatts=700_000, energy_microjoules=5_000_012_345_000,
+    temperature_celsius=61, memory_temperature_celsius=70, sm_clock_hertz=1_980_000_000,
+    memory_clock_hertz=2_619_000_000, throttle_reasons=("gpu_idle",), pcie_receive_bytes_per_second=1_500_000,
+    pcie_transmit_bytes_per_second=0, nvlink_receive_bytes=12, nvlink_transmit_bytes=13, ecc_corrected=3,
+    ecc_uncorrected=0, remapped_rows_corrected=1, remapped_rows_uncorrected=2, remapped_rows_pending=True,
+    sm_active_percent=81.25, sm_occupancy_percent=42.5, tensor_active_percent=63.75, fp64_active_percent=0.0,
+    fp32_active_percent=12.5, fp16_active_percent=6.25, dram_active_percent=33.5,
+)  # fmt: skip
+BARE_GPU = GpuReading(gpu=Gpu(gpu_id="0000:03:00.0", vendor="amd"), time_us=NOW_US)
 
 OWN_NODE = NodeRecord(
     name="n1", state="mixed", cpus=16, cpus_allocated=5, cpu_load=9.99, memory_bytes=1 << 37,
@@ -120,6 +136,19 @@ def full_board() -> Board:
     board.update("c", WHOLE, 0.0, WHOLE_USAGE)
     board.end("c", STARTED_US + 95_500_000, 0.0)
     board.open(run("d", "local-4", cluster="local"))
+    energy = NodeUsage(
+        energy_gpu_microjoules=1_500_000, energy_cpu_microjoules=250_001, energy_dram_microjoules=0,
+        emissions_micrograms=52_632,
+    )  # fmt: skip
+    board.update_gpus("a", JobGpus(usage=energy))
+    devices = (
+        GpuDevice(reading=WHOLE_GPU, usage=GpuUsage(gpu_id="GPU-a", energy_microjoules=1_500_000), idle_seconds=12.25),
+        GpuDevice(reading=BARE_GPU, usage=GpuUsage(gpu_id="0000:03:00.0")),
+    )
+    board.update_gpus(
+        "c", JobGpus(usage=energy, devices=devices, active=1, unresolved=0, mismatches=1, usage_percent=70.0)
+    )
+    board.gpus = (NodeGpu(reading=WHOLE_GPU, jobs=1), NodeGpu(reading=BARE_GPU, jobs=0))
     board.node = NodeReading(
         time_us=NOW_US, cpus=8, memory_total_bytes=1 << 36, memory_used_bytes=1 << 34, load_1m=1.25
     )

@@ -15,8 +15,8 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobtrail.adapters import telemetry as module
-from jobtrail.adapters.telemetry import Telemetry, configure_logging, forward_reason
+from jobtrail.adapters.log_lines import MAX_TEXT, configure_logging
+from jobtrail.adapters.telemetry import Telemetry, forward_reason
 from jobtrail.core import facts
 from jobtrail.core.ports import SpoolStatus
 from tests.requirements import require_tool
@@ -244,7 +244,7 @@ def test_a_long_text_is_cut() -> None:
     """A body of a megabyte in an error message does not become a megabyte of log."""
     stream = logged()
     Telemetry().observe(facts.EventRejected(reason="invalid", detail="x" * 1_000_000))
-    assert len(stream.getvalue()) < module.MAX_TEXT + 500
+    assert len(stream.getvalue()) < MAX_TEXT + 500
     assert "(1000000 characters)" in json.loads(stream.getvalue())["detail"]
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobtrail.adapters.exposition import FAMILIES
-from jobtrail.adapters.telemetry import FORWARD_REASONS, MISS_REASONS, REJECT_REASONS, Telemetry
+from jobtrail.adapters.telemetry import (
+    FORWARD_REASONS,
+    GPU_ABSENT_REASONS,
+    GPU_MISMATCHES,
+    GPU_PROBLEMS,
+    MISS_REASONS,
+    REJECT_REASONS,
+    Telemetry,
+)
 from jobtrail.core import facts
 from jobtrail.core.ports import SpoolStatus
 from jobtrail.domain.states import State
@@ -56,6 +64,9 @@ def exposed_by_the_daemon() -> Families:
     )
     telemetry.observe(facts.SampleSourceFailed(source="x", reason="y"))
     telemetry.observe(facts.SlurmAnswered(question="nodes", records=1))
+    telemetry.observe(facts.GpusLooked(vendor="nvidia", gpus=1, seconds=0.01))
+    telemetry.observe(facts.GpuLookFailed(vendor="nvidia", reason="hung"))
+    telemetry.observe(facts.GpuValueAbsent(vendor="nvidia", gpu_id="x", value="y", reason="lost"))
     page = telemetry.render().decode()
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):
@@ -87,5 +98,6 @@ def test_units_agree_with_the_names() -> None:
 def test_every_reason_and_state_is_named() -> None:
     """An alert can be written from the document alone."""
     text = PAGE.read_text(encoding="utf-8")
-    for word in (*REJECT_REASONS, *FORWARD_REASONS, *MISS_REASONS, *State):
+    gpus = (*GPU_PROBLEMS, *GPU_ABSENT_REASONS, *GPU_MISMATCHES)
+    for word in (*REJECT_REASONS, *FORWARD_REASONS, *MISS_REASONS, *State, *gpus):
         assert re.search(rf"\b{word}\b", text), word

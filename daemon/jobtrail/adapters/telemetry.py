@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 import structlog
@@ -27,7 +25,6 @@ from jobtrail.domain.slurm import Origin
 LOGGER = "jobtrail"
 OTHER = "other"
 TICK_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.0)
-MAX_TEXT = 2_000  # characters of one value in a log line
 
 KINDS = tuple(kind.value for kind in EventKind)
 ROUTINE = (EventKind.CHECKPOINT, EventKind.USAGE_RECORDED)
@@ -47,7 +44,16 @@ CLOSINGS = (
     "ended_in_slurm",
     "unknown_to_slurm",
 )
-READERS = MappingProxyType({"CgroupReader": "cgroup", "ProcessTreeReader": "processes", "NodeProc": "node"})
+GPU_VENDORS = ("nvidia", "amd")
+GPU_PROBLEMS = (
+    "no_driver", "no_library", "no_binding", "driver_not_loaded", "version_mismatch", "driver_reloaded", "denied",
+    "driver_error", "starting", "hung", "slow", "crashed", "stuck",
+)  # fmt: skip
+GPU_ABSENT_REASONS = ("not_supported", "no_permission", "lost", "timeout", "no_interval", "unknown")
+GPU_MISMATCHES = ("not_held", "held_by_another")
+READERS = MappingProxyType(
+    {"CgroupReader": "cgroup", "ProcessTreeReader": "processes", "NodeProc": "node", "GpuWatch": "gpus"}
+)
 READER_REASONS = MappingProxyType(
     {
         "PermissionError": "permission",
@@ -133,6 +139,7 @@ class Telemetry:
         self._make_event_figures()
         self._make_sample_figures()
         self._make_slurm_figures()
+        self._make_gpu_figures()
         build = Gauge("jobtrail_build_info", "Version of the daemon.", ("version", "python"), registry=self.registry)
         build.labels(jobtrail.__version__, platform.python_version()).set(1)
 
@@ -188,6 +195,22 @@ class Telemetry:
         )  # fmt: skip
         self._reconciled = self._counter("runs_reconciled", "Slurm's words on runs, recorded.", "origin", ORIGINS)
         self._closed = self._counter("runs_closed", "Runs closed whose end nobody had reported.", "reason", CLOSINGS)
+
+    def _make_gpu_figures(self) -> None:
+        self._gpu_failures = Counter(
+            "jobtrail_gpu_look_failures", "Looks that gave nothing of a vendor's GPUs.", ("gpu_vendor", "reason"),
+            registry=self.registry,
+        )  # fmt: skip
+        self._gpu_absent = Counter(
+            "jobtrail_gpu_values_absent", "Values that cannot be read, each counted once of a GPU and reason.",
+            ("gpu_vendor", "reason"), registry=self.registry,
+        )  # fmt: skip
+        self._gpu_look = Histogram(
+            "jobtrail_gpu_look_seconds", "Time of one look at all GPUs of a vendor.", ("gpu_vendor",),
+            buckets=TICK_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        help_text = "Jobs with a process on a GPU they do not hold, each counted once of a GPU."
+        self._gpu_mismatches = self._counter("gpu_mismatches", help_text, "kind", GPU_MISMATCHES)
 
     def watch_spool(self, status: Callable[[], SpoolStatus]) -> None:
         """Show the spool's figures; `status` must not block."""
@@ -252,9 +275,15 @@ def _one_of(allowed: Iterable[str], value: str) -> str:
     return str(value) if value in allowed else OTHER
 
 
+def _gpu_labels(fact: facts.GpuLookFailed | facts.GpuValueAbsent, reasons: Iterable[str]) -> tuple[str, str]:
+    return _one_of(GPU_VENDORS, fact.vendor), _one_of(reasons, fact.reason)
+
+
 def _level(fact: facts.Fact, level: int) -> int:
     """The log's level of a fact: a hook's retry and the collector's own events are for those who ask for detail."""
     if isinstance(fact, facts.EventAccepted) and (fact.duplicate or fact.kind in ROUTINE):
+        return logging.DEBUG
+    if isinstance(fact, facts.GpuLookFailed) and fact.repeated:
         return logging.DEBUG
     return level
 
@@ -313,71 +342,22 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
             lambda t, fact: t._closed.labels(_one_of(CLOSINGS, fact.reason)).inc(),
             logging.WARNING, "run closed whose end nobody had reported",
         ),
+        facts.GpusLooked: (
+            lambda t, fact: t._gpu_look.labels(_one_of(GPU_VENDORS, fact.vendor)).observe(fact.seconds),
+            logging.DEBUG, "GPUs looked at",
+        ),
+        facts.GpuLookFailed: (
+            lambda t, fact: t._gpu_failures.labels(*_gpu_labels(fact, GPU_PROBLEMS)).inc(),
+            logging.WARNING, "GPUs not read",
+        ),
+        facts.GpuValueAbsent: (
+            lambda t, fact: t._gpu_absent.labels(*_gpu_labels(fact, GPU_ABSENT_REASONS)).inc(),
+            logging.DEBUG, "a value of a GPU cannot be read",
+        ),
+        facts.GpuMismatch: (
+            lambda t, fact: t._gpu_mismatches.labels(_one_of(GPU_MISMATCHES, fact.kind)).inc(),
+            logging.WARNING, "a job's process is on a GPU the job does not hold",
+        ),
         facts.ChoreFailed: (lambda t, _: t._chore_failures.inc(), logging.WARNING, "chore not done"),
     }
 )  # fmt: skip
-
-
-def configure_logging(level: str, style: str, stream: TextIO | None = None) -> None:
-    """Log to `stream`, by default standard error, one line an event: JSON, or text for people.
-
-    `style` is json, console, or auto: console on a terminal. The standard library's loggers, which aiohttp and asyncpg
-    use, go the same way.
-    """
-    stream = stream or sys.stderr
-    console = style == "console" or (style == "auto" and stream.isatty())
-    shared: list[Any] = [
-        structlog.stdlib.add_logger_name,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                *_rendering(console=console, colors=stream.isatty() and "NO_COLOR" not in os.environ),
-            ],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    # A line per request would say of each event what "event accepted" says of it.
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-
-
-def _rendering(*, console: bool, colors: bool) -> list[Any]:
-    if console:
-        return [_shorten, _make_visible, structlog.dev.ConsoleRenderer(colors=colors)]
-    return [_shorten, structlog.processors.JSONRenderer()]  # JSON escapes control characters itself
-
-
-def _shorten(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Cut what somebody made very long."""
-    for name, value in event.items():
-        if isinstance(value, str) and len(value) > MAX_TEXT and name != "exception":
-            event[name] = f"{value[:MAX_TEXT]}… ({len(value)} characters)"
-    return event
-
-
-def _make_visible(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Escape what is not printable: a job's name must not forge a line or command the terminal."""
-    return {
-        _visible(name): _visible(value, keep="\n" if name == "exception" else "") if isinstance(value, str) else value
-        for name, value in event.items()
-    }
-
-
-def _visible(text: str, keep: str = "") -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -135,7 +135,7 @@ def _migrate(url: str, out: Console) -> None:
 async def _demo(config: configuration.Config, directory: Path, out: Console, *, once: bool) -> None:
     """Serve, show the jobs, and stop in order: the commands first, so that their ends are still recorded."""
     from jobtrail import app
-    from jobtrail.adapters.telemetry import configure_logging
+    from jobtrail.adapters.log_lines import configure_logging
     from jobtrail.core.waiting import wait_for_any
 
     configure_logging(config.logging.level, config.logging.format)

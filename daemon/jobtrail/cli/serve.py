@@ -33,7 +33,7 @@ def run(config_path: Path | None) -> int:
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     try:
         config = configuration.load(config_path or configuration.find_file(os.environ), os.environ)
-        from jobtrail.adapters.telemetry import configure_logging
+        from jobtrail.adapters.log_lines import configure_logging
 
         configure_logging(config.logging.level, config.logging.format)
         asyncio.run(_serve_until_signal(config))

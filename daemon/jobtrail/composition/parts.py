@@ -14,6 +14,7 @@ from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.procfs import NodeProc, ProcessTreeReader, read_boot_id
 from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.adapters.telemetry import Telemetry
+from jobtrail.composition.gpu_role import GpuParts, make_gpu_parts
 from jobtrail.composition.node_role import make_runaways, user_name
 from jobtrail.composition.slurm_role import SlurmSources, make_cluster_of, make_node_watcher, make_reconciler
 from jobtrail.composition.storage import Store
@@ -24,7 +25,7 @@ from jobtrail.core.forwarder import Forwarder
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
 from jobtrail.core.nodes import NodeWatcher
-from jobtrail.core.ports import UsageSource
+from jobtrail.core.ports import SampleRow, UsageSource
 from jobtrail.core.reconciler import Reconciler
 from jobtrail.core.runaways import Runaways
 from jobtrail.core.sample_buffer import SampleBuffer
@@ -48,7 +49,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     collector: Collector
     intake: Intake
     runaways: Runaways
-    buffer: SampleBuffer
+    buffer: SampleBuffer[SampleRow]
+    gpus: GpuParts | None
     forwarder: Forwarder | None
     housekeeper: Housekeeper | None
     slurm: SlurmSources
@@ -147,6 +149,14 @@ def wire(
             config, spool=spool, intake=intake, sampler=sampler, clock=clock, tell=telemetry.observe
         ),
         buffer=buffer,
+        gpus=make_gpu_parts(
+            config,
+            sampler=sampler,
+            board=board,
+            sink=store.gpu_samples if store else None,
+            clock=clock,
+            tell=tell,
+        ),
         forwarder=_forwarder(config, clock, telemetry, spool, store),
         housekeeper=_housekeeper(config, clock, telemetry, board, store, reconciler),
         slurm=slurm,

@@ -9,6 +9,7 @@ import msgspec
 
 from jobtrail.config import Config
 from jobtrail.core.facts import Observer
+from jobtrail.core.gpu_ports import GpuSampleSink
 from jobtrail.core.ports import (
     CentralStore,
     EventSink,
@@ -30,6 +31,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
     events: EventSink
     samples: SampleSink
+    gpu_samples: GpuSampleSink
     central: CentralStore
     runs: RunStore
     nodes: NodeStore
@@ -45,6 +47,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         yield None
         return
     from jobtrail.adapters.postgres import (
+        PostgresGpuSamples,
         PostgresLeadership,
         PostgresNodes,
         PostgresReader,
@@ -71,6 +74,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         yield Store(
             events=PostgresSink(pool, timeout_seconds=seconds),
             samples=PostgresSamples(pool, timeout_seconds=seconds, tell=tell),
+            gpu_samples=PostgresGpuSamples(pool, timeout_seconds=seconds, tell=tell),
             central=PostgresStore(pool, timeout_seconds=seconds),
             runs=PostgresRuns(pool, timeout_seconds=seconds),
             nodes=PostgresNodes(pool, timeout_seconds=seconds),

@@ -5,12 +5,39 @@ from __future__ import annotations
 import msgspec
 
 from jobtrail.core.ports import OpenRun
-from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.events import GpuUsage, NodeUsage
+from jobtrail.domain.gpus import GpuReading
 from jobtrail.domain.samples import NodeReading, Reading
 from jobtrail.domain.slurm import NodeRecord
 
 GRACE_SCRAPES = 2
 GRACE_SECONDS = 120.0
+
+
+class GpuDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU of a job, as of the last look, with what the job had of it so far."""
+
+    reading: GpuReading
+    usage: GpuUsage
+    idle_seconds: float | None = None  # within the sliding window
+
+
+class JobGpus(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's GPUs and energy as of the last look. `devices` are those that could be read."""
+
+    usage: NodeUsage
+    devices: tuple[GpuDevice, ...] = ()
+    active: int | None = None
+    unresolved: int | None = None
+    mismatches: int | None = None
+    usage_percent: float | None = None
+
+
+class NodeGpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU of this node, as of the last look, and how many jobs hold it."""
+
+    reading: GpuReading
+    jobs: int
 
 
 class JobEntry(msgspec.Struct, kw_only=True):
@@ -20,6 +47,7 @@ class JobEntry(msgspec.Struct, kw_only=True):
     reading: Reading | None = None
     cpu_percent: float | None = None
     usage: NodeUsage | None = None
+    gpus: JobGpus | None = None
     ended_us: int | None = None
     scrapes_left: int = GRACE_SCRAPES
     remove_at: float | None = None  # monotonic seconds
@@ -33,6 +61,7 @@ class Board:
         self.jobs: dict[str, JobEntry] = {}
         self.node: NodeReading | None = None
         self.node_cpu_percent: float | None = None
+        self.gpus: tuple[NodeGpu, ...] = ()
         self.job_states: dict[str, int] | None = None  # cluster-wide counts, None while the store has not said
         self.cluster_nodes: tuple[NodeRecord, ...] | None = None  # as Slurm says; None while it has not, or not of late
         self.shed_jobs_total = 0  # jobs that never got series because of the cap
@@ -61,6 +90,12 @@ class Board:
         entry = self.jobs.get(ref)
         if entry is not None and entry.ended_us is None:
             entry.reading = entry.cpu_percent = None
+
+    def update_gpus(self, ref: str, gpus: JobGpus) -> None:
+        """Put what is known of a job's GPUs and energy on show; the last of a job that has ended, too."""
+        entry = self.jobs.get(ref)
+        if entry is not None:
+            entry.gpus = gpus
 
     def end(self, ref: str, ended_us: int, now: float) -> None:
         """The job is over: its last values stay for two scrapes, or for two minutes if nobody scrapes."""

@@ -168,4 +168,39 @@ class RunClosed(Fact, frozen=True, kw_only=True):
     reason: str
 
 
+class GpusLooked(Fact, frozen=True, kw_only=True):
+    """All GPUs of a vendor were looked at."""
+
+    vendor: str
+    gpus: int
+    seconds: float
+
+
+class GpuLookFailed(Fact, frozen=True, kw_only=True):
+    """Nothing could be read of a vendor's GPUs. `repeated`: for the same reason as the time before."""
+
+    vendor: str
+    reason: str
+    detail: str = ""
+    repeated: bool = False
+
+
+class GpuValueAbsent(Fact, frozen=True, kw_only=True):
+    """A value of a GPU cannot be read; told once of each GPU, value and reason."""
+
+    vendor: str
+    gpu_id: str
+    value: str
+    reason: str
+
+
+class GpuMismatch(Fact, frozen=True, kw_only=True):
+    """A job's process is on a GPU the job does not hold; told once of each job and GPU."""
+
+    job_id: str
+    gpu_id: str
+    kind: str  # not_held | held_by_another
+    detail: str
+
+
 Observer = Callable[[Fact], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from jobtrail.domain.events import Actor, Event
 from jobtrail.domain.gpu_allocation import HookValues, hook_values
 from jobtrail.domain.gpus import GpuReading
+from jobtrail.domain.gres import GresConf
 
 
 class GpuSampleRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,3 +40,26 @@ def gpu_hook_of(event: Event) -> HookValues | None:
         return hook_values(event.environment)
     named = None if event.facts is None else event.facts.gpu_devices
     return None if named is None else HookValues(slurm_job_gpus=",".join(named) or None)
+
+
+class ProcessPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a process stands. `cgroups` are paths below their hierarchies, `ancestors` pids from itself upwards."""
+
+    cgroups: tuple[str, ...] = ()
+    ancestors: tuple[int, ...] = ()
+
+
+class ProcessPlaces(Protocol):
+    """Finds where processes stand. Blocking: called in a worker thread."""
+
+    def places_of(self, pids: Iterable[int]) -> dict[int, ProcessPlace]:
+        """Those of `pids` that run and may be looked at."""
+        ...
+
+
+class GresReader(Protocol):
+    """Reads what Slurm's files say of a node's GPUs. Blocking: called in a worker thread."""
+
+    def __call__(self, node: str, slurm_conf: str, /) -> GresConf:
+        """By the node's name in Slurm, and the SLURM_CONF of its hooks (empty: the usual places). Raises nothing."""
+        ...

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
 from jobtrail.core.facts import ForwardFailed, Observer, SamplesDropped, SamplesWritten
-from jobtrail.core.ports import Clock, SampleRow, SampleSink
+from jobtrail.core.ports import Clock
 from jobtrail.core.waiting import Backoff, wait_for_any
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 
@@ -15,22 +17,34 @@ BATCH_ROWS = 2_000
 FLUSH_SECONDS = 2.0
 
 
-class SampleBuffer:
+Row = TypeVar("Row")
+SinkRow_contra = TypeVar("SinkRow_contra", contravariant=True)
+
+
+class RowSink(Protocol[SinkRow_contra]):
+    """Where rows of one kind are kept for a while, as SampleSink."""
+
+    async def write(self, rows: Sequence[SinkRow_contra]) -> None:
+        """Store `rows`. Raises StoreUnavailable."""
+        ...
+
+
+class SampleBuffer(Generic[Row]):
     """A bounded queue of readings in front of the store."""
 
     def __init__(
-        self, sink: SampleSink | None, *, clock: Clock, tell: Observer, backoff: Backoff, max_rows: int = 20_000
+        self, sink: RowSink[Row] | None, *, clock: Clock, tell: Observer, backoff: Backoff, max_rows: int = 20_000
     ) -> None:
         self._sink = sink
         self._clock = clock
         self._tell = tell
         self._backoff = backoff
-        self._rows: deque[SampleRow] = deque()
+        self._rows: deque[Row] = deque()
         self._max_rows = max_rows
         self._more = asyncio.Event()
         self._shed = 0  # rows shed and not yet told of
 
-    def add(self, row: SampleRow) -> None:
+    def add(self, row: Row) -> None:
         """Queue one reading. Without a store readings live on the board only.
 
         What is shed to make room is told at the next flush: one fact for many rows.
@@ -77,7 +91,7 @@ class SampleBuffer:
                 self._backoff.reset()
             self._drop(batch)
 
-    def _drop(self, batch: list[SampleRow]) -> None:
+    def _drop(self, batch: list[Row]) -> None:
         """Take the written rows off; some may have been shed meanwhile."""
         written = {id(row) for row in batch}
         while self._rows and id(self._rows[0]) in written:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from jobtrail.core.board import Board
 from jobtrail.core.facts import JobSampled, Observer, ReadingMissed, SampleSourceFailed, SeriesShed
+from jobtrail.core.node_energy import Ended
 from jobtrail.core.ports import Clock, NodeSource, OpenRun, SampleRow, UsageSource
 from jobtrail.core.sight import Sight, first_sight
 from jobtrail.core.waiting import wait_for_any
@@ -74,6 +75,26 @@ SHORTEST_RATE_US = 50_000  # two looks closer together, as at a job's end, tell 
 Result = TypeVar("Result")
 
 
+class Companion(Protocol):
+    """Who measures GPUs and energy of the same runs, and adds what is known of them to the usage that is reported."""
+
+    def opened(self, run: OpenRun) -> None:
+        """A run began on this node."""
+        ...
+
+    def so_far(self, ref: str, usage: NodeUsage) -> NodeUsage:
+        """The usage of a run that goes on."""
+        ...
+
+    async def ended(self, ended: Mapping[str, Ended]) -> None:
+        """Measure what runs used that are over. Takes a second at most."""
+        ...
+
+    def final(self, ref: str, usage: NodeUsage) -> NodeUsage:
+        """The usage of a run that is over; nothing is asked about it any more."""
+        ...
+
+
 class Sampler:
     """Looks at every open run of this node and keeps board, sample rows and usage up to date.
 
@@ -113,6 +134,11 @@ class Sampler:
         self._books_begin = False
         self._node_due = 0.0
         self._node_last: NodeReading | None = None
+        self._companion: Companion | None = None
+
+    def accompany(self, companion: Companion) -> None:
+        """Let `companion` measure the same runs; to be said before any is opened."""
+        self._companion = companion
 
     def trust_parents(self, *, complete: bool = True) -> None:
         """Whether every job under the parent counters is known; while not, their growth is credited to nobody.
@@ -143,6 +169,8 @@ class Sampler:
         self._opening.append(watched)
         if not self._board.open(run):
             self._tell(SeriesShed(jobs=1))
+        if self._companion is not None:
+            self._companion.opened(run)
         self._wake.set()
 
     def closed(self, run: OpenRun, ended_us: int) -> None:
@@ -199,7 +227,7 @@ class Sampler:
         await self._settle()
         for watched in list(self._watched.values()):
             if watched.usage.sample_count:
-                await self._report(watched, False)
+                await self._report_so_far(watched)
 
     def _seconds_to_next(self) -> float:
         now = self._clock.monotonic()
@@ -220,7 +248,23 @@ class Sampler:
             await self._look_at_parent(watched, ended=[other.ref for other in closing])
         for watched in closing:
             self._finish(watched)
+        await self._end_company(closing)
         await self._report_ended(closing)
+
+    async def _end_company(self, closing: Iterable[Watched]) -> None:
+        """Add GPUs and energy to the usage of runs that are over."""
+        if self._companion is None or not closing:
+            return
+        await self._companion.ended(
+            {w.ref: Ended(ended_us=w.ended_us or 0, cpu_usage_us=w.usage.cpu_usage_us) for w in closing}
+        )
+        for watched in closing:
+            watched.usage = self._companion.final(watched.ref, watched.usage)
+
+    async def _report_so_far(self, watched: Watched) -> None:
+        if self._companion is not None:
+            watched.usage = self._companion.so_far(watched.ref, watched.usage)
+        await self._report(watched, False)
 
     async def _report_ended(self, ended: Iterable[Watched]) -> None:
         """Send final usage; what is not taken is tried again, not more often than every few seconds."""
@@ -241,7 +285,7 @@ class Sampler:
     async def _look_at_parent(self, watched: Watched, ended: Iterable[str]) -> None:
         ledger = self._ledger(watched)
         refs = {*ledger.refs(), watched.ref}
-        totals = await self._safely(functools.partial(watched.source.cpu_totals, refs))
+        totals = await self.safely(functools.partial(watched.source.cpu_totals, refs))
         if totals is None or not self._parents_complete:
             ledger.restart(list(ended))
         else:
@@ -262,12 +306,24 @@ class Sampler:
             by_source.setdefault(id(one.source), []).append(one)
         for group in by_source.values():
             began = self._clock.monotonic()
-            readings = await self._safely(functools.partial(group[0].source.read, [one.ref for one in group]))
+            readings = await self.safely(functools.partial(group[0].source.read, [one.ref for one in group]))
             for one in group:
                 self._take(one, (readings or {}).get(one.ref), asked_by)
             self._tell(JobSampled(readings=len(group), seconds=self._clock.monotonic() - began))
 
-    async def _safely(self, read: Callable[[], Result]) -> Result | None:
+    def cpu_times(self) -> Callable[[], dict[str, int]]:
+        """A blocking read of the CPU time of all runs that are open now, by ref; for `safely`."""
+        by_source: dict[int, list[Watched]] = {}
+        for watched in self._watched.values():
+            by_source.setdefault(id(watched.source), []).append(watched)
+        asked = [(group[0].source, [watched.ref for watched in group]) for group in by_source.values()]
+
+        def read() -> dict[str, int]:
+            return {ref: used for source, refs in asked for ref, used in source.cpu_totals(refs).by_ref.items()}
+
+        return read
+
+    async def safely(self, read: Callable[[], Result]) -> Result | None:
         """Run a blocking read in a thread, one at a time; a failing source costs its values, not the daemon."""
         async with self._hop:
             result = await asyncio.to_thread(_attempt, read)
@@ -315,12 +371,12 @@ class Sampler:
         for one in watched:
             if one.next_checkpoint <= now and one.usage.sample_count:
                 one.next_checkpoint = now + self._rhythm.checkpoint_seconds
-                await self._report(one, False)
+                await self._report_so_far(one)
 
     async def _look_at_node(self, now: float) -> None:
         self._node_due = self._rhythm.next_tick(now)
         self._board.expire(now)
-        reading = await self._safely(self._node_source.read_node)
+        reading = await self.safely(self._node_source.read_node)
         self._board.node_cpu_percent = None if reading is None else node_cpu_percent(self._node_last, reading)
         self._board.node = self._node_last = reading
 

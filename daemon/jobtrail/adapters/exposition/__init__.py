@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jobtrail.adapters.exposition.gpus import GPU_FAMILIES, GpuTable
 from jobtrail.adapters.exposition.jobs import JOB_FAMILIES, JobTable
 from jobtrail.adapters.exposition.nodes import NODE_FAMILIES, NodeTable
 from jobtrail.adapters.exposition.text import PLAIN_JOBS, Family, Value, small
@@ -23,7 +24,7 @@ CLUSTER_FAMILIES: tuple[Family, ...] = (
     Family("hpc_job_total", "untyped", "Jobs on record (a count that can fall).", ()),
 )
 SHED_FAMILY = Family("jobtrail_series_shed_jobs_total", "counter", "Jobs left off this page by metrics.max_jobs.", ())
-FAMILIES: tuple[Family, ...] = (*JOB_FAMILIES, *NODE_FAMILIES, *CLUSTER_FAMILIES, SHED_FAMILY)
+FAMILIES: tuple[Family, ...] = (*JOB_FAMILIES, *GPU_FAMILIES, *NODE_FAMILIES, *CLUSTER_FAMILIES, SHED_FAMILY)
 
 
 class Exposition:
@@ -37,12 +38,14 @@ class Exposition:
         self._own_metrics = own_metrics
         self._clock = clock
         self._jobs = JobTable()
+        self._gpus = GpuTable(node)
         self._nodes = NodeTable(node)
 
     def render(self) -> bytes:
         """The whole page, in UTF-8. A family without a series is left out."""
         board = self._board
         parts = [*self._jobs.render(board.jobs, self._clock.time_us())]
+        parts += self._gpus.render(board.jobs, board.gpus)
         parts += self._nodes.render(board.cluster_nodes, self._own_values())
         if board.job_states is not None:  # what the store did not name, it has none of
             states: dict[str, Value] = {**dict.fromkeys(map(str, State), 0), **board.job_states}

@@ -1,0 +1,155 @@
+"""One look at all GPUs beside the runs of the same moment: into their books, onto the board, into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from jobtrail.core.board import Board, GpuDevice, JobGpus, NodeGpu
+from jobtrail.core.facts import GpuMismatch, Observer
+from jobtrail.core.gpu_books import EmissionSettings, Held, RunBooks
+from jobtrail.core.gpu_ports import GpuSampleRow
+from jobtrail.core.node_energy import Ended
+from jobtrail.domain.energy import Limits
+from jobtrail.domain.events import GpuUsage, NodeUsage
+from jobtrail.domain.gpu_allocation import GpuAllocation
+from jobtrail.domain.gpu_use import Attribution, AttributionMismatch, IdleTracker, JobGpuUse, attribute
+from jobtrail.domain.gpus import GpuLook, GpuReading
+
+MISSED_LOOKS = 3  # a time longer than that many intervals was not seen
+ENERGY_GPU = "energy_gpu_microjoules"
+
+
+class Scene:
+    """What the last look at the GPUs showed."""
+
+    def __init__(
+        self,
+        *,
+        board: Board,
+        add_row: Callable[[GpuSampleRow], None],
+        tell: Observer,
+        node: str,
+        interval_seconds: float,
+        idle_window_seconds: float,
+        emissions: EmissionSettings,
+    ) -> None:
+        self._board = board
+        self._add_row = add_row
+        self._tell = tell
+        self._node = node
+        self._emissions = emissions
+        self._limits = Limits.of_interval(round(interval_seconds * 1e6))
+        self._idle = IdleTracker(window_seconds=idle_window_seconds, max_gap_seconds=MISSED_LOOKS * interval_seconds)
+        self._readings: dict[str, GpuReading] = {}
+        self._attribution = Attribution(gpus={}, jobs={})
+        self._time_us = 0
+        self._mismatched: set[tuple[str, str]] = set()  # (ref, gpu_id) told of
+
+    def settle(
+        self,
+        time_us: int,
+        looks: Sequence[GpuLook],
+        runs: Mapping[str, RunBooks],
+        owners: Mapping[int, str],
+        ended: Mapping[str, Ended],
+    ) -> None:
+        """Take one look in."""
+        readings = [reading for look in looks for reading in look.readings]
+        held = {ref: books.allocation or GpuAllocation() for ref, books in runs.items()}
+        self._time_us = time_us
+        self._readings = {reading.gpu.gpu_id: reading for reading in readings}
+        self._attribution = attribute(readings, held, owners.get)
+        self._idle.observe_all(time_us, self._attribution)
+        problems = ", ".join(sorted({look.problem for look in looks if look.problem is not None}))
+        for ref, books in runs.items():
+            self._into_books(books, self._attribution.jobs[ref], ended.get(ref), problems)
+        for mismatch in self._attribution.mismatches:
+            self._note(mismatch, runs)
+        self._mismatched = {key for key in self._mismatched if key[0] in runs}
+        self._into_store(readings, runs)
+
+    def show(self, runs: Mapping[str, RunBooks]) -> None:
+        """Put what is known now on the board."""
+        uses = self._attribution.gpus
+        self._board.gpus = tuple(
+            NodeGpu(reading=reading, jobs=len(uses[gpu_id].holders)) for gpu_id, reading in self._readings.items()
+        )
+        for ref, books in runs.items():
+            use = self._attribution.jobs.get(ref, JobGpuUse(job=ref))
+            self._board.update_gpus(ref, self._shown(ref, books, use))
+
+    def _into_books(self, books: RunBooks, use: JobGpuUse, end: Ended | None, problems: str) -> None:
+        for gpu_id in books.allocation.gpu_ids if books.allocation else ():
+            reading = self._readings.get(gpu_id)
+            if reading is None:
+                continue
+            held = Held(
+                reading=reading,
+                board=self._readings.get(reading.gpu.parent_gpu_id or ""),
+                holders=len(self._attribution.gpus[gpu_id].holders),
+                active=True if gpu_id in use.active else False if gpu_id in use.idle else None,
+            )
+            books.gpu(gpu_id).look(held, self._limits, ended_us=None if end is None else end.ended_us)
+            if ENERGY_GPU not in books.absent and "energy_microjoules" in reading.absent:
+                books.absent[ENERGY_GPU] = reading.absent["energy_microjoules"]
+        if use.allocated and problems:
+            books.absent[ENERGY_GPU] = problems
+
+    def _note(self, mismatch: AttributionMismatch, runs: Mapping[str, RunBooks]) -> None:
+        """Keep the evidence with the run whose process it is, and with those that hold the GPU."""
+        books, gpu_id = runs[mismatch.job], mismatch.gpu_id
+        job_id = books.run.target.job_id
+        own = books.allocation.gpu_ids if books.allocation else ()
+        books.gpu(own[0] if own else gpu_id).note_mismatch(
+            f"process {mismatch.pid} of {job_id} was on {gpu_id}, which the job does not hold"
+        )
+        for ref in mismatch.holders:
+            runs[ref].gpu(gpu_id).note_mismatch(f"process {mismatch.pid} of {job_id} was on it")
+        if (mismatch.job, gpu_id) not in self._mismatched:
+            self._mismatched.add((mismatch.job, gpu_id))
+            detail = f"process {mismatch.pid}"
+            self._tell(GpuMismatch(job_id=job_id, gpu_id=gpu_id, kind=mismatch.kind, detail=detail))
+
+    def _into_store(self, readings: Sequence[GpuReading], runs: Mapping[str, RunBooks]) -> None:
+        for reading in readings:
+            holders = self._attribution.gpus[reading.gpu.gpu_id].holders
+            target = runs[holders[0]].run.target if len(holders) == 1 else None
+            self._add_row(
+                GpuSampleRow(
+                    node=self._node,
+                    reading=reading,
+                    cluster=None if target is None else target.cluster,
+                    job_id=None if target is None else target.job_id,
+                    ref=None if target is None else target.ref,
+                )
+            )
+
+    def _shown(self, ref: str, books: RunBooks, use: JobGpuUse) -> JobGpus:
+        usage = books.usage(NodeUsage(), self._emissions)
+        if not use.allocated:
+            return JobGpus(usage=usage)
+        by_id = {gpu.gpu_id: gpu for gpu in usage.gpus}
+        devices = tuple(
+            self._device(ref, self._readings[gpu_id], by_id)
+            for gpu_id in (books.allocation.gpu_ids if books.allocation else ())
+            if gpu_id in self._readings
+        )
+        percents = [one.reading.utilization_percent for one in devices]
+        known = [percent for percent in percents if percent is not None]
+        return JobGpus(
+            usage=usage,
+            devices=devices,
+            active=None if use.unknown or use.unresolved else len(use.active),
+            unresolved=use.unresolved,
+            mismatches=sum(gpu.mismatch is not None for gpu in usage.gpus),
+            usage_percent=sum(known) / len(known) if known else None,
+        )
+
+    def _device(self, ref: str, reading: GpuReading, usages: Mapping[str, GpuUsage]) -> GpuDevice:
+        gpu_id = reading.gpu.gpu_id
+        idle = self._idle.idle(self._time_us, ref, gpu_id)
+        return GpuDevice(
+            reading=reading,
+            usage=usages.get(gpu_id, GpuUsage(gpu_id=gpu_id)),
+            idle_seconds=None if idle is None else idle.idle_seconds,
+        )

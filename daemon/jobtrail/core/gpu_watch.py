@@ -1,0 +1,190 @@
+"""Looks at the GPUs and the energy counters of the node, and keeps the books of every open run.
+
+One look on a common tick, one more when a run begins, and one when it ends. A driver that hangs costs its values and,
+at the end of a run, a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from jobtrail.core.board import Board
+from jobtrail.core.facts import Observer
+from jobtrail.core.gpu_books import EmissionSettings, RunBooks
+from jobtrail.core.gpu_holders import Holders, Place, names_gpus
+from jobtrail.core.gpu_owners import Owners
+from jobtrail.core.gpu_ports import GpuSampleRow, GresReader, ProcessPlace, ProcessPlaces
+from jobtrail.core.gpu_scene import Scene
+from jobtrail.core.gpu_sources import GpuSources
+from jobtrail.core.node_energy import Ended, EnergyLook, NodeEnergy
+from jobtrail.core.ports import Clock, GpuSource, OpenRun
+from jobtrail.core.waiting import wait_for_any
+from jobtrail.domain.events import NodeUsage
+from jobtrail.domain.gpus import GpuReading
+from jobtrail.domain.gres import GresConf
+
+Result = TypeVar("Result")
+
+
+class GpuRhythm(msgspec.Struct, frozen=True, kw_only=True):
+    """When to look, and how long the end of a run may wait for a look."""
+
+    interval_seconds: float = 15.0
+    idle_window_seconds: float = 1800.0
+    soonest_seconds: float = 0.5  # looks because runs begin lie that far apart at least
+    closing_seconds: float = 1.0
+
+    def next_tick(self, now: float) -> float:
+        """Monotonic time of the first tick after `now`."""
+        tick = (math.floor(now / self.interval_seconds) + 1) * self.interval_seconds
+        return tick if tick > now else tick + self.interval_seconds  # the division may have been rounded down
+
+
+class Counters(Protocol):
+    """Who reads the counters of jobs, one read at a time."""
+
+    async def safely(self, read: Callable[[], Result]) -> Result | None:
+        """Run a blocking read in a thread; None when it failed, which is told."""
+        ...
+
+    def cpu_times(self) -> Callable[[], Mapping[str, int]]:
+        """A blocking read of the CPU time of all open runs, by ref."""
+        ...
+
+
+class _Read(msgspec.Struct, frozen=True, kw_only=True):
+    """What one hop to a thread gave."""
+
+    places: Mapping[int, ProcessPlace]
+    confs: Mapping[Place, GresConf]
+    energy: EnergyLook | None
+
+
+class GpuWatch:
+    """Keeps the books of the open runs. Implements `jobtrail.core.sampler.Companion`."""
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[GpuSource],
+        energy: NodeEnergy | None,
+        places: ProcessPlaces,
+        gres: GresReader,
+        counters: Counters,
+        board: Board,
+        add_row: Callable[[GpuSampleRow], None],
+        clock: Clock,
+        tell: Observer,
+        node: str,
+        rhythm: GpuRhythm,
+        emissions: EmissionSettings,
+    ) -> None:
+        self._sources = GpuSources(sources, tell)
+        self._energy = energy
+        self._places = places
+        self._counters = counters
+        self._clock = clock
+        self._rhythm = rhythm
+        self._emissions = emissions
+        self._holders = Holders(gres)
+        self._scene = Scene(
+            board=board,
+            add_row=add_row,
+            tell=tell,
+            node=node,
+            interval_seconds=rhythm.interval_seconds,
+            idle_window_seconds=rhythm.idle_window_seconds,
+            emissions=emissions,
+        )
+        self._books: dict[str, RunBooks] = {}
+        self._looking = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._due = 0.0
+        self._began = -math.inf  # monotonic seconds: the last look
+
+    def opened(self, run: OpenRun) -> None:
+        """A run began on this node: look at its GPUs soon, for that is where its energy begins."""
+        books = RunBooks(run)
+        self._books[run.target.ref] = books
+        if self._energy is not None:
+            self._energy.began(books)
+        self._due = min(self._due, max(self._clock.monotonic(), self._began + self._rhythm.soonest_seconds))
+        self._wake.set()
+
+    def so_far(self, ref: str, usage: NodeUsage) -> NodeUsage:
+        """The usage of a run that goes on, with what is known of its GPUs and energy."""
+        books = self._books.get(ref)
+        return usage if books is None else books.usage(usage, self._emissions)
+
+    async def ended(self, ended: Mapping[str, Ended]) -> None:
+        """Look once more at what runs that are over had, unless that takes too long."""
+        known = [self._books[ref] for ref in ended if ref in self._books]
+        gpus = any(names_gpus(books) or (books.allocation and books.allocation.gpu_ids) for books in known)
+        if not known or not (gpus or (self._energy is not None and self._energy.has_counters)):
+            return
+        task = asyncio.create_task(self._look(ended, gpus=bool(gpus)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # Not cancelled when the time is up: a read in a thread cannot be, and another must not begin beside it.
+        await asyncio.wait({task}, timeout=self._rhythm.closing_seconds)
+
+    def final(self, ref: str, usage: NodeUsage) -> NodeUsage:
+        """The usage of a run that is over; its books are closed."""
+        books = self._books.pop(ref, None)
+        return usage if books is None else books.usage(usage, self._emissions, final=True)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until `stop`; then let the drivers go."""
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                now = self._clock.monotonic()
+                if self._due <= now:
+                    self._due = self._rhythm.next_tick(now)
+                    await self._look({}, gpus=True)
+                seconds = max(0.0, self._due - self._clock.monotonic())
+                await wait_for_any(self._wake.wait(), stop.wait(), timeout_seconds=seconds)
+        finally:
+            await asyncio.gather(*self._tasks)
+            await self._sources.close()
+
+    async def _look(self, ended: Mapping[str, Ended], *, gpus: bool) -> None:
+        async with self._looking:
+            self._began = now = self._clock.monotonic()
+            looks = await self._sources.look() if gpus else ()
+            self._holders.note(looks)
+            readings = [reading for look in looks for reading in look.readings]
+            wanted = self._holders.wanted(self._books.values(), now)
+            cpu_times = self._counters.cpu_times()
+            read = await self._counters.safely(functools.partial(self._read, readings, wanted, cpu_times))
+            if read is None:
+                read = _Read(places={}, confs={}, energy=None)
+            runs = dict(self._books)  # as of now: some may have come or gone meanwhile
+            owners = Owners(books.run for books in runs.values()).all(read.places)
+            self._holders.settle(runs.values(), read.confs, now, readings=readings, owners=owners)
+            if self._energy is not None and read.energy is not None:
+                self._energy.divide(read.energy, runs.values(), ended)
+            if gpus:
+                self._scene.settle(self._clock.time_us(), looks, runs, owners, ended)
+            self._scene.show(runs)
+
+    def _read(
+        self,
+        readings: Iterable[GpuReading],
+        wanted: Iterable[Place],
+        cpu_times: Callable[[], Mapping[str, int]],
+    ) -> _Read:
+        """All that blocks, in one hop to a thread."""
+        pids = {process.pid for reading in readings for process in reading.processes or ()}
+        return _Read(
+            places=self._places.places_of(sorted(pids)) if pids else {},
+            confs=self._holders.read(wanted),
+            energy=None if self._energy is None else self._energy.read(cpu_times),
+        )
