@@ -2,18 +2,21 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from jobtrail.core.facts import EventRejected, RunClosed
 from jobtrail.core.intake import Intake
+from jobtrail.core.over_runs import Over
 from jobtrail.core.ports import OpenRun
 from jobtrail.core.runaways import BETWEEN_STEPS_SECONDS, Boot, Graces, Runaways
 from jobtrail.core.sight import Sight
+from jobtrail.domain.errors import JobtrailError, StoreRefused, StoreUnavailable
 from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, Whereabouts, decode
 from jobtrail.domain.samples import Target
+from tests.fake_over_runs import MemoryOverRuns
 from tests.fake_spool import MemorySpool
 from tests.fakes import Facts, FakeClock, FakeLifecycle
 from tests.unit import moved_time
@@ -33,25 +36,31 @@ class Bench:
     def __init__(self, *, boot_id: str | None = "now", booted_us: int | None = T0 - 3600 * SECOND) -> None:
         self.clock, self.facts, self.lifecycle = FakeClock(), Facts(), FakeLifecycle()
         self.sights: dict[str, Sight] = {}
+        self.sight_of: Callable[[str], Sight | None] = self.sights.get
         self.steps: dict[str, frozenset[str]] = {}
         self.asked: list[str] = []
+        self.store = MemoryOverRuns()
         self.spool = MemorySpool(clock=self.clock, boot_id=boot_id)
         self._numbers = itertools.count(1)
         self.runaways = self.search(boot_id=boot_id, booted_us=booted_us)
 
-    def search(self, *, boot_id: str | None, booted_us: int | None) -> Runaways:
+    def search(self, *, boot_id: str | None, booted_us: int | None, with_store: bool = True) -> Runaways:
         """The search as the daemon makes it at a start."""
         return Runaways(
             spool=self.spool,
             intake=Intake(self.spool, self.lifecycle, lambda _: None),
-            sight_of=self.sights.get,
+            sight_of=self._sight_of,
             steps_of=self._look_at_steps,
             boot=Boot(boot_id=boot_id, booted_us=lambda: booted_us),
             clock=self.clock,
             tell=self.facts,
             new_event_id=self._new_id,
             graces=Graces(every_seconds=120, gone_seconds=300),
+            over_runs=self.store if with_store else None,
         )
+
+    def _sight_of(self, ref: str) -> Sight | None:
+        return self.sight_of(ref)
 
     def _look_at_steps(self, targets: Sequence[Target]) -> dict[str, frozenset[str]]:
         self.asked += [target.job_id for target in targets]
@@ -312,6 +321,124 @@ async def test_runs_for_whose_end_there_is_no_room_are_named_so_that_they_are_no
     bench.spool.full = False
     await again.turn()
     assert [event.job_id for event in bench.closings] == ["slurm-1", "slurm-2"]
+
+
+NEVER = gone(after=None, first=1, seconds=9000)  # as where jobs have no cgroups
+ENDED = Over(reason="ended_in_slurm", latest_us=T0 + 600 * SECOND, detail="Slurm says TIMEOUT (slurmdbd)")
+
+
+async def test_a_run_that_is_over_in_slurm_is_closed_where_no_cgroup_can_tell() -> None:
+    """The store is asked once for all of Slurm's runs; the others go on."""
+    bench = Bench()
+    over, other = await bench.open(sight=NEVER), await bench.open("slurm-8", sight=NEVER)
+    local = await bench.open("local-1", sight=Sight(seen_us=T0))
+    bench.store.ends = {over.target.ref: ENDED, local.target.ref: ENDED}
+    bench.clock.advance(900)
+    await bench.runaways.turn()
+    assert bench.closed() == [("slurm-7", "ended_in_slurm", 0, 600)]
+    assert bench.closings[0].opened_by == over.target.ref
+    assert bench.closings[0].closing is not None
+    assert bench.closings[0].closing.detail == ENDED.detail
+    assert bench.store.asked == [[over.target.ref, other.target.ref]]
+    assert [run.target.job_id for run in await bench.spool.open_runs()] == ["slurm-8", "local-1"]
+    assert bench.facts == [RunClosed(job_id="slurm-7", reason="ended_in_slurm")]
+
+
+async def test_the_end_lies_after_the_last_sample() -> None:
+    bench = Bench()
+    usage = NodeUsage(sample_count=1, last_sample_us=T0 + 550 * SECOND)
+    run = await bench.open(sight=Sight(), usage=usage)
+    bench.store.ends = {run.target.ref: ENDED}
+    bench.clock.advance(900)
+    await bench.runaways.turn()
+    assert bench.closed() == [("slurm-7", "ended_in_slurm", 550, 600)]
+
+
+async def test_a_cgroup_that_a_dead_slurmstepd_left_behind_does_not_keep_the_run() -> None:
+    """It can be read, without processes, for ever; that tells nothing of the end."""
+    bench = Bench()
+    run = await bench.open(sight=Sight(seen_us=T0 + 890 * SECOND, empty=True))
+    bench.store.ends = {run.target.ref: ENDED}
+    bench.clock.advance(900)
+    await bench.runaways.turn()
+    assert bench.closed() == [("slurm-7", "ended_in_slurm", 600, 600)]
+
+
+async def test_what_the_cgroup_shows_counts_first() -> None:
+    bench = Bench()
+    bench.steps = {"slurm-7": BATCH}
+    run = await bench.open(sight=LONG)
+    bench.store.ends = {run.target.ref: ENDED}
+    bench.clock.advance(900)
+    await bench.runaways.turn()
+    assert bench.closed() == [("slurm-7", "cgroup_gone", 90, 100)]
+
+
+@pytest.mark.parametrize(
+    ("sight", "after", "began"),
+    [
+        (None, 900, 0),
+        (Sight(seen_us=T0 + 890 * SECOND), 900, 0),
+        (NEVER, 899, 0),
+        (NEVER, 1000, 601),
+    ],
+    ids=["not watched", "alive", "ended a moment ago", "began after that end"],
+)
+async def test_a_run_that_may_still_go_on_is_left_open(sight: Sight | None, after: float, began: int) -> None:
+    """Processes that outlive their job are measured on, an epilog has its time, and a word must be of this run."""
+    bench = Bench()
+    run = await bench.open(sight=sight, time_us=T0 + began * SECOND)
+    bench.store.ends = {run.target.ref: ENDED}
+    bench.clock.advance(after)
+    await bench.runaways.turn()
+    assert list(await bench.spool.open_runs()) == [run]
+
+
+async def test_a_run_that_is_seen_while_the_store_answers_is_left_open() -> None:
+    bench = Bench()
+    run = await bench.open(sight=Sight())
+    bench.store.ends = {run.target.ref: ENDED}
+    looks = iter([Sight(), Sight(seen_us=T0)])
+    bench.clock.advance(900)
+    bench.sight_of = lambda _: next(looks)
+    await bench.runaways.turn()
+    assert list(await bench.spool.open_runs()) == [run]
+
+
+async def test_a_young_run_is_not_asked_about() -> None:
+    bench = Bench()
+    await bench.open(sight=NEVER)
+    bench.clock.advance(300)
+    await bench.runaways.turn()
+    assert bench.store.asked == []
+    bench.clock.advance(1)
+    await bench.runaways.turn()
+    assert len(bench.store.asked) == 1
+
+
+async def test_without_a_database_nobody_is_asked() -> None:
+    bench = Bench()
+    run = await bench.open(sight=NEVER)
+    bench.store.ends = {run.target.ref: ENDED}
+    bench.clock.advance(900)
+    await bench.search(boot_id="now", booted_us=None, with_store=False).turn()
+    assert (bench.store.asked, bench.closings) == ([], [])
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreRefused("a value")])
+async def test_a_store_that_does_not_answer_costs_the_question_only(error: JobtrailError) -> None:
+    bench = Bench()
+    bench.steps = {"slurm-8": BATCH}
+    run = await bench.open(sight=NEVER)
+    await bench.open("slurm-8", sight=LONG)
+    bench.store.ends = {run.target.ref: ENDED}
+    bench.store.error = error
+    bench.clock.advance(900)
+    await bench.runaways.turn()
+    assert bench.closed() == [("slurm-8", "cgroup_gone", 90, 100)]
+    bench.store.error = None
+    await bench.runaways.turn()
+    assert [event.job_id for event in bench.closings] == ["slurm-8", "slurm-7"]
 
 
 def test_every_two_minutes_until_the_stop() -> None:

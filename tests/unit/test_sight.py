@@ -48,6 +48,19 @@ def test_a_run_is_gone_from_the_first_look_that_missed_it() -> None:
     assert told(sight) == (50, 60, 0)
 
 
+@pytest.mark.parametrize(("processes", "alive"), [(2, True), (None, True), (0, False)])
+def test_a_run_is_alive_while_it_is_there_perhaps_with_processes(processes: int | None, alive: bool) -> None:
+    """A cgroup stays, empty, when its slurmstepd was killed; where processes cannot be counted there may be some."""
+    sight = Sight()
+    assert not sight.is_alive
+    look(sight, 1, there(1, processes))
+    assert sight.is_alive is alive
+    look(sight, 2, GONE)
+    assert not sight.is_alive
+    look(sight, 3, there(3))
+    assert sight.is_alive
+
+
 @pytest.mark.parametrize("nothing", [None, Missed(miss=Miss.UNREADABLE, detail="EACCES")])
 def test_a_look_that_failed_tells_nothing(nothing: Missed | None) -> None:
     """Neither that the run is there nor that it is gone, nor for how long."""

@@ -10,6 +10,7 @@ from jobtrail.adapters.cgroup import StepFinder
 from jobtrail.adapters.procfs import read_boot_id, read_boot_time_us
 from jobtrail.config import Config
 from jobtrail.core.facts import Observer
+from jobtrail.core.over_runs import OverRuns
 from jobtrail.core.ports import Clock, EventIntake, EventSpool
 from jobtrail.core.runaways import Boot, Graces, Runaways
 from jobtrail.core.sampler import Sampler
@@ -23,6 +24,7 @@ def make_runaways(
     sampler: Sampler,
     clock: Clock,
     tell: Observer,
+    over_runs: OverRuns | None = None,
 ) -> Runaways:
     """What closes the runs whose end nobody reports."""
     proc = Path(config.sampling.proc_root)
@@ -36,6 +38,7 @@ def make_runaways(
         tell=tell,
         new_event_id=lambda: str(uuid.uuid4()),
         graces=Graces(every_seconds=config.sampling.runaway_seconds, gone_seconds=config.sampling.gone_seconds),
+        over_runs=over_runs,
     )
 
 

@@ -146,7 +146,13 @@ def wire(
         collector=collector,
         intake=intake,
         runaways=make_runaways(
-            config, spool=spool, intake=intake, sampler=sampler, clock=clock, tell=telemetry.observe
+            config,
+            spool=spool,
+            intake=intake,
+            sampler=sampler,
+            clock=clock,
+            tell=telemetry.observe,
+            over_runs=store.over_runs if store else None,
         ),
         buffer=buffer,
         gpus=make_gpu_parts(

@@ -10,6 +10,7 @@ import msgspec
 from jobtrail.config import Config
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_ports import GpuSampleSink
+from jobtrail.core.over_runs import OverRuns
 from jobtrail.core.ports import (
     CentralStore,
     EventSink,
@@ -34,6 +35,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     gpu_samples: GpuSampleSink
     central: CentralStore
     runs: RunStore
+    over_runs: OverRuns
     nodes: NodeStore
     asked_nodes: NodeReader
     asked_jobs: JobReader
@@ -50,6 +52,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         PostgresGpuSamples,
         PostgresLeadership,
         PostgresNodes,
+        PostgresOverRuns,
         PostgresReader,
         PostgresRuns,
         PostgresSamples,
@@ -77,6 +80,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             gpu_samples=PostgresGpuSamples(pool, timeout_seconds=seconds, tell=tell),
             central=PostgresStore(pool, timeout_seconds=seconds),
             runs=PostgresRuns(pool, timeout_seconds=seconds),
+            over_runs=PostgresOverRuns(pool, timeout_seconds=seconds),
             nodes=PostgresNodes(pool, timeout_seconds=seconds),
             asked_nodes=PostgresNodes(readers, timeout_seconds=seconds),
             asked_jobs=PostgresReader(readers, timeout_seconds=seconds),

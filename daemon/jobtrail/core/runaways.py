@@ -1,7 +1,7 @@
 """Closes runs of this node whose end nobody reports: the epilog was lost, `jobtrail exec` killed, the node rebooted.
 
 What is closed is inferred and says so, with the interval in which the end lies. When the end is reported after all,
-that report counts. Left open here, for the comparison of all runs with what Slurm runs, are
+that report counts. Left open here, until the central store knows from Slurm that they are over, are
 - a job of Slurm whose cgroup was never seen: there may be none (ProctrackType and TaskPlugin in slurm.conf(5)), and its
   prolog may still run;
 - one whose cgroup is there: a suspended job has one, and also a dead one, after a slurmstepd was killed.
@@ -16,11 +16,12 @@ import msgspec
 
 from jobtrail.core.collector import send
 from jobtrail.core.facts import EventRejected, Observer, RunClosed
+from jobtrail.core.over_runs import Over, OverRuns, may_be_over
 from jobtrail.core.ports import Clock, EventIntake, EventSpool, OpenRun
 from jobtrail.core.sight import Sight, is_slurms
 from jobtrail.core.succession import last_known_us
 from jobtrail.core.waiting import wait_for_any
-from jobtrail.domain.errors import SpoolFull
+from jobtrail.domain.errors import SpoolFull, StoreRefused, StoreUnavailable
 from jobtrail.domain.events import Actor, Closing, Event, EventKind
 from jobtrail.domain.samples import Target
 
@@ -62,7 +63,8 @@ class Runaways:
     """Looks through the open runs.
 
     `sight_of(ref)` is what the sampler saw of a run, None when it does not watch it. `steps_of` gives the
-    names of the cgroups of jobs' steps, by ref; it may block, and is called in a thread.
+    names of the cgroups of jobs' steps, by ref; it may block, and is called in a thread. `over_runs` is None where no
+    database is configured.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Runaways:
         tell: Observer,
         new_event_id: Callable[[], str],
         graces: Graces,
+        over_runs: OverRuns | None = None,
     ) -> None:
         self._spool = spool
         self._intake = intake
@@ -87,6 +90,7 @@ class Runaways:
         self._tell = tell
         self._new_event_id = new_event_id
         self._graces = graces
+        self._over_runs = over_runs
         self._lasting: set[str] = set()  # refs of runs in whose cgroup a step runs as long as the job
         self._contained = False  # whether any job has an extern step: PrologFlags is the same for all
 
@@ -113,10 +117,43 @@ class Runaways:
         """Look through the open runs once."""
         runs = await self._spool.open_runs()
         await self._look_at_steps(runs)
+        over = await self._ask_store(runs)
         for run in runs:
-            finding = self._rebooted(run) or self._gone(run, self._sight_of(run.target.ref))
+            sight = self._sight_of(run.target.ref)
+            finding = self._rebooted(run) or self._gone(run, sight) or self._over(run, sight, over)
             if finding is not None and not await self._close(run, finding):
                 return  # the next turn finds it again
+
+    async def _ask_store(self, runs: Sequence[OpenRun]) -> Mapping[str, Over]:
+        """What the store knows of runs that are not seen alive here; nothing while it does not answer."""
+        before_us = self._clock.time_us() - self._grace_us
+        asked = [
+            run.target
+            for run in runs
+            if is_slurms(run) and may_be_over(run, self._sight_of(run.target.ref), begun_before_us=before_us)
+        ]
+        if self._over_runs is None or not asked:
+            return {}
+        try:
+            return await self._over_runs.over(asked)
+        except (StoreUnavailable, StoreRefused):  # the forwarder tells what the store lacks
+            return {}
+
+    @property
+    def _grace_us(self) -> int:
+        return round(self._graces.gone_seconds * 1e6)
+
+    def _over(self, run: OpenRun, sight: Sight | None, over: Mapping[str, Over]) -> _Finding | None:
+        """That Slurm ended the run, or knows it no more, for longer than its epilog takes."""
+        known = over.get(run.target.ref)
+        if known is None or sight is None or sight.is_alive or run.started_us > known.latest_us:
+            return None
+        if self._clock.time_us() - known.latest_us < self._grace_us:
+            return None
+        seen_us = _last_seen_us(run, sight)
+        # A cgroup without processes, as a slurmstepd leaves that was killed, tells nothing of the end.
+        not_before_us = min(seen_us, known.latest_us) if sight.empty else seen_us
+        return _Finding(known.reason, not_before_us, known.latest_us, known.detail)
 
     async def _look_at_steps(self, runs: Sequence[OpenRun]) -> None:
         targets = [run.target for run in runs if is_slurms(run)]

@@ -22,6 +22,12 @@ class Sight(msgspec.Struct, kw_only=True):
     gone_us: int | None = None  # wall time of the first look since at which it was not; None while it is there
     gone_seconds: float = 0.0  # between that look and the latest; in between it was never there
     gone_at: float = 0.0  # steady time of that look
+    empty: bool = False  # whether its cgroup held no process when it was last there
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was there at the last look, and perhaps with processes."""
+        return self.seen_us is not None and self.gone_us is None and not self.empty
 
     def note(self, reading: Reading | Missed | None, *, now: float, now_us: int) -> None:
         """Take note of a look that gave `reading`; None, or one that could not be done, tells nothing."""
@@ -30,6 +36,7 @@ class Sight(msgspec.Struct, kw_only=True):
         if isinstance(reading, Reading) and not self._is_empty(reading):
             self.had_processes = self.had_processes or bool(reading.processes)
             self.seen_us, self.gone_us = reading.time_us, None
+            self.empty = reading.processes == 0
             return
         if self.gone_us is None:
             self.gone_us, self.gone_at = now_us, now

@@ -6,6 +6,7 @@
 from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
 from jobtrail.adapters.postgres.leader import PostgresLeadership
 from jobtrail.adapters.postgres.nodes import PostgresNodes
+from jobtrail.adapters.postgres.over_runs import PostgresOverRuns
 from jobtrail.adapters.postgres.pool import close_pool, open_pool, session
 from jobtrail.adapters.postgres.reading import JobFilter, JobList, PostgresReader, public_job_id
 from jobtrail.adapters.postgres.rebuild import Difference, RebuildReport, rebuild, rebuild_check
@@ -22,6 +23,7 @@ __all__ = [
     "PostgresGpuSamples",
     "PostgresLeadership",
     "PostgresNodes",
+    "PostgresOverRuns",
     "PostgresReader",
     "PostgresRuns",
     "PostgresSamples",
