@@ -359,6 +359,7 @@ async def test_only_the_leader_asks_and_who_is_alone_leads() -> None:
         world.leading = False
         await world.turn()
         assert world.slurm.asked == asked
+        assert (world.reconciler.pending_jobs is None) is not lone
 
 
 async def test_thousands_of_runs_leave_room_for_hooks() -> None:

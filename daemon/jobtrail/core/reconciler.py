@@ -105,7 +105,11 @@ class Reconciler:
 
     async def turn(self) -> None:
         """Ask once. Raises StoreUnavailable, SpoolFull."""
-        if self._clock.monotonic() < self._ask_again or not await self._leads():
+        if self._clock.monotonic() < self._ask_again:
+            return
+        if not await self._leads():
+            self.pending_jobs = None  # the one that asks shows it
+            self._problems.clear()
             return
         cluster = await self._cluster_of()
         if cluster is None:
