@@ -152,6 +152,33 @@ def test_accounting_takes_the_place_of_estimates_and_not_of_counters() -> None:
     assert told("parent_counter_shared_by_2", complete=True, seconds=2.3) == (2_300_000, "slurm_accounting")
 
 
+@pytest.mark.parametrize(
+    ("source", "told", "expected"),
+    [
+        ("last_sample", 2, (100, "last_sample")),
+        ("last_sample", 100, (100, "slurm_accounting")),
+        ("last_sample", 101, (101, "slurm_accounting")),
+        ("last_sample,parent_counter", 99, (100, "last_sample,parent_counter")),
+        ("parent_counter_shared_by_2", 79, (100, "parent_counter_shared_by_2")),
+        ("parent_counter_shared_by_2", 80, (80, "slurm_accounting")),
+        ("parent_counter_shared_by_2", 200, (200, "slurm_accounting")),
+    ],
+)
+def test_accounting_never_takes_away_what_was_measured(source: str, told: int, expected: tuple[int, str]) -> None:
+    """What was last read is a lower bound; of a share of what several jobs used, user and system time are."""
+    usage = NodeUsage(cpu_usage_us=100, cpu_user_us=70, cpu_system_us=10, sources={"cpu": source})
+    for complete in (True, False):
+        total = with_accounting(usage, cpu_usage_us=told, memory_peak_bytes=None, complete=complete)
+        assert (total.cpu_usage_us, total.sources["cpu"]) == expected
+
+
+def test_user_and_system_time_never_exceed_the_total() -> None:
+    """On cgroup v1 they are counted in clock ticks, which may sum up to more than the exact counter shows."""
+    usage = NodeUsage(cpu_usage_us=100, cpu_user_us=90, cpu_system_us=20, sources={"cpu": "parent_counter_shared_by_2"})
+    assert with_accounting(usage, cpu_usage_us=105, memory_peak_bytes=None).cpu_usage_us == 105
+    assert with_accounting(usage, cpu_usage_us=100, memory_peak_bytes=None).sources["cpu"] == "slurm_accounting"
+
+
 def test_usage_says_who_asked_for_its_last_sample() -> None:
     usage = NodeUsage(cpu_usage_us=5, sources={"usage": "cgroup_v1"})
     asked = with_last_look(usage, "task_epilog")

@@ -211,6 +211,17 @@ def is_estimated(usage: NodeUsage | None) -> bool:
     return "shared_by" in source or LAST_SAMPLE in source
 
 
+def _measured_cpu_us(usage: NodeUsage) -> int:
+    """The CPU time that the job's own counters certainly showed; 0 where none did.
+
+    Beside a share of what several jobs used these are the times in user and kernel mode, which are never shared out.
+    """
+    known = usage.cpu_usage_us or 0
+    if "shared_by" not in usage.sources.get("cpu", ""):
+        return known
+    return min(known, (usage.cpu_user_us or 0) + (usage.cpu_system_us or 0))
+
+
 def with_accounting(
     usage: NodeUsage | None, *, cpu_usage_us: int | None, memory_peak_bytes: int | None, complete: bool = False
 ) -> NodeUsage:
@@ -218,7 +229,8 @@ def with_accounting(
 
     CPU time that was taken from counters to the end, on every node (`complete`), and is no estimate, stays: accounting
     can be whole seconds too high, because it joins the seconds that slurmstepd polled with the microseconds that
-    wait4(2) gave it at the end. In place of an estimate its word is taken, and else the larger value of the two. Memory
+    wait4(2) gave it at the end. Else its word is taken unless it is less than what was measured of the job, which it is
+    where accounting polls (JobAcctGatherFrequency in slurm.conf(5)) and misses processes that nobody waited for. Memory
     takes the larger: accounting samples it, readings may miss the end. No CPU time at all is what accounting says where
     it gathers none (JobAcctGatherType=jobacct_gather/none in slurm.conf(5)): that takes no reading's place.
     """
@@ -226,7 +238,8 @@ def with_accounting(
     cpu_us, peak, sources = usage.cpu_usage_us, usage.memory_peak_bytes, dict(usage.sources)
     told_us = None if cpu_usage_us == 0 and cpu_us is not None else cpu_usage_us
     counted = complete and cpu_us is not None and sources.get("cpu") == PARENT_COUNTER
-    if told_us is not None and not counted and (is_estimated(usage) or told_us > (cpu_us or 0)):
+    at_least_us = _measured_cpu_us(usage) if is_estimated(usage) else (cpu_us or 0) + 1
+    if told_us is not None and not counted and told_us >= at_least_us:
         cpu_us, sources["cpu"] = told_us, SLURM_ACCOUNTING
     if memory_peak_bytes is not None and memory_peak_bytes > (peak or 0):
         peak, sources["memory_peak"] = memory_peak_bytes, SLURM_ACCOUNTING
