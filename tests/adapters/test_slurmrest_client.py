@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import msgspec
 import pytest
@@ -240,10 +241,32 @@ async def test_an_answer_without_end_is_cut_off(server: RestServer) -> None:
     server.answers["/slurm/v0.0.42/jobs"] = Canned(b'{"jobs":[' + b" " * 100_000 + b"]}")
     rest = SlurmRest(settings(server), clock=SystemClock(), max_answer_bytes=50_000)
     try:
-        with pytest.raises(SlurmAnswerInvalid, match="larger than 50000 bytes"):
+        with pytest.raises(SlurmAnswerInvalid, match=r"larger than 50000 bytes, .*\(MinJobAge and"):
             await rest.current_jobs()
     finally:
         await rest.close()
+
+
+async def test_jobs_of_many_steps_are_asked_for_fewer_at_a_time(server: RestServer) -> None:
+    """And the one whose answer is too large by itself is told, and takes none of the others with it."""
+
+    def runs(asked: Asked) -> Canned:
+        numbers = [int(number) for number in parse_qs(asked.query)["step"][0].split(",")]
+        return json_of({"errors": [], "jobs": [run(number) for number in numbers]})
+
+    def run(number: int) -> object:
+        steps = [{"comment": "x" * 1000}] * (60 if number == 3 else 10)
+        return {"job_id": number, "state": {"current": ["RUNNING"]}, "time": {"submission": T}, "steps": steps}
+
+    serve(server, "v0.0.42")
+    server.answers["/slurmdb/v0.0.42/jobs"] = runs
+    rest = SlurmRest(settings(server), clock=SystemClock(), max_answer_bytes=50_000)
+    try:
+        answer = await rest.runs_of(range(1, 9), since=0)
+    finally:
+        await rest.close()
+    assert [record.job_id for record in answer.records] == [f"slurm-{number}" for number in (1, 2, 4, 5, 6, 7, 8)]
+    assert [(one.job_id, one.path) for one in answer.unreadable] == [("slurm-3", "answer")]
 
 
 async def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.slurmrest.accounting import slurmdb_record
-from jobtrail.adapters.slurmrest.answers import job_answer, open_envelope, readable, server_errors
+from jobtrail.adapters.slurmrest.answers import MAX_RECORD_BYTES, job_answer, open_envelope, readable, server_errors
 from jobtrail.adapters.slurmrest.jobs import slurmctld_record
 from jobtrail.adapters.slurmrest.nodes import node_record
 from jobtrail.adapters.slurmrest.normal import Fields, whole_number
@@ -192,7 +192,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
 def test_an_answer_nested_without_end_is_refused() -> None:
-    for body in (b'{"meta":' + DEEP + b',"jobs":[]}', b'{"jobs":[{"job_id":1,"x":' + DEEP + b"}]}", DEEP):
+    for body in (b'{"meta":' + DEEP + b',"jobs":[]}', b'{"jobs":[{"job_id":1,"x":' + DEEP + b"}]}"):
         with pytest.raises(SlurmAnswerInvalid, match="nested too deep"):
             open_envelope(body)
     with pytest.raises(SlurmAnswerInvalid, match=r"jobs\[0\]: is nested too deep"):
@@ -438,14 +438,49 @@ def test_one_job_that_cannot_be_understood_takes_no_other_with_it() -> None:
 
 
 def test_json_as_loose_as_it_comes() -> None:
-    """NaN, which JSON has not, bytes that are no UTF-8, and control characters, in one answer."""
+    """NaN, which JSON has not, bytes that are no UTF-8, control characters and lone surrogates, in one answer."""
     body = (
-        b'{"jobs":[{"job_id":1,"job_state":"RUNNING","billable_tres":NaN,"name":"a\xff\tb\nc"}],"meta":{"x":Infinity}}'
+        rb'{"jobs":[{"job_id":1,"job_state":"RUNNING","billable_tres":NaN,"time_limit":-Infinity,"name":"a'
+        b"\xff\tb\nc"
+        rb' NaN \ud800 \\ud800 \"\ud83d\ude00","user_id":3}],"meta":{"x":Infinity}}'
     )
-    (record,) = job_answer(open_envelope(body).jobs, slurmctld_record).records
-    assert record.facts.job_name == "a�\tb\nc"
+    for answer in (body, bytearray(body)):
+        (record,) = job_answer(open_envelope(answer).jobs, slurmctld_record).records
+        assert (
+            record.facts.job_name == 'a\N{REPLACEMENT CHARACTER} b c NaN \N{REPLACEMENT CHARACTER} \\ud800 "\U0001f600'
+        )
+        assert (record.facts.uid, record.facts.time_limit_seconds) == (3, None)
     with pytest.raises(SlurmAnswerInvalid, match="answer: is not JSON"):
         open_envelope(b'{"jobs":[NaN,')
+
+
+def test_a_record_of_any_size_costs_only_itself() -> None:
+    huge = b'{"job_id":2,"job_state":"RUNNING","comment":"' + b"x" * MAX_RECORD_BYTES + b'"}'
+    body = b'{"jobs":[{"job_id":1,"job_state":"RUNNING"},' + huge + b"]}"
+    answer = job_answer(open_envelope(body).jobs, slurmctld_record)
+    assert [record.job_id for record in answer.records] == ["slurm-1"]
+    assert [(one.path, one.reason[:23]) for one in answer.unreadable] == [("jobs[1]", f"is {len(huge)} bytes, more")]
+
+
+def test_what_records_have_in_common_is_held_once() -> None:
+    jobs = [{"job_id": number, "job_state": "RUNNING", "nodes": "n[1-2]", "user_name": "ada"} for number in (1, 2)]
+    first, second = job_answer(open_envelope(msgspec.json.encode({"jobs": jobs})).jobs, slurmctld_record).records
+    assert first.facts.nodes == ("n1", "n2")
+    assert first.facts.nodes is second.facts.nodes
+    assert first.facts.user_name is second.facts.user_name
+    assert first.state is second.state
+
+
+def test_node_lists_without_end_are_not_expanded() -> None:
+    """A host list of few characters names many nodes; the list itself is kept."""
+    jobs = [
+        {"job_id": n, "job_state": "RUNNING", "nodes": f"n[{n}-{n + 99_998}]", "start_time": T} for n in range(1, 13)
+    ]
+    answer = job_answer(open_envelope(msgspec.json.encode({"jobs": jobs})).jobs, slurmctld_record)
+    assert [record.facts.nodes is None for record in answer.records] == [False] * 10 + [True] * 2
+    assert answer.records[-1].facts.node_list == "n[12-100010]"
+    (told,) = answer.unreadable
+    assert (told.path, "over 1000000 nodes" in told.reason) == ("jobs[10].nodes", True)
 
 
 def test_node_states_and_figures() -> None:

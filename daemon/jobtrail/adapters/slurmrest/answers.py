@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from jobtrail.adapters.slurmrest.loose import put_right
 from jobtrail.adapters.slurmrest.normal import Fields, storable
+from jobtrail.adapters.slurmrest.shared import Shared
 from jobtrail.domain.errors import SlurmAnswerInvalid
-from jobtrail.domain.slurm import SlurmAnswer, SlurmRecord, Unreadable
+from jobtrail.domain.slurm import NodeRecord, SlurmAnswer, SlurmRecord, Unreadable
 
 _Record = TypeVar("_Record")
 MAX_ERROR_TEXT = 300
+MAX_RECORD_BYTES = 16_777_216  # of one job with its steps: several thousand of them
 NESTED_TOO_DEEP = "is nested too deep to be read"
 
 
@@ -29,6 +32,16 @@ class Envelope(msgspec.Struct):
     warnings: Any = None
     jobs: Sequence[Any] | None = None
     nodes: Sequence[Any] | None = None
+
+    def taken_jobs(self, decode: Callable[[Fields], SlurmRecord]) -> SlurmAnswer:
+        """As `job_answer`. The bytes of the answer, of which undecoded records are a view, are free thereafter."""
+        records, self.jobs = self.jobs, None
+        return job_answer(records, decode)
+
+    def taken_nodes(self, decode: Callable[[Fields], NodeRecord]) -> tuple[list[NodeRecord], list[SlurmAnswerInvalid]]:
+        """As `readable`, of the nodes; the bytes are free thereafter."""
+        records, self.nodes = self.nodes, None
+        return readable(records, "nodes", decode)
 
 
 _NULL = msgspec.Raw(b"null")
@@ -50,20 +63,32 @@ class ServerError(msgspec.Struct, frozen=True):
 
 
 def open_envelope(body: bytes | bytearray) -> Envelope:
-    """The parts of an answer. Raises SlurmAnswerInvalid when it is no JSON object or its records are no array."""
+    """The parts of an answer. Raises SlurmAnswerInvalid when it is no JSON object or its records are no array.
+
+    A bytearray that is not quite JSON is put right in place.
+    """
     try:
-        raw = msgspec.json.decode(body, type=_RawEnvelope)
-        return Envelope(_value(raw.meta), _value(raw.errors), _value(raw.warnings), raw.jobs, raw.nodes)
+        raw = _raw_envelope(body)
+    except msgspec.DecodeError:
+        body = body if isinstance(body, bytearray) else bytearray(body)
+        put_right(body)
+        try:
+            raw = _raw_envelope(body)
+        except msgspec.DecodeError as error:
+            raise SlurmAnswerInvalid("answer", f"is not JSON: {error}") from None
+    told = (_value(raw.meta, "meta"), _value(raw.errors, "errors"), _value(raw.warnings, "warnings"))
+    return Envelope(*told, raw.jobs, raw.nodes)
+
+
+def _raw_envelope(body: bytes | bytearray) -> _RawEnvelope:
+    """Raises msgspec.DecodeError for what is not JSON, SlurmAnswerInvalid for JSON of another shape."""
+    try:
+        return msgspec.json.decode(body, type=_RawEnvelope)
     except RecursionError:
         raise SlurmAnswerInvalid("answer", NESTED_TOO_DEEP) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        whole = _decoded(body, "answer")
-    if not isinstance(whole, dict):
-        raise SlurmAnswerInvalid("answer", "must be an object")
-    for name in ("jobs", "nodes"):
-        if not isinstance(whole.get(name), list | None):
-            raise SlurmAnswerInvalid(name, "must be an array")
-    return Envelope(*(whole.get(name) for name in Envelope.__struct_fields__))
+    except msgspec.ValidationError as error:
+        name = next((name for name in ("jobs", "nodes") if str(error).endswith(f"`$.{name}`")), None)
+        raise SlurmAnswerInvalid(name or "answer", "must be an array" if name else "must be an object") from None
 
 
 def server_errors(envelope: Envelope) -> tuple[ServerError, ...]:
@@ -125,10 +150,11 @@ def readable(
 
 
 def _each(records: Sequence[Any], name: str) -> Iterator[Fields | SlurmAnswerInvalid]:
+    shared = Shared()
     for place, record in enumerate(records):
         path = f"{name}[{place}]"
         try:
-            yield Fields(_value(record, path), path)
+            yield Fields(_value(record, path), path, shared=shared)
         except SlurmAnswerInvalid as problem:
             yield problem
 
@@ -138,9 +164,11 @@ def _job_id(fields: Fields) -> str | None:
     return f"slurm-{number}" if number else None
 
 
-def _value(raw: Any, path: str = "answer") -> Any:
+def _value(raw: Any, path: str) -> Any:
     if not isinstance(raw, msgspec.Raw):
         return raw
+    if (size := memoryview(raw).nbytes) > MAX_RECORD_BYTES:
+        raise SlurmAnswerInvalid(path, f"is {size} bytes, more than the {MAX_RECORD_BYTES} that are read of one")
     try:
         return msgspec.json.decode(raw)
     except RecursionError:
@@ -149,8 +177,8 @@ def _value(raw: Any, path: str = "answer") -> Any:
         return _decoded(bytes(raw), path)
 
 
-def _decoded(body: bytes | bytearray, path: str) -> Any:
-    """JSON as loosely as it comes: any bytes in texts, NaN and Infinity for numbers, control characters."""
+def _decoded(body: bytes, path: str) -> Any:
+    """JSON with any bytes in its texts."""
     try:
         return json.loads(body.decode(errors="replace"), strict=False)
     except RecursionError:

@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 
 from jobtrail.adapters.slurmrest.accounting import UidOf, slurmdb_record
-from jobtrail.adapters.slurmrest.answers import job_answer, readable
 from jobtrail.adapters.slurmrest.auth import TokenSource
 from jobtrail.adapters.slurmrest.conversation import Conversation
-from jobtrail.adapters.slurmrest.exchange import MAX_ANSWER_BYTES
-from jobtrail.adapters.slurmrest.jobs import slurmctld_record
+from jobtrail.adapters.slurmrest.exchange import MAX_ANSWER_BYTES, AnswerTooLarge
+from jobtrail.adapters.slurmrest.jobs import public_id, slurmctld_record
 from jobtrail.adapters.slurmrest.nodes import node_record
 from jobtrail.adapters.slurmrest.pacing import Pace, Wait
 from jobtrail.adapters.slurmrest.settings import RestSettings
 from jobtrail.core.ports import Clock
-from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
+from jobtrail.domain.errors import SlurmAnswerInvalid
+from jobtrail.domain.slurm import NodeRecord, SlurmAnswer, Unreadable
 
 JOBS_PER_QUESTION = 500  # numbers in one question to slurmdb: at most 6.5 kB of its address
 # From v0.0.40 on slurmdb gives a job's last run only, unless asked; before, the parameter is an unknown one.
@@ -95,7 +95,7 @@ class SlurmRest:
         """Every node of the cluster that can be understood; `notices` tells of the others."""
         async with self._nodes_pace.turn():
             _, envelope = await self._conversation.ask("slurm", "nodes")
-            found, problems = await asyncio.to_thread(readable, envelope.nodes, "nodes", node_record)
+            found, problems = await asyncio.to_thread(envelope.taken_nodes, node_record)
         if problems and not found:
             raise problems[0]
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -105,10 +105,20 @@ class SlurmRest:
     async def runs_of(self, numbers: Sequence[int], *, since: int) -> SlurmAnswer:
         """All runs of these jobs that were not over before `since`. SlurmHasNone: this slurmrestd has no slurmdb."""
         wanted = sorted(set(numbers))
+        questions = [wanted[place : place + JOBS_PER_QUESTION] for place in range(0, len(wanted), JOBS_PER_QUESTION)]
         answers = []
-        for place in range(0, len(wanted), JOBS_PER_QUESTION):
-            async with self._accounting_pace.turn():
-                answers.append(await self._runs_of(wanted[place : place + JOBS_PER_QUESTION]))
+        while questions:
+            question = questions.pop(0)
+            try:
+                async with self._accounting_pace.turn():
+                    answers.append(await self._runs_of(question))
+            except AnswerTooLarge as problem:
+                # Jobs of many steps: ask for fewer at a time, and do without the one that is too much by itself.
+                half = len(question) // 2
+                if half:
+                    questions[:0] = [question[:half], question[half:]]
+                else:
+                    answers.append(_without(question[0], problem))
         records = [record for answer in answers for record in answer.records]
         return SlurmAnswer(
             records=tuple(record for record in records if record.end_time is None or record.end_time >= since),
@@ -117,7 +127,7 @@ class SlurmRest:
 
     async def _controller_jobs(self, question: str) -> SlurmAnswer:
         _, envelope = await self._conversation.ask("slurm", question)
-        return await asyncio.to_thread(job_answer, envelope.jobs, slurmctld_record)
+        return await asyncio.to_thread(envelope.taken_jobs, slurmctld_record)
 
     async def _runs_of(self, numbers: Sequence[int]) -> SlurmAnswer:
         # Not with start_time: slurmdbd then compares with the time of the question too, and leaves out what became
@@ -127,7 +137,13 @@ class SlurmRest:
             parameters["show_duplicates"] = "true"
         version, envelope = await self._conversation.ask("slurmdb", "jobs", parameters)
         decode = partial(slurmdb_record, version=version, uid_of=self._uid_of)
-        return _only(await asyncio.to_thread(job_answer, envelope.jobs, decode), set(numbers))
+        return _only(await asyncio.to_thread(envelope.taken_jobs, decode), set(numbers))
+
+
+def _without(number: int, problem: SlurmAnswerInvalid) -> SlurmAnswer:
+    """The answer about a job of which nothing can be read."""
+    lost = Unreadable(path=problem.path, reason=problem.reason, job_id=public_id(number))
+    return SlurmAnswer(unreadable=(lost,))
 
 
 def _only(answer: SlurmAnswer, numbers: set[int]) -> SlurmAnswer:

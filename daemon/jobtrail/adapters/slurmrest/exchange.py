@@ -14,7 +14,7 @@ from jobtrail.adapters.slurmrest.auth import TokenSource
 from jobtrail.adapters.slurmrest.settings import RestSettings
 from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmUnavailable
 
-MAX_ANSWER_BYTES = 536_870_912  # about 150,000 jobs as v0.0.38 writes them, 65,000 as v0.0.42 does
+MAX_ANSWER_BYTES = 134_217_728  # about 50,000 jobs as v0.0.38 writes them, 23,000 as v0.0.42 does
 MAX_REQUESTS = 2  # at once
 _CHUNK_BYTES = 262_144
 
@@ -29,6 +29,17 @@ class Reply(msgspec.Struct, frozen=True):
 
 class Unreachable(SlurmUnavailable):
     """There was no connection, or it broke: whoever answers next may be another slurmrestd."""
+
+
+class AnswerTooLarge(SlurmAnswerInvalid):
+    """More than is read of one answer, which is held in memory until its records are decoded."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "answer",
+            f"is larger than {limit} bytes, the most that is read at once; let slurmctld hold fewer jobs (MinJobAge "
+            "and MaxJobCount in slurm.conf), or set slurm.rest_version to an older version, which takes less room",
+        )
 
 
 class Exchange:
@@ -98,5 +109,5 @@ class Exchange:
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
             body += chunk
             if len(body) > self._max_bytes:
-                raise SlurmAnswerInvalid("answer", f"is larger than {self._max_bytes} bytes")
+                raise AnswerTooLarge(self._max_bytes)
         return body

@@ -7,7 +7,6 @@ from jobtrail.adapters.slurmrest.outcomes import outcome_of_slurmctld
 from jobtrail.adapters.slurmrest.states import job_state
 from jobtrail.adapters.slurmrest.tres import MEBIBYTE, count_of, gpus_of, gpus_of_gres, memory_bytes, tres_of_text
 from jobtrail.domain.errors import InvalidEvent, SlurmAnswerInvalid
-from jobtrail.domain.hostlist import expand_nodes
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import FINAL_STATES, PENDING_STATES, Origin, SlurmRecord
 
@@ -161,7 +160,9 @@ def expanded(fields: Fields, name: str, node_list: str | None) -> tuple[str, ...
     if node_list is None:
         return None
     try:
-        return expand_nodes(f"{fields.path}.{name}", node_list)
+        return fields.shared.nodes(f"{fields.path}.{name}", node_list)
     except InvalidEvent as error:
         fields.forgive(SlurmAnswerInvalid(error.field, error.reason))
-        return None
+    except SlurmAnswerInvalid as problem:
+        fields.forgive(problem)
+    return None

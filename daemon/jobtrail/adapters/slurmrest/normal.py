@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Self
 
+from jobtrail.adapters.slurmrest.shared import Shared
 from jobtrail.domain.errors import SlurmAnswerInvalid
 
 # Slurm's "not set" and "no limit", in 16, 32 and 64 bits (slurm/slurm.h: NO_VAL16, NO_VAL, INFINITE, ...). The 16-bit
@@ -30,20 +31,28 @@ class Fields:
     it; from `lenient` it reads as missing and the error is kept in `problems`.
     """
 
-    __slots__ = ("_lenient", "_values", "path", "problems")
+    __slots__ = ("_lenient", "_values", "path", "problems", "shared")
 
-    def __init__(self, values: object, path: str, *, problems: list[SlurmAnswerInvalid] | None = None) -> None:
+    def __init__(
+        self,
+        values: object,
+        path: str,
+        *,
+        problems: list[SlurmAnswerInvalid] | None = None,
+        shared: Shared | None = None,
+    ) -> None:
         if not isinstance(values, dict):
             raise SlurmAnswerInvalid(path, f"must be an object, is {_kind(values)}")
         self._values: dict[str, Any] = values
         self._lenient = False
         self.path = path
         self.problems: list[SlurmAnswerInvalid] = [] if problems is None else problems
+        self.shared = Shared() if shared is None else shared
 
     @property
     def lenient(self) -> Self:
         """The same fields, of which the unreadable ones are missing."""
-        other = type(self)(self._values, self.path, problems=self.problems)
+        other = type(self)(self._values, self.path, problems=self.problems, shared=self.shared)
         other._lenient = True
         return other
 
@@ -90,7 +99,7 @@ class Fields:
         if not isinstance(value, str):
             self._tell(self.unreadable(name, f"must be a text or null, is {_kind(value)}"))
             return None
-        return storable(value)
+        return self.shared.text(storable(value))
 
     def words(self, name: str) -> tuple[str, ...]:
         """A word or an array of words; those beyond 65,536 characters in all are left out."""
@@ -98,9 +107,9 @@ class Fields:
         if value is None or value == "":
             return ()
         if isinstance(value, str):
-            return (storable(value),)
+            return (self.shared.text(storable(value)),)
         if isinstance(value, list) and all(isinstance(word, str) for word in value):
-            return _within_limit(value)
+            return tuple(map(self.shared.text, _within_limit(value)))
         self._tell(self.unreadable(name, f"must be a word or an array of words, is {_kind(value)}"))
         return ()
 
@@ -112,7 +121,7 @@ class Fields:
         if value is not None and not isinstance(value, dict):
             self._tell(SlurmAnswerInvalid(path, f"must be an object, is {_kind(value)}"))
             value = None
-        inner = Fields(value or {}, path, problems=self.problems)
+        inner = Fields(value or {}, path, problems=self.problems, shared=self.shared)
         return inner.lenient if self._lenient else inner
 
     def items(self, name: str) -> Iterator[Fields]:
@@ -125,7 +134,7 @@ class Fields:
             return
         for place, item in enumerate(value):
             try:
-                inner = Fields(item, f"{self.path}.{name}[{place}]", problems=self.problems)
+                inner = Fields(item, f"{self.path}.{name}[{place}]", problems=self.problems, shared=self.shared)
             except SlurmAnswerInvalid as problem:
                 self._tell(problem)
                 continue
@@ -186,7 +195,7 @@ def storable(text: str) -> str:
     return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_TEXT])
 
 
-def _within_limit(words: list[str]) -> tuple[str, ...]:
+def _within_limit(words: list[str]) -> list[str]:
     left = MAX_TEXT
     kept = []
     for word in words:
@@ -194,7 +203,7 @@ def _within_limit(words: list[str]) -> tuple[str, ...]:
         if left < 0:
             break
         kept.append(storable(word))
-    return tuple(kept)
+    return kept
 
 
 def _kind(value: object) -> str:

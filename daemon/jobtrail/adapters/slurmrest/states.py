@@ -27,7 +27,7 @@ STATE_FLAGS = frozenset(
 def job_state(fields: Fields, name: str) -> tuple[str, tuple[str, ...]]:
     """The state and the flags beside it. Raises SlurmAnswerInvalid when there is no state that anybody knows."""
     # slurmdb of old writes `CANCELLED by 1001`, as sacct does.
-    words = [word.partition(" ")[0].upper() for word in fields.words(name)]
+    words = [fields.shared.text(word.partition(" ")[0].upper()) for word in fields.words(name)]
     known = [word for word in words if word in BASE_STATES] or [word for word in words if word in STATE_FLAGS]
     if not known:
         raise fields.unreadable(name, "holds no job state that Slurm up to 25.11 has")
