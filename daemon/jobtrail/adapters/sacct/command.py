@@ -164,20 +164,22 @@ def _kill(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-async def _read_all(process: asyncio.subprocess.Process) -> bytes:
+async def _read_all(process: asyncio.subprocess.Process) -> bytearray:
     """What it prints. Kills it after MAX_OUTPUT_BYTES and raises SlurmAnswerInvalid."""
     assert process.stdout is not None
-    chunks = []
+    printed = bytearray()
     size = 0
     while chunk := await process.stdout.read(_CHUNK):
         size += len(chunk)
         if size <= MAX_OUTPUT_BYTES:
-            chunks.append(chunk)
+            printed += chunk
         elif process.returncode is None:
             _kill(process)
     if size > MAX_OUTPUT_BYTES:
-        raise SlurmAnswerInvalid("sacct", f"printed more than {MAX_OUTPUT_BYTES} bytes")
-    return b"".join(chunks)
+        raise SlurmAnswerInvalid(
+            "sacct", f"printed more than {MAX_OUTPUT_BYTES} bytes of at most {JOBS_PER_QUESTION} jobs"
+        )
+    return printed
 
 
 async def _read_end(process: asyncio.subprocess.Process) -> bytes:

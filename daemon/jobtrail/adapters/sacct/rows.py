@@ -8,7 +8,7 @@ can be trusted. The delimiter is therefore one that nobody could know when the j
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -66,9 +66,9 @@ def read_answer(text: str, fields: Sequence[str], delimiter: str, wanted: Collec
 
     Raises SlurmAnswerInvalid when it is not made of whole rows of `fields`.
     """
-    runs, unreadable = _group(_rows(text, fields, delimiter))
+    unreadable: list[Unreadable] = []
     records = []
-    for run in runs:
+    for run in _runs(_rows(text, fields, delimiter), unreadable):
         # Of an array whose id is asked sacct tells every task (sacct(1), --jobs).
         if run.number not in wanted:
             continue
@@ -80,33 +80,42 @@ def read_answer(text: str, fields: Sequence[str], delimiter: str, wanted: Collec
     return SlurmAnswer(records=tuple(records), unreadable=tuple(unreadable))
 
 
-def _rows(text: str, fields: Sequence[str], delimiter: str) -> list[Row]:
-    *values_, rest = text.split(delimiter)
-    if rest.strip() or len(values_) % len(fields):
+def _rows(text: str, fields: Sequence[str], delimiter: str) -> Iterator[Row]:
+    """One row at a time: all of them take many times the room of the text."""
+    row: list[str] = []
+    start = 0
+    while (end := text.find(delimiter, start)) >= 0:
+        row.append(text[start:end])
+        start = end + len(delimiter)
+        if len(row) == len(fields):
+            row[0] = row[0].removeprefix("\n")
+            yield dict(zip(fields, row, strict=True))
+            row = []
+    if row or text[start:].strip():
         raise SlurmAnswerInvalid("sacct", f"printed rows that do not have {len(fields)} fields")
-    rows = []
-    for start in range(0, len(values_), len(fields)):
-        first, *others = values_[start : start + len(fields)]
-        rows.append(dict(zip(fields, (first.removeprefix("\n"), *others), strict=True)))
-    return rows
 
 
-def _group(rows: Sequence[Row]) -> tuple[list[_Run], list[Unreadable]]:
-    """Runs with their steps. A step does not say of which run of its job it is, but it is printed after it."""
-    runs: list[_Run] = []
-    unreadable = []
+def _runs(rows: Iterable[Row], unreadable: list[Unreadable]) -> Iterator[_Run]:
+    """Runs with their steps. A step does not say of which run of its job it is, but it is printed after it.
+
+    What belongs to no run goes to `unreadable`.
+    """
+    run: _Run | None = None
     for index, row in enumerate(rows):
         path = f"sacct.rows[{index}]"
         match = _ID.fullmatch(row["JobIDRaw"])
         if match is None:
             unreadable.append(Unreadable(path=f"{path}.JobIDRaw", reason=f"{row['JobIDRaw'][:40]!r} is no job's id"))
         elif match[2] is None:
-            runs.append(_Run(path=path, number=int(match[1]), row=row, steps=[], complaints=[]))
-        elif runs and runs[-1].number == int(match[1]):
-            runs[-1].steps.append(row)
+            if run is not None:
+                yield run
+            run = _Run(path=path, number=int(match[1]), row=row, steps=[], complaints=[])
+        elif run is not None and run.number == int(match[1]):
+            run.steps.append(row)
         else:
             unreadable.append(Unreadable(path=path, reason="a step without its job", job_id=f"slurm-{match[1]}"))
-    return runs, unreadable
+    if run is not None:
+        yield run
 
 
 def _record(run: _Run) -> SlurmRecord:
