@@ -75,8 +75,13 @@ def test_two_jobs_on_two_gpus_never_swap(make_node: Callable[..., GpuNode]) -> N
     assert idle["unused_seconds"] > 0.5
     assert node.gpus(9) == []
     assert [totals[job]["energy_gpu_joules"] for job in (7, 8, 9)] == [13.345, 0.0, None]
-    samples = node.rows("SELECT DISTINCT gpu_id, job_id FROM gpu_samples WHERE job_id IS NOT NULL")
-    assert {(row["gpu_id"], row["job_id"]) for row in samples} == {(A, "slurm-7"), (B, "slurm-8")}
+    asked = "SELECT DISTINCT gpu_id, job_id FROM gpu_samples WHERE job_id IS NOT NULL"
+    wanted = {(A, "slurm-7"), (B, "slurm-8")}
+    wait_until(
+        lambda: {(row["gpu_id"], row["job_id"]) for row in node.rows(asked)} == wanted,
+        "samples of both",
+        every_seconds=0.2,
+    )
 
 
 def check_with_promtool(page: bytes) -> None:

@@ -203,6 +203,8 @@ class RunBooks:
             sources=_sources(gpus, self.cpu, self.dram),
             absent=self.absent,
         )
+        # The GPUs of a checkpoint are in these books already.
+        known = msgspec.structs.replace(known, gpus=())
         return with_emissions(merge_reports(known, report), emissions.factor, emissions.pue)
 
 

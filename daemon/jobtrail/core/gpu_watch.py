@@ -30,6 +30,7 @@ from jobtrail.domain.gpus import GpuReading
 from jobtrail.domain.gres import GresConf
 
 Result = TypeVar("Result")
+ROUNDING_SECONDS = 1e-6  # a timer may fire by so much early
 
 
 class GpuRhythm(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +135,8 @@ class GpuWatch:
         task.add_done_callback(self._tasks.discard)
         # Not cancelled when the time is up: a read in a thread cannot be, and another must not begin beside it.
         await asyncio.wait({task}, timeout=self._rhythm.closing_seconds)
+        if task.done():
+            task.result()
 
     def final(self, ref: str, usage: NodeUsage) -> NodeUsage:
         """The usage of a run that is over; its books are closed."""
@@ -146,7 +149,7 @@ class GpuWatch:
             while not stop.is_set():
                 self._wake.clear()
                 now = self._clock.monotonic()
-                if self._due <= now:
+                if self._due <= now + ROUNDING_SECONDS:
                     self._due = self._rhythm.next_tick(now)
                     await self._look({}, gpus=True)
                 seconds = max(0.0, self._due - self._clock.monotonic())

@@ -1,0 +1,408 @@
+"""The watch over GPUs: whose they are, what each job had of them, and that nothing is counted twice or made up."""
+
+import asyncio
+
+import pytest
+
+from jobtrail.core.facts import GpuLookFailed, GpuMismatch, GpusLooked, GpuValueAbsent, SampleSourceFailed
+from jobtrail.core.gpu_sources import NO_GPUS, REST_LOOKS
+from jobtrail.core.sampler import Rhythm
+from jobtrail.domain.events import GpuUsage, NodeUsage
+from tests.unit.gpu_world import GpuBench, gpu
+from tests.unit.runs import open_run
+
+SECOND = 1_000_000
+A, B = "GPU-a", "GPU-b"
+
+
+def of(usage: NodeUsage) -> dict[str, GpuUsage]:
+    """A usage's GPUs by id."""
+    return {gpu.gpu_id: gpu for gpu in usage.gpus}
+
+
+def test_each_job_has_the_gpu_of_its_place_from_its_first_moment_to_its_last() -> None:
+    """Place 0 is minor 1: energy is the counter's, to the µJ, also of the seconds after the last tick."""
+    bench = GpuBench()
+    bench.gpus.watts = {A: 100, B: 300}
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        bench.job("8", "1")
+        bench.gpus.use(B, 80.0, 700)
+        await asyncio.sleep(100)
+        bench.over("7")
+        bench.over("8")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    (seven,), (eight,) = bench.finals("7"), bench.finals("8")
+    assert seven.gpus[0].gpu_id == B
+    assert seven.gpus[0].resolved_by == "gres_conf_file"
+    assert eight.gpus[0].gpu_id == A
+    assert seven.energy_gpu_microjoules == pytest.approx(100 * SECOND * 300, rel=0.01)
+    assert eight.energy_gpu_microjoules == pytest.approx(100 * SECOND * 100, rel=0.01)
+    assert seven.gpus[0].energy_covered_us == seven.energy_covered_us == pytest.approx(100 * SECOND, rel=0.01)
+    assert (seven.gpu_observed_us or 0) == pytest.approx(100 * SECOND, rel=0.01)
+    assert (seven.gpu_busy_us or 0) == pytest.approx(80 * SECOND, rel=0.01)
+    assert (seven.gpu_unused_us, eight.gpu_busy_us) == (0, 0)
+    assert eight.gpu_unused_us == eight.gpu_observed_us
+    assert seven.sources["energy_gpu"] == "counter"
+    assert bench.gpus.closed
+
+
+def test_the_board_shows_what_a_job_holds_and_uses() -> None:
+    """An idle GPU is seen; a job without GPUs has none."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0,1")
+        bench.job("9")
+        bench.gpus.use(B, 60.0, 700)
+        await asyncio.sleep(120)
+        shown = bench.shown("7")
+        assert (shown.active, shown.unresolved, shown.mismatches, shown.usage_percent) == (1, 0, 0, 30.0)
+        idle = {one.reading.gpu.gpu_id: one.idle_seconds for one in shown.devices}
+        assert idle[B] == 0
+        assert idle[A] == pytest.approx(120, abs=16)
+        none = bench.shown("9")
+        assert (none.devices, none.active, none.unresolved, none.mismatches, none.usage_percent) == ((), *[None] * 4)
+        assert [(one.reading.gpu.gpu_id, one.jobs) for one in bench.board.gpus] == [(A, 1), (B, 1)]
+
+    bench.play(scene)
+    assert {(row.reading.gpu.gpu_id, row.job_id, row.cluster, row.ref) for row in bench.gpu_rows[-2:]} == {
+        (A, "slurm-7", "c1", "ref-7"),
+        (B, "slurm-7", "c1", "ref-7"),
+    }
+
+
+def test_a_failing_driver_costs_its_values_and_says_why() -> None:
+    """Levels go, totals stay; the same failure is told as such; the time is no part of the energy."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(30)
+        before = bench.shown("7").usage.energy_gpu_microjoules
+        bench.gpus.problem = "hung"
+        await asyncio.sleep(100)
+        shown = bench.shown("7")
+        assert (shown.devices, shown.active, shown.usage_percent) == ((), None, None)
+        assert shown.usage.energy_gpu_microjoules == before
+        bench.gpus.problem = None
+        await asyncio.sleep(15)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    failures = bench.facts.of(GpuLookFailed)
+    assert [(one.reason, one.repeated) for one in failures[:3]] == [("hung", False), ("hung", True), ("hung", True)]
+    assert bench.facts.of(GpusLooked)
+    (final,) = bench.finals("7")
+    # 20 s to the last look that succeeded, and 5 s from the first one after.
+    assert final.gpus[0].energy_covered_us == pytest.approx(25 * SECOND, abs=2 * SECOND)
+
+
+def test_a_hanging_driver_holds_the_end_of_a_run_up_for_a_second() -> None:
+    """What was known is reported then, and the look goes on by itself."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(40)
+        bench.gpus.slow_seconds = 7.0
+        ended = bench.clock.monotonic()
+        bench.over("7")
+        await asyncio.sleep(2)
+        (at,) = [at for at, _, final, _ in bench.reports if final]
+        assert at - ended == pytest.approx(1.0, abs=0.2)
+
+    bench.play(scene)
+    assert bench.finals("7")[0].energy_gpu_microjoules
+
+
+def test_a_restarted_daemon_counts_on_and_never_twice() -> None:
+    """The books begin with the checkpoint's numbers; the time between is in none of them."""
+    before = NodeUsage(
+        gpus=(
+            GpuUsage(
+                gpu_id=B, observed_us=50 * SECOND, busy_us=5, unused_us=7, energy_microjoules=1_000,
+                energy_covered_us=50 * SECOND, energy_method="integrated", errors={"79": 1},
+            ),
+        ),
+        energy_gpu_microjoules=1_000, energy_cpu_microjoules=500, energy_covered_us=50 * SECOND,
+    )  # fmt: skip
+    bench = GpuBench(rhythm=Rhythm(checkpoint_seconds=30))
+
+    async def scene() -> None:
+        bench.job("7", "0", usage=before)
+        await asyncio.sleep(60)
+
+    bench.play(scene)
+    last = bench.reports[-1][3]
+    (had,) = last.gpus
+    grown = (had.energy_covered_us or 0) - 50 * SECOND
+    assert grown == pytest.approx(60 * SECOND, abs=16 * SECOND)
+    assert had.energy_microjoules == 1_000 + grown * 100 == last.energy_gpu_microjoules
+    assert (had.energy_method, had.errors) == ("mixed", {"79": 1})
+    assert last.energy_cpu_microjoules == 500
+    assert bench.checkpoints("7")
+
+
+def test_a_gpu_nobody_finds_is_told_at_the_end_and_not_before() -> None:
+    """`unresolved:<position>` in the final usage; a checkpoint could not take it back."""
+    bench = GpuBench(rhythm=Rhythm(checkpoint_seconds=10))
+
+    async def scene() -> None:
+        bench.job("7", "0,5")
+        await asyncio.sleep(150)
+        shown = bench.shown("7")
+        assert (shown.unresolved, shown.active, len(shown.devices)) == (1, None, 1)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    assert of(bench.finals("7")[0]).keys() == {B, "unresolved:5"}
+    assert {tuple(of(usage)) for _, _, final, usage in bench.reports if not final} == {(B,)}
+    # Slurm's files are read again while a place is unknown, once a minute at most.
+    assert bench.conf_reads == [("n1", "")] * 3
+
+
+def test_gpus_that_come_late_are_found() -> None:
+    """A driver that is still being opened leaves every place unknown for a while; what was found then stays."""
+    bench = GpuBench()
+    bench.gpus.problem = "starting"
+
+    async def scene() -> None:
+        bench.job("7", "1", slurm_conf="/x/slurm.conf")
+        await asyncio.sleep(20)
+        assert bench.shown("7").unresolved == 1
+        bench.gpus.problem = None
+        await asyncio.sleep(15)
+        assert bench.shown("7").active == 0
+        bench.conf = type(bench.conf)(problem="gone")
+        await asyncio.sleep(100)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    assert of(bench.finals("7")[0]).keys() == {A}
+    assert set(bench.conf_reads) == {("n1", "/x/slurm.conf")}
+
+
+def test_a_process_on_a_gpu_its_job_does_not_hold() -> None:
+    """Both sides keep the evidence, told once; a job without GPUs shows the one it took."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        bench.job("8", "1")
+        bench.job("9")
+        bench.gpus.use(A, 50.0, 700, 900)
+        await asyncio.sleep(60)
+        assert bench.shown("8").mismatches == 1
+        for job in ("7", "8", "9"):
+            bench.over(job)
+        await asyncio.sleep(16)
+
+    bench.play(scene)
+    finals = {job: of(bench.finals(job)[0]) for job in ("7", "8", "9")}
+    assert finals["7"][B].mismatch == "process 700 of slurm-7 was on GPU-a, which the job does not hold"
+    assert finals["8"][A].mismatch == "process 700 of slurm-7 was on it"
+    assert finals["9"][A].mismatch == "process 900 of slurm-9 was on GPU-a, which the job does not hold"
+    assert [(one.job_id, one.kind) for one in bench.facts.of(GpuMismatch)] == [
+        ("slurm-7", "held_by_another"),
+        ("slurm-9", "held_by_another"),
+    ]
+
+
+def test_a_run_nobody_spoke_of_has_the_gpus_its_processes_use() -> None:
+    """And keeps them; of a partitioned board it has the instance."""
+    part = gpu("m", 1, parent_gpu_id=B, share_of_parent=0.25)
+    bench = GpuBench(gpu("a", 0), gpu("b", 1), part)
+
+    async def scene() -> None:
+        bench.job("7", hook=False)
+        await asyncio.sleep(30)
+        assert bench.shown("7").devices == ()
+        bench.gpus.use(B, 50.0, 700)
+        bench.gpus.use("GPU-m", 50.0, 700)
+        await asyncio.sleep(60)
+        bench.gpus.use(B, 0.0)
+        bench.gpus.use("GPU-m", 0.0)
+        await asyncio.sleep(30)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    (had,) = bench.finals("7")[0].gpus
+    assert (had.gpu_id, had.resolved_by, had.energy_method) == ("GPU-m", "processes", "apportioned")
+    assert had.energy_microjoules == 25 * (had.energy_covered_us or 0)
+
+
+def test_an_instance_without_its_board_or_its_share_has_no_energy() -> None:
+    """Nothing is guessed: the counter is of the whole board."""
+    bench = GpuBench(
+        gpu("m", 0, parent_gpu_id=B), gpu("n", 1, parent_gpu_id="GPU-gone", share_of_parent=0.5), gpu("b", 2)
+    )
+
+    async def scene() -> None:
+        bench.job("7", hook=False)
+        bench.gpus.use("GPU-m", 50.0, 700)
+        bench.gpus.use("GPU-n", 50.0, 700)
+        await asyncio.sleep(60)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    final = bench.finals("7")[0]
+    assert {one.energy_microjoules for one in final.gpus} == {None}
+    assert final.energy_gpu_microjoules is None
+
+
+def test_two_jobs_that_share_a_gpu_have_half_its_energy_each() -> None:
+    """And their rows name no job."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        bench.job("8", "0")
+        await asyncio.sleep(60)
+
+    bench.play(scene)
+    had = of(bench.watch.final("ref-7", NodeUsage()))[B]
+    assert had.energy_method == "apportioned"
+    assert had.energy_microjoules == 50 * (had.energy_covered_us or 0)
+    (row,) = [row for row in bench.gpu_rows[-2:] if row.reading.gpu.gpu_id == B]
+    assert (row.job_id, row.cluster, row.ref, row.node) == (None, None, None, "n1")
+
+
+def test_what_a_gpu_does_not_give_stays_unknown() -> None:
+    """No utilisation, no processes, no energy: time was observed, and nothing else is known."""
+    bench = GpuBench()
+    bench.gpus.values[B] = {"energy_microjoules": None, "absent": {"energy_microjoules": "not_supported"}}
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(60)
+        shown = bench.shown("7")
+        assert (shown.active, shown.usage_percent) == (None, None)
+        assert shown.devices[0].idle_seconds is None
+        bench.gpus.values[B] = {"utilization_percent": 50.0, "processes": ()}
+        await asyncio.sleep(60)
+        bench.gpus.values[B] = {"energy_microjoules": None}
+        await asyncio.sleep(30)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    final = bench.finals("7")[0]
+    assert final.gpu_memory_peak_bytes is None
+    assert final.gpu_observed_us == pytest.approx(105 * SECOND, abs=31 * SECOND)
+    assert final.gpu_busy_us == pytest.approx(22.5 * SECOND, abs=8 * SECOND)
+    assert [(one.value, one.reason) for one in bench.facts.of(GpuValueAbsent)] == [
+        ("energy_microjoules", "not_supported")
+    ]
+
+
+def test_a_look_at_another_time_of_day_and_a_late_look_count_nothing() -> None:
+    """A clock that is set back, or forward by more than three intervals, is a gap."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(20)
+        bench.clock.set_wall_by(-100)
+        await asyncio.sleep(15)
+        bench.clock.set_wall_by(100)
+        await asyncio.sleep(15)
+
+    bench.play(scene)
+    had = of(bench.watch.final("ref-7", NodeUsage()))[B]
+    assert (had.observed_us or 0) <= 31 * SECOND
+
+
+def test_no_gpus_is_no_failure_and_is_asked_again_later() -> None:
+    """A driver may be loaded while the daemon runs."""
+    bench = GpuBench()
+    bench.gpus.problem = NO_GPUS
+
+    async def scene() -> None:
+        await asyncio.sleep(15.0 * REST_LOOKS)
+        assert len(bench.gpus.looks) == 1
+        await asyncio.sleep(30.0)
+        assert len(bench.gpus.looks) == 2
+
+    bench.play(scene)
+    assert bench.facts.of(GpuLookFailed) == []
+
+
+def test_looks_because_runs_begin_do_not_crowd() -> None:
+    """Twenty jobs in a second are a few looks, not twenty."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        await asyncio.sleep(3)
+        before = len(bench.gpus.looks)
+        for number in range(20):
+            bench.watch.opened(open_run(str(number)))
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(1)
+        assert 2 <= len(bench.gpus.looks) - before <= 4
+
+    bench.play(scene)
+
+
+def test_the_end_of_a_run_without_gpus_asks_no_driver() -> None:
+    """Where there are no energy counters either, there is nothing to look at."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("9")
+        await asyncio.sleep(3)
+        before = len(bench.gpus.looks)
+        bench.over("9")
+        await asyncio.sleep(1)
+        assert len(bench.gpus.looks) == before
+
+    bench.play(scene)
+    assert bench.finals("9")[0].gpus == ()
+
+
+def test_runs_it_does_not_know_keep_their_usage() -> None:
+    """What the sampler says of them is passed on."""
+    bench = GpuBench()
+    usage = NodeUsage(cpu_usage_us=5)
+    assert bench.watch.so_far("ref-x", usage) is usage
+    assert bench.watch.final("ref-x", usage) is usage
+
+
+def test_a_read_that_fails_costs_that_look() -> None:
+    """Whose process it is stays unknown then; the failure is told by who reads."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(2)
+        bench.gpus.use(B, 50.0, 700)
+        bench.places.failing = True
+        await asyncio.sleep(20)
+
+    bench.play(scene)
+    assert bench.shown("7").devices
+    assert {fact.source for fact in bench.facts.of(SampleSourceFailed)} == {"GpuWatch"}
+
+
+def test_a_job_that_has_no_series_is_watched_all_the_same() -> None:
+    """The cap on jobs is of the page alone."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        for number in range(bench.board.max_jobs):
+            bench.board.open(open_run(f"x{number}"))
+        bench.job("7", "0")
+        await asyncio.sleep(30)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    assert bench.finals("7")[0].energy_gpu_microjoules
