@@ -220,7 +220,8 @@ def _steps(ruling: Ruling) -> list[str]:
 
 
 def _nodes_done(job: Job) -> str:
-    return f"{job.nodes_ended} of its {job.nodes_expected} nodes ended their part" if job.nodes_ended else ""
+    over, expected = job.nodes_over, job.nodes_expected
+    return f"{over} of its {expected} nodes ended their part" if 0 < over < expected else ""
 
 
 def _reported(job: Job, ruling: Ruling, parts: Sequence[NodeRun]) -> list[str]:

@@ -6,10 +6,17 @@ import msgspec
 
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.job_facts import JobFacts
-from jobtrail.domain.registers import ClosingRegister, FactsRegister, OutcomeRegister, Word
+from jobtrail.domain.registers import (
+    CLOCK_SKEW_US,
+    ClosingRegister,
+    FactsRegister,
+    NodeClosing,
+    OutcomeRegister,
+    Word,
+)
 from jobtrail.domain.slurm import Origin, SlurmRecord
 from jobtrail.domain.states import State, Verdict
-from jobtrail.domain.usage import is_estimated, smaller, with_accounting
+from jobtrail.domain.usage import is_estimated, larger, smaller, with_accounting
 from jobtrail.domain.verdicts import Ruling, final_word, rule
 
 # Whose word on the job's metadata counts most: the controller knows what accounting does not, as the work directory.
@@ -21,6 +28,9 @@ _FACTS = JobFacts.__struct_fields__
 # Of a job in COMPLETING slurmctld counts the nodes whose epilogs still run (`nodes_completing` in its job_mgr.c).
 _OF_ALL_NODES = ("nodes", "node_list", "cpus_total", "gpus_total", "memory_requested_bytes")
 
+# In these the job's own processes are done, though the run still holds its nodes.
+_ENDING = frozenset({"COMPLETING", "STAGE_OUT"})
+
 
 def _facts_in(record: SlurmRecord) -> JobFacts:
     if "COMPLETING" not in (record.state, *record.flags):
@@ -29,7 +39,7 @@ def _facts_in(record: SlurmRecord) -> JobFacts:
 
 
 class NodeRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One node's part of a run."""
+    """One node's part of a run. What `closed_*` say follows from `closings` and `usage`."""
 
     node: str
     started_us: int | None = None
@@ -42,6 +52,7 @@ class NodeRun(msgspec.Struct, frozen=True, kw_only=True):
     found: bool = False  # begun without a start event; its beginning is when it was found
     cpus: int | None = None
     usage: NodeUsage | None = None
+    closings: tuple[NodeClosing, ...] = ()  # all that were inferred, also those that a later sample disproves
 
     @property
     def over_us(self) -> int | None:
@@ -55,7 +66,7 @@ class NodeRun(msgspec.Struct, frozen=True, kw_only=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a job, as stored in table `jobs`. Times in µs since the epoch; None is unknown, never zero.
 
-    The fields up to `end_not_before_us` follow from the others.
+    The fields up to `end_not_before_us`, and `closing`, follow from the others.
     """
 
     cluster_name: str
@@ -86,7 +97,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     first_facts: FactsRegister | None = None
     last_facts: FactsRegister | None = None
     outcome: OutcomeRegister | None = None
-    closing: ClosingRegister | None = None
+    closing: ClosingRegister | None = None  # that of `closings` which holds
+    closings: tuple[ClosingRegister, ...] = ()  # all of the whole run, also those that later evidence of life disproves
+    told_on: tuple[str, ...] = ()  # the nodes whose end was told
+    closed_on: tuple[str, ...] = ()  # and those whose end is inferred only
     words: tuple[Word, ...] = ()  # one for each part of Slurm that spoke, by origin
     usage: NodeUsage | None = None
 
@@ -167,7 +181,45 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             return True
         if self.outcome is not None and self.outcome.confirmed:
             return True
-        return self.nodes_ended >= self.nodes_expected
+        return self.nodes_over >= self.nodes_expected and not self._goes_on()
+
+    @property
+    def nodes_over(self) -> int:
+        """How many of the run's nodes ended their part, told or inferred.
+
+        One that a job gave back while it ran (`scontrol update NumNodes`) ends its part, and the run goes on.
+        """
+        return self.nodes_ended - self._unlisted(self.told_on) - self._unlisted(self.closed_on)
+
+    @property
+    def all_told(self) -> bool:
+        """Whether every node of the run told its end."""
+        return self.nodes_told - self._unlisted(self.told_on) >= self.nodes_expected
+
+    def _unlisted(self, names: tuple[str, ...]) -> int:
+        listed = frozenset(self.nodes)
+        return sum(name not in listed for name in names) if listed else 0
+
+    def _goes_on(self) -> bool:
+        """Whether Slurm says that the run goes on, later than its nodes' ends.
+
+        Accounting may lag behind, so against ends that all nodes told it proves nothing.
+        """
+        told_us = 0 if self.told_end_us is None else self.told_end_us + CLOCK_SKEW_US
+        ended_us, all_told = max(told_us, self.closed_us or 0), self.all_told
+        return any(
+            word.record.is_running
+            and not _ENDING.intersection((word.record.state, *word.record.flags))
+            and word.stamp.time_us > ended_us
+            and not (all_told and word.record.origin is not Origin.SLURMCTLD)
+            for word in self.words
+        )
+
+    @property
+    def alive_us(self) -> int | None:
+        """The last moment at which a sample or Slurm's word showed that the run was on; None if nothing did."""
+        spoken_us = max((word.stamp.time_us for word in self.words if word.record.is_running), default=None)
+        return larger(spoken_us, None if self.usage is None else self.usage.last_sample_us)
 
     @property
     def nodes_expected(self) -> int:

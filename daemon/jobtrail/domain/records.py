@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from jobtrail.domain.job import Job
 from jobtrail.domain.job_facts import Outcome
-from jobtrail.domain.registers import Word
+from jobtrail.domain.registers import CLOCK_SKEW_US, Word
 from jobtrail.domain.slurm import Origin, SlurmRecord
 
 # Slurm's times are whole seconds, its clock is another machine's, and an epilog comes after the end it speaks of.
 SLACK_US = 120_000_000
-SKEW_US = 5_000_000  # between the clocks of a node and of the controller
+SKEW_US = CLOCK_SKEW_US
 LATEST_EPILOG_US = 7 * 86_400_000_000  # a node that was away longer than this is taken to be a new one
 PROLOG_SLURMCTLD = "prolog_slurmctld"  # source of what PrologSlurmctld says
 _AWAITING_NODES = frozenset({"CONFIGURING", "POWER_UP_NODE"})

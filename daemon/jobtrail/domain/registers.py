@@ -8,6 +8,8 @@ from jobtrail.domain.events import Closing
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import SlurmRecord
 
+CLOCK_SKEW_US = 5_000_000  # between the clocks of a node and of the controller
+
 
 class Stamp(msgspec.Struct, frozen=True, order=True, array_like=True):
     """Orders competing reports of one fact, so that the winner does not depend on their order of arrival."""
@@ -40,7 +42,18 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClosingRegister(msgspec.Struct, frozen=True, kw_only=True):
-    """That the whole run is over by inference; the smallest stamp wins. The stamp's time is the latest end."""
+    """That the whole run is over by inference; the stamp's time is the latest end.
+
+    Of several the smallest stamp wins that no evidence of life is later than.
+    """
 
     stamp: Stamp
     closing: Closing
+
+
+class NodeClosing(msgspec.Struct, frozen=True, order=True, array_like=True):
+    """That a node's part of a run is over by inference: the end lies between `not_before_us` and `time_us`."""
+
+    time_us: int
+    not_before_us: int
+    reason: str

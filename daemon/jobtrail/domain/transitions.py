@@ -18,7 +18,7 @@ from jobtrail.domain.job import Job, NodeRun, Run
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.joining import openers
 from jobtrail.domain.records import PROLOG_SLURMCTLD
-from jobtrail.domain.registers import ClosingRegister, FactsRegister, OutcomeRegister, Stamp, Word
+from jobtrail.domain.registers import ClosingRegister, FactsRegister, NodeClosing, OutcomeRegister, Stamp, Word
 from jobtrail.domain.slurm import SlurmRecord
 from jobtrail.domain.usage import larger, merge_reports, replace_in_total, smaller
 
@@ -62,9 +62,10 @@ def apply(run: Run, event: Event, *, created: bool = False) -> Changed | Duplica
     if (of_run := _OF_THE_RUN.get(event.kind)) is not None and not _of_a_node(event):
         job = of_run(held, event)
     elif (of_node := _OF_A_NODE.get(event.kind)) is not None:
-        before = nodes.get(event.node) or NodeRun(node=event.node)
+        before = _part_as_of_now(nodes.get(event.node) or NodeRun(node=event.node))
         job, part = of_node(held, before, event)
-        job = msgspec.structs.replace(job, window_us=job.window_us + _window(part) - _window(before))
+        part = _disproved(part)
+        job = _counted(job, before, part)
         nodes = {**nodes, event.node: part}
     else:
         return Rejected(f"an event of kind {event.kind} is not about a run")
@@ -85,7 +86,18 @@ def _as_of_now(job: Job) -> Job:
         job = msgspec.structs.replace(job, begun_us=job.start_us, begun_inferred=job.start_inferred)
     if job.nodes_ended and job.told_end_us is None and job.closed_us is None:
         job = msgspec.structs.replace(job, told_end_us=job.end_us, nodes_told=job.nodes_ended)
+    if job.closing is not None and not job.closings:
+        job = msgspec.structs.replace(job, closings=(job.closing,))
     return job
+
+
+def _part_as_of_now(part: NodeRun) -> NodeRun:
+    """A node's part that an earlier release stored: it kept what follows from the closings alone."""
+    if part.closings or part.closed_us is None:
+        return part
+    not_before_us = part.closed_us if part.closed_not_before_us is None else part.closed_not_before_us
+    closing = NodeClosing(part.closed_us, not_before_us, part.closed_because or "")
+    return msgspec.structs.replace(part, closings=(closing,))
 
 
 def _with_keys(job: Job, event: Event) -> Job:
@@ -130,7 +142,6 @@ def _started(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
 
 def _finished(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
     facts = event.facts or JobFacts()
-    first_told, first = part.ended_us is None, part.over_us is None
     part = msgspec.structs.replace(part, ended_us=larger(part.ended_us, event.time_us))
     outcome = event.outcome or Outcome()
     confirmed = outcome.final_state is not None
@@ -142,8 +153,6 @@ def _finished(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
     job = msgspec.structs.replace(
         job,
         told_end_us=larger(job.told_end_us, event.time_us),
-        nodes_ended=job.nodes_ended + first,
-        nodes_told=job.nodes_told + first_told,
         outcome=register,
         last_facts=_first_register(job.last_facts, stamp, facts),
     )
@@ -151,31 +160,58 @@ def _finished(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
 
 
 def _closed_on_node(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
-    """A node's part is over by inference: the earliest of the latest ends holds."""
+    """A node's part is over by inference."""
     assert event.closing is not None
-    first, not_before = part.over_us is None, event.closing.not_before_us
-    part = msgspec.structs.replace(
-        part,
-        closed_us=smaller(part.closed_us, event.time_us),
-        closed_not_before_us=larger(part.closed_not_before_us, not_before),
-        closed_because=min(reason for reason in (part.closed_because, event.closing.reason) if reason is not None),
-    )
+    not_before_us = event.closing.not_before_us
+    closing = NodeClosing(event.time_us, not_before_us, event.closing.reason)
+    part = msgspec.structs.replace(part, closings=tuple(sorted({*part.closings, closing})))
     job = msgspec.structs.replace(
         job,
         closed_us=larger(job.closed_us, event.time_us),
-        closed_not_before_us=larger(job.closed_not_before_us, not_before),
-        nodes_ended=job.nodes_ended + first,
+        closed_not_before_us=larger(job.closed_not_before_us, not_before_us),
     )
     return job, part
+
+
+def _disproved(part: NodeRun) -> NodeRun:
+    """The part by those of its closings that no later sample disproves: the earliest of the latest ends holds."""
+    sampled_us = None if part.usage is None else part.usage.last_sample_us
+    held = [closing for closing in part.closings if sampled_us is None or sampled_us <= closing.time_us]
+    return msgspec.structs.replace(
+        part,
+        closed_us=min((closing.time_us for closing in held), default=None),
+        closed_not_before_us=max((closing.not_before_us for closing in held), default=None),
+        closed_because=min((closing.reason for closing in held), default=None),
+    )
+
+
+def _counted(job: Job, before: NodeRun, after: NodeRun) -> Job:
+    """The job after one node's part went from `before` to `after`: what it sums up over its nodes."""
+    told, was_told = after.ended_us is not None, before.ended_us is not None
+    closed, was_closed = not told and after.closed_us is not None, not was_told and before.closed_us is not None
+    return msgspec.structs.replace(
+        job,
+        window_us=job.window_us + _window(after) - _window(before),
+        nodes_ended=job.nodes_ended + (told or closed) - (was_told or was_closed),
+        nodes_told=job.nodes_told + told - was_told,
+        told_on=_member(job.told_on, after.node, is_in=told),
+        closed_on=_member(job.closed_on, after.node, is_in=closed),
+    )
+
+
+def _member(names: tuple[str, ...], name: str, *, is_in: bool) -> tuple[str, ...]:
+    """The sorted names, with that one or without."""
+    if (name in names) is is_in:
+        return names
+    return tuple(sorted({*names} ^ {name}))
 
 
 def _closed(job: Job, event: Event) -> Job:
     """The whole run is over by inference."""
     assert event.closing is not None
     register = ClosingRegister(stamp=Stamp(0, event.time_us, event.event_id), closing=event.closing)
-    if job.closing is not None and job.closing.stamp <= register.stamp:
-        return job
-    return msgspec.structs.replace(job, closing=register)
+    held = {closing.stamp: closing for closing in (*job.closings, register)}
+    return msgspec.structs.replace(job, closings=tuple(held[stamp] for stamp in sorted(held)))
 
 
 def _reported(job: Job, event: Event) -> Job:
@@ -227,7 +263,9 @@ def _with_cpus(job: Job, part: NodeRun, cpus: int | None) -> tuple[Job, NodeRun]
 def _derived(job: Job) -> Job:
     """The job with what follows from its reports: state, verdict, start and end."""
     start_us, start_inferred = _start(job)
-    job = msgspec.structs.replace(job, start_us=start_us, start_inferred=start_inferred)
+    alive_us = job.alive_us
+    closing = next((one for one in job.closings if alive_us is None or alive_us <= one.stamp.time_us), None)
+    job = msgspec.structs.replace(job, start_us=start_us, start_inferred=start_inferred, closing=closing)
     ruling = job.ruling
     end_us, end_inferred = _end(job) if job.is_over else (None, False)
     return msgspec.structs.replace(
@@ -264,10 +302,9 @@ def _end(job: Job) -> tuple[int | None, bool]:
     if final is not None and final.end_time is not None:
         slurm_us = final.end_time * 1_000_000
         if job.told_end_us is not None and job.told_end_us <= slurm_us + LATE_EPILOG_US:
-            all_told = job.nodes_told >= job.nodes_expected
-            return (job.told_end_us if all_told else max(job.told_end_us, slurm_us)), False
+            return (job.told_end_us if job.all_told else max(job.told_end_us, slurm_us)), False
         return max(slurm_us, job.start_us or 0), False  # whole seconds: a short run would end before it began
-    if job.told_end_us is not None and (job.nodes_told >= job.nodes_expected or _sender_knows(job)):
+    if job.told_end_us is not None and (job.all_told or _sender_knows(job)):
         return job.told_end_us, False
     closed = [job.told_end_us, job.closed_us, job.closing.stamp.time_us if job.closing else None]
     return max((time_us for time_us in closed if time_us is not None), default=None), True
