@@ -467,3 +467,23 @@ def test_seconds_are_the_same_numbers_on_a_long_page(jobs: int) -> None:
 def test_the_daemons_own_figures_follow() -> None:
     """The page ends with what the daemon says of itself."""
     assert exposition(Board(max_jobs=1), own=b"jobtrail_x 1\n").render().endswith(b"\njobtrail_x 1\n")
+
+
+def test_of_a_job_that_runs_again_the_newer_runs_gpus_are_shown() -> None:
+    """One job and node is one series, also while the run before is in grace; and labels follow the GPUs."""
+    board = Board(max_jobs=10)
+    page = exposition(board)
+    for ref, joules in (("old", 1), ("new", 2)):
+        board.open(run(ref, "slurm-1"))
+        usage = NodeUsage(energy_gpu_microjoules=joules * 1_000_000)
+        reading = BARE_GPU if ref == "old" else WHOLE_GPU
+        device = GpuDevice(reading=reading, usage=GpuUsage(gpu_id=reading.gpu.gpu_id), idle_seconds=float(joules))
+        board.update_gpus(ref, JobGpus(usage=usage, devices=(device,), active=0, unresolved=0))
+        text = page.render()
+        labels = {"job_id": "slurm-1", "node": "n1"}
+        assert value(text, "hpc_job_energy_joules_total", component="gpu", **labels) == joules
+        of_gpu = {**labels, "gpu_vendor": reading.gpu.vendor, "gpu_id": reading.gpu.gpu_id}
+        assert value(text, "hpc_job_gpu_idle_seconds", **of_gpu) == joules
+    board.update_gpus("new", JobGpus(usage=NodeUsage()))
+    board.update_gpus("old", JobGpus(usage=NodeUsage()))
+    assert not {name for name in names(page.render()) if "gpu" in name or "energy" in name}

@@ -32,6 +32,17 @@ class JobGpus(msgspec.Struct, frozen=True, kw_only=True):
     mismatches: int | None = None
     usage_percent: float | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is anything to show: the job holds a GPU, or some energy of it is known."""
+        usage = self.usage
+        return not (
+            self.unresolved is None
+            and usage.energy_cpu_microjoules is None
+            and usage.energy_gpu_microjoules is None
+            and usage.energy_dram_microjoules is None
+        )
+
 
 class NodeGpu(msgspec.Struct, frozen=True, kw_only=True):
     """A GPU of this node, as of the last look, and how many jobs hold it."""

@@ -98,17 +98,19 @@ class _Table:
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = [(header(family), [SeriesLines(family, s) for s in family.series]) for family in families]
-        self._labels: Sequence[Labels] = ()
+        self._keys: Sequence[object] | None = None
 
-    def render(self, labels: Sequence[Labels], columns: Mapping[str, Column]) -> Iterable[bytes]:
-        """The pieces of the text of each family that has a series."""
-        if not labels:
+    def render(
+        self, keys: Sequence[object], labels: Callable[[], Sequence[Labels]], columns: Mapping[str, Column]
+    ) -> Iterable[bytes]:
+        """The pieces of the text of each family that has a series. `labels` are made anew when `keys` change."""
+        if not keys:
             return
-        if labels != self._labels:
-            self._labels = labels
+        if keys != self._keys:
+            self._keys, things = keys, labels()
             for _, series in self._families:
                 for one in series:
-                    one.relabel(labels)
+                    one.relabel(things)
         for head, series in self._families:
             lines = [one.render(columns) for one in series]
             if any(lines):
@@ -129,18 +131,32 @@ class GpuTable:
 
     def render(self, jobs: Mapping[str, JobEntry], gpus: Sequence[NodeGpu]) -> Iterable[bytes]:
         """The pieces of the text. Of a job that runs again while its last run is in grace, the newer is shown."""
-        newest = {(one.run.target.job_id, one.run.target.node): one for one in jobs.values() if one.gpus is not None}
-        shown = [(entry, entry.gpus) for entry in newest.values() if entry.gpus is not None]
-        yield from self._jobs.render([_of_job(entry) for entry, _ in shown], _of_jobs([known for _, known in shown]))
-        devices = [(entry, device) for entry, known in shown for device in known.devices]
-        labels = [{**_of_job(entry), **_of_gpu(device.reading)} for entry, device in devices]
-        yield from self._devices.render(labels, _of_devices([device for _, device in devices]))
+        known = {
+            ref: (entry, held) for ref, entry in jobs.items() if (held := entry.gpus) is not None and held.is_known
+        }
+        refs = {(entry.run.target.job_id, entry.run.target.node): ref for ref, (entry, _) in known.items()}
+        shown = known if len(refs) == len(known) else {ref: known[ref] for ref in refs.values()}
+        yield from self._jobs.render(
+            list(shown),
+            lambda: [_of_job(entry) for entry, _ in shown.values()],
+            _of_jobs([g for _, g in shown.values()]),
+        )
+        devices = [(ref, device) for ref, (_, gpus_of) in shown.items() for device in gpus_of.devices]
+        yield from self._devices.render(
+            [(ref, device.reading.gpu) for ref, device in devices],
+            lambda: [{**_of_job(shown[ref][0]), **_of_gpu(device.reading)} for ref, device in devices],
+            _of_devices([device for _, device in devices]),
+        )
         if gpus:
             boards = [gpu.reading.utilization_percent for gpu in gpus if gpu.reading.gpu.parent_gpu_id is None]
-            known = [percent for percent in boards if percent is not None]
-            mean: Value = sum(known) / len(known) if known else None
-            yield from self._one_node.render([{"node": self._node}], {"node_percent": [mean]})
-        yield from self._gpus.render([{"node": self._node, **_of_gpu(gpu.reading)} for gpu in gpus], _of_gpus(gpus))
+            told = [percent for percent in boards if percent is not None]
+            mean: Value = sum(told) / len(told) if told else None
+            yield from self._one_node.render([""], lambda: [{"node": self._node}], {"node_percent": [mean]})
+        yield from self._gpus.render(
+            [gpu.reading.gpu for gpu in gpus],
+            lambda: [{"node": self._node, **_of_gpu(gpu.reading)} for gpu in gpus],
+            _of_gpus(gpus),
+        )
 
 
 def _of_job(entry: JobEntry) -> dict[str, str | None]:
