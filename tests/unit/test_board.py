@@ -1,6 +1,8 @@
 """What /metrics shows: live jobs, ended ones for a grace of two scrapes, never more than the cap."""
 
-from jobtrail.core.board import GRACE_SECONDS, Board
+import pytest
+
+from jobtrail.core.board import GRACE_SECONDS, Board, JobGpus
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import Reading
 from tests.unit.runs import T0, open_run
@@ -68,3 +70,18 @@ def test_a_job_that_cannot_be_read_shows_totals_and_no_old_levels() -> None:
     board.miss("ref-a")
     entry = board.jobs["ref-a"]
     assert (entry.reading, entry.cpu_percent, entry.usage) == (None, None, USAGE)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        (JobGpus(usage=NodeUsage(cpu_usage_us=1)), False),
+        (JobGpus(usage=NodeUsage(), unresolved=0), True),
+        (JobGpus(usage=NodeUsage(energy_cpu_microjoules=0)), True),
+        (JobGpus(usage=NodeUsage(energy_gpu_microjoules=0)), True),
+        (JobGpus(usage=NodeUsage(energy_dram_microjoules=0)), True),
+    ],
+)
+def test_whether_there_is_anything_to_show_of_gpus_and_energy(gpus: JobGpus, expected: bool) -> None:
+    """A job that holds no GPU and of whose energy nothing is known has no such lines."""
+    assert gpus.is_known is expected

@@ -6,6 +6,7 @@ import pytest
 
 from jobtrail.core.facts import GpuLookFailed, GpuMismatch, GpusLooked, GpuValueAbsent, SampleSourceFailed
 from jobtrail.core.gpu_sources import NO_GPUS, REST_LOOKS
+from jobtrail.core.node_energy import Ended
 from jobtrail.core.sampler import Rhythm
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from tests.unit.gpu_world import GpuBench, gpu
@@ -406,3 +407,18 @@ def test_a_job_that_has_no_series_is_watched_all_the_same() -> None:
 
     bench.play(scene)
     assert bench.finals("7")[0].energy_gpu_microjoules
+
+
+def test_a_run_that_ends_with_the_daemon_opens_no_driver_again() -> None:
+    """What was known at the last look is what is reported."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(20)
+
+    bench.play(scene)
+    looks = len(bench.gpus.looks)
+    asyncio.run(bench.watch.ended({"ref-7": Ended(ended_us=bench.clock.time_us())}))
+    assert len(bench.gpus.looks) == looks
+    assert bench.watch.final("ref-7", NodeUsage()).energy_gpu_microjoules

@@ -159,3 +159,13 @@ def test_emissions_of_nodes_add_up_with_the_energy_they_are_of() -> None:
     total = replace_in_total(replace_in_total(None, None, known), None, unknown)
     assert (total.emissions_micrograms, total.emissions_energy_microjoules) == (100_000_000, KWH)
     assert (total.energy_gpu_microjoules, total.emission_bases) == (2 * KWH, known.emission_bases)
+
+
+def test_the_method_is_that_of_the_report_that_covers_more() -> None:
+    """What was counted at first and integrated later is mixed, in whatever order the reports come."""
+    early = GpuUsage(gpu_id="a", energy_microjoules=1, energy_covered_us=5, energy_method="counter")
+    late = GpuUsage(gpu_id="a", energy_microjoules=2, energy_covered_us=9, energy_method="mixed")
+    none = GpuUsage(gpu_id="a")
+    for one, other in ((early, late), (late, early)):
+        assert merge_gpus(merge_gpus((one,), (none,)), (other,)) == (late,)
+        assert merge_gpus((none,), merge_gpus((one,), (other,))) == (late,)

@@ -107,6 +107,7 @@ class GpuWatch:
         self._looking = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._closed = False
         self._due = 0.0
         self._began = -math.inf  # monotonic seconds: the last look
 
@@ -128,7 +129,7 @@ class GpuWatch:
         """Look once more at what runs that are over had, unless that takes too long."""
         known = [self._books[ref] for ref in ended if ref in self._books]
         gpus = any(names_gpus(books) or (books.allocation and books.allocation.gpu_ids) for books in known)
-        if not known or not (gpus or (self._energy is not None and self._energy.has_counters)):
+        if self._closed or not known or not (gpus or (self._energy is not None and self._energy.has_counters)):
             return
         task = asyncio.create_task(self._look(ended, gpus=bool(gpus)))
         self._tasks.add(task)
@@ -155,6 +156,7 @@ class GpuWatch:
                 seconds = max(0.0, self._due - self._clock.monotonic())
                 await wait_for_any(self._wake.wait(), stop.wait(), timeout_seconds=seconds)
         finally:
+            self._closed = True  # a look would open the drivers again
             await asyncio.gather(*self._tasks)
             await self._sources.close()
 

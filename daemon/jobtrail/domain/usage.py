@@ -77,14 +77,22 @@ def merge_gpus(one: tuple[GpuUsage, ...], other: tuple[GpuUsage, ...]) -> tuple[
 
 
 def _merge_gpu(one: GpuUsage, other: GpuUsage) -> GpuUsage:
-    """Numbers by the larger, words by the first in order, so that the order of the reports does not matter."""
+    """Numbers by the larger, words by the first in order, so that the order of the reports does not matter.
+
+    How the energy came about is what the report says that covers more time: a later one may have become `mixed`.
+    """
     values: dict[str, object] = {}
     for name in _GPU_VALUES:
         known = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
         values[name] = None if not known else min(known) if isinstance(known[0], str) else max(known)
+    values["energy_method"] = max(one, other, key=_told_of_energy).energy_method
     codes = sorted({*one.errors, *other.errors})
     errors = {code: max(one.errors.get(code, 0), other.errors.get(code, 0)) for code in codes}
     return msgspec.structs.replace(one, **values, errors=errors)
+
+
+def _told_of_energy(gpu: GpuUsage) -> tuple[int, str]:
+    return gpu.energy_covered_us or 0, gpu.energy_method or ""
 
 
 def replace_in_total(total: NodeUsage | None, old: NodeUsage | None, new: NodeUsage) -> NodeUsage:
