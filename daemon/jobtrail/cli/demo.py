@@ -30,7 +30,7 @@ SHOW_SECONDS = 20.0
 
 EXAMPLE_QUERY = (
     "SELECT job_id, job_name, state, exit_code, cpu_seconds, memory_peak_bytes, coverage_ratio"
-    " FROM jobs ORDER BY start_time DESC LIMIT 5"
+    " FROM jobs ORDER BY start_time DESC NULLS LAST LIMIT 5"
 )
 PYTHON = sys.executable
 WORKLOADS: tuple[tuple[str, str, tuple[str, ...]], ...] = (

@@ -139,4 +139,5 @@ def print_job(out: Console, detail: JobDetail) -> None:
             out.print(clean(f"  {line}"))
     if detail.other_runs:
         others = ", ".join(f"{name} run {number}" for name, number in detail.other_runs)
-        out.print(clean(f"\nother runs of this job id: {others}"))
+        out.print()
+        out.print(clean(f"other runs of this job id: {others}"))
