@@ -4,6 +4,9 @@ Which orders must give the same: where the hooks' events carry SLURM_JOB_START_T
 do not (Slurm before 23.02), those in which each node's events keep their order, and those in which a prolog comes after
 its epilog, as it does when the prolog had to leave its event in the spool directory. In both, the collector's usage of
 a run follows the event that opened the run on that node, because one writer puts both into one chain.
+
+What does not converge: a node without a prolog (Slurm's default PrologFlags) and without keys, of a requeued job whose
+runs follow each other within the difference of clocks. Its epilogs may change places; all runs are over all the same.
 """
 
 from collections import defaultdict
@@ -341,6 +344,48 @@ def test_a_node_that_only_ever_tells_ends_gives_each_run_its_own() -> None:
     for order in ([*batch, *silent], [*silent, *batch], [*batch[:2], silent[0], silent[1], *batch[2:]]):
         runs = tell(order)
         assert [(run.job.nodes_started, run.job.nodes_ended) for run in runs] == [(1, 2), (1, 2)], order
+
+
+def silent_requeue(gap: int) -> tuple[list[Event], list[Event], list[Event]]:
+    """A job of two nodes that was requeued: what n1 tells, what n2 does, which runs epilogs only, and accounting.
+
+    Its first run takes ten seconds, the second begins `gap` seconds after the first and takes eight.
+    """
+    names, nodes = ["n1", "n2"], JobFacts(nodes=("n1", "n2"))
+    batch = []
+    for begin, end in ((0, 10), (gap, gap + 8)):
+        prolog = started("n1", begin * SECOND, nodes=names)
+        batch += [prolog, finished("n1", end * SECOND, nodes=names, opened_by=prolog.event_id)]
+    silent = [finished("n2", end * SECOND + 100_000, nodes=names) for end in (10, gap + 8)]
+    first = {"submit_time": -5, "start_time": 0, "end_time": 10, "facts": nodes}
+    second = {"submit_time": 10, "start_time": gap, "end_time": gap + 8, "facts": nodes}
+    return (
+        batch,
+        silent,
+        [
+            reported(Origin.SLURMDBD, 30 * SECOND, state="REQUEUED", **first),
+            reported(Origin.SLURMDBD, (gap + 30) * SECOND, state="COMPLETED", **second),
+        ],
+    )
+
+
+@given(st.data(), st.sampled_from([(12, False), (17, True), (130, True), (700, True)]))
+def test_a_requeued_job_on_a_node_that_tells_ends_only_converges(data: st.DataObject, gap: tuple[int, bool]) -> None:
+    """Slurm 22.05 with its default PrologFlags. Without accounting's word runs may even follow within seconds."""
+    batch, silent, words = silent_requeue(gap[0])
+    told = [[word] for word in words if gap[1] and data.draw(st.booleans())]
+    runs = tell(interleaved(data, [batch, silent, *told]))
+    assert by_start(runs) == by_start(tell([*batch, *silent, *(one for [one] in told)]))
+    assert [(run.job.nodes_started, run.job.nodes_ended, run.job.is_over) for run in runs] == [(1, 2, True)] * 2
+
+
+@given(st.data())
+def test_runs_within_the_difference_of_clocks_are_over_whatever_the_order(data: st.DataObject) -> None:
+    """Where accounting is heard before the nodes, an epilog without a key may be counted to the neighbouring run."""
+    batch, silent, words = silent_requeue(12)
+    runs = tell(interleaved(data, [batch, silent, *([word] for word in words)]))
+    assert len(runs) == 2
+    assert all(run.job.is_over and run.job.state_confirmed for run in runs)
 
 
 def test_a_person_who_confirms_an_end_that_is_known_makes_no_new_run() -> None:

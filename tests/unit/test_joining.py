@@ -487,3 +487,30 @@ def test_a_run_that_had_nodes_began_whatever_else_is_unknown() -> None:
     for facts, runs in ((JobFacts(), 2), (JobFacts(node_list="n[1-2"), 1), (JobFacts(nodes=("n1",)), 1)):
         word = reported(Origin.SLURMDBD, 60 * SECOND, state="CANCELLED", end_time=14, facts=facts)
         assert len(tell([word, started("n1", 0)])) == runs
+
+
+def test_a_run_of_which_only_an_end_is_told_is_over() -> None:
+    """No prolog of its other node may ever come; where one does, or Slurm says that it runs, that node is awaited."""
+    nodes = ["n1", "n2"]
+    epilog, prolog = finished("n2", 10 * SECOND, nodes=nodes), started("n1", 0, nodes=nodes)
+    alone = tell_one([epilog]).job
+    assert (alone.state, alone.end_us, alone.awaits) == (State.ENDED, T0 + 10 * SECOND, "outcome")
+    spoken = reported(Origin.SLURMCTLD, 5 * SECOND, state="RUNNING", start_time=0)
+    for other in (prolog, spoken):
+        for order in ([epilog, other], [other, epilog]):
+            assert tell_one(order).job.state is State.RUNNING
+    for late, runs in ((110, 1), (140, 2)):
+        assert len(tell([epilog, started("n1", late * SECOND, nodes=nodes)])) == runs
+
+
+def test_an_epilog_without_prolog_is_of_the_run_that_ended_about_then() -> None:
+    """One that began only just before, by clocks that differ, is not it; one that began minutes later cannot be."""
+    nodes = ["n1", "n2"]
+    first = [started("n1", 0, "a", nodes=nodes), finished("n1", 10 * SECOND, nodes=nodes)]
+    second = started("n1", 12 * SECOND, "b", nodes=nodes)
+    for at, run in ((9, 1), (13, 1), (18, 2), (60, 2)):
+        runs = tell([*first, second, finished("n2", at * SECOND, nodes=nodes)])
+        assert [one.job.run for one in runs if "n2" in one.nodes] == [run], at
+    for at, count in ((100, 1), (600, 2)):
+        late = started("n1", at * SECOND, nodes=nodes)
+        assert len(tell([late, finished("n2", 10 * SECOND, nodes=nodes)])) == count

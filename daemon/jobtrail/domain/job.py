@@ -181,7 +181,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             return True
         if self.outcome is not None and self.outcome.confirmed:
             return True
-        return self.nodes_over >= self.nodes_expected and not self._goes_on()
+        ended = self.nodes_over >= self.nodes_expected or self.only_ends_told
+        return ended and not self._goes_on()
+
+    @property
+    def only_ends_told(self) -> bool:
+        """Whether a node told the run's end, and nobody its beginning.
+
+        Slurm ends a job on all nodes at once, so that it is over, though some of the nodes it lists may stay silent.
+        """
+        if self.nodes_started or self.told_end_us is None:
+            return False
+        return not any(word.record.is_running for word in self.words)
 
     @property
     def nodes_over(self) -> int:

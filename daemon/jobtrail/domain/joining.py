@@ -1,10 +1,16 @@
-"""Which run an event belongs to."""
+"""Which run an event belongs to.
+
+With one of Slurm's keys the answer does not depend on the order of arrival; without (before Slurm 23.02), not on how
+nodes interleave. One case is left open: a node that runs epilogs and no prologs (PrologFlags unset in slurm.conf(5)),
+of a requeued job whose runs follow each other within SKEW_US. Its epilogs tell only a time, which clocks blur, so they
+may be counted to the neighbouring run; no run stays open for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobtrail.domain.events import Actor, Event, EventKind
+from jobtrail.domain.events import LATEST_US, Actor, Event, EventKind
 from jobtrail.domain.job import Job, NodeRun, Run
 from jobtrail.domain.records import (
     EPILOG_SLURMCTLD,
@@ -217,7 +223,14 @@ def _run_to_start(runs: Sequence[Run], event: Event) -> Run | None:
     if late := [run for run in runs if _awaits_late_start(run, event)]:
         return min(late, key=lambda run: run.nodes[event.node].ended_us or 0)
     again = next((run for run in runs if _same_start(run, event)), None)
-    return again or _newest_begun([run for run in runs if _unheard(run, event)], event)
+    unheard = [run for run in runs if _unheard(run, event)]
+    around = [run for run in unheard if _was_on(run.job, event.time_us)]
+    return again or min(around, key=_end_known, default=None) or _newest_begun(unheard, event)
+
+
+def _was_on(job: Job, time_us: int) -> bool:
+    """Whether the run was on at that moment by what is known of its beginning and its end."""
+    return (job.start_us is None or job.start_us <= time_us) and time_us <= _end_known_of(job)
 
 
 def _newest_begun(runs: Sequence[Run], event: Event) -> Run | None:
@@ -245,7 +258,12 @@ def _told_of(run: Run, node: str) -> bool:
 
 
 def _over_before(job: Job, time_us: int) -> bool:
-    """Whether the run was over before that moment; Slurm's own word on the end is not exact to less than SLACK_US."""
+    """Whether the run was over before that moment; Slurm's own word on the end is not exact to less than SLACK_US.
+
+    Where nothing but epilogs is known of a run, clocks and slow nodes make the end as inexact.
+    """
+    if job.told_end_us is not None and job.only_ends_told and job.nodes_over < job.nodes_expected:
+        return time_us > job.told_end_us + SLACK_US
     if _is_open(job) or job.end_us is None:
         return False
     return time_us > job.end_us + (SLACK_US if job.told_end_us is None else 0)
@@ -282,12 +300,39 @@ def _run_to_finish(runs: Sequence[Run], event: Event) -> Run | None:
     if begun := [run for run in open_here if (run.nodes[event.node].started_us or 0) <= event.time_us]:
         return max(begun, key=lambda run: run.nodes[event.node].started_us or 0)
     # Slurm runs no prolog, and yet an epilog, where the job launched nothing (PrologFlags in slurm.conf(5)).
-    unannounced = _newest_begun([run for run in runs if _unheard(run, event)], event)
-    if unannounced is None:
-        unannounced = _newest_begun([run for run in runs if _awaits_late_end(run, event)], event)
+    unannounced = _ended_about([run for run in runs if _unheard(run, event) or _awaits_late_end(run, event)], event)
     clock_set_back = next(iter(open_here), None)
     told = next((run for run in runs if _tells_same_end(run.nodes.get(event.node), event)), None)
     return unannounced or clock_set_back or told
+
+
+def _ended_about(runs: Sequence[Run], event: Event) -> Run | None:
+    """Of runs whose end on this node is unknown, the one whose end elsewhere is nearest to `event`.
+
+    One that goes on may have ended just now, unless it has only just begun. Where none had begun, as clocks differ, the
+    oldest.
+    """
+    begun = [run for run in runs if run.job.start_us is None or run.job.start_us <= event.time_us]
+    if not begun:
+        return next((run for run in runs[::-1] if (run.job.start_us or 0) <= event.time_us + SLACK_US), None)
+
+    def away_us(run: Run) -> int:
+        end_us = _end_known_of(run.job)
+        if end_us < LATEST_US:
+            return abs(event.time_us - end_us)
+        return max(0, SKEW_US - (event.time_us - (run.job.start_us or 0)))
+
+    return min(begun, key=away_us)
+
+
+def _end_known(run: Run) -> int:
+    return _end_known_of(run.job)
+
+
+def _end_known_of(job: Job) -> int:
+    """When the run ended, or the last of its nodes that told; LATEST_US while no end is known."""
+    known = (job.end_us, job.told_end_us)
+    return next((time_us for time_us in known if time_us is not None), LATEST_US)
 
 
 def _told_end(run: Run, node: str) -> int | None:
