@@ -185,8 +185,8 @@ ENDS = {
         "Slurm ended the job at its deadline after it had run for 12.34 s" + BY_SIGNAL_15,
     ),
     "node down": (
-        confirmed("NODE_FAIL", epilog=killed(1), node_states={"n2": "DOWN", "n1": "IDLE"}),
-        "The job was ended after 12.34 s because a node of it failed (n1: IDLE, n2: DOWN).",
+        confirmed("NODE_FAIL", epilog=killed(1), node_states={"n2": "down,not_responding", "n1": "mixed"}),
+        "The job was ended after 12.34 s because a node of it failed (n2: down,not_responding).",
     ),
     "node down, requeued": (
         confirmed("NODE_FAIL", flags=("REQUEUED",)),

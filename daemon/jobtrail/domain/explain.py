@@ -126,11 +126,15 @@ def _preempted(job: Job, ruling: Ruling) -> str:
     return f"the job was preempted{when_stopped(job)}{_by(job, ruling)}: it had to make room for another job"
 
 
+_TROUBLE = frozenset({"down", "fail", "failing", "error", "unknown", "not_responding", "drain"})
+
+
 def _node_fail(job: Job, ruling: Ruling) -> str:
     failed = "did not boot" if ruling.raw_state == "BOOT_FAIL" else "failed"
     record = job.final_word
     states = record.node_states.items() if record is not None else ()
-    seen = ", ".join(f"{node}: {state}" for node, state in sorted(states))
+    # A node that has come back since says nothing of what was wrong with it.
+    seen = ", ".join(f"{node}: {state}" for node, state in sorted(states) if _TROUBLE.intersection(state.split(",")))
     return f"the job was ended{after(job)} because a node of it {failed}" + (f" ({seen})" if seen else "")
 
 
