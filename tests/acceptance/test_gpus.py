@@ -25,23 +25,25 @@ def make_node() -> Iterator[Callable[..., GpuNode]]:
     """Nodes with a database."""
     directory = Path(tempfile.mkdtemp(prefix="jobtrail-gpus-"))
     made: list[GpuNode] = []
-    with embedded_postgres.running(directory / "postgres") as url:
-        migrate.upgrade(url)
 
-        def make(**settings: Any) -> GpuNode:
-            home = directory / f"node{len(made)}"
-            home.mkdir()
-            node = GpuNode(home, url, **settings)
-            made.append(node)
-            return node
+    def make(**settings: Any) -> GpuNode:
+        home = directory / f"node{len(made)}"
+        home.mkdir()
+        made.append(GpuNode(home, url, **settings))
+        return made[-1]
 
-        try:
+    try:
+        with embedded_postgres.running(directory / "postgres") as url:
+            migrate.upgrade(url)
             yield make
-        finally:
             for node in made:
                 if node.daemon.process is not None and node.daemon.process.poll() is None:
-                    node.daemon.kill()
-            shutil.rmtree(directory, ignore_errors=True)
+                    node.daemon.stop()
+    finally:
+        for node in made:
+            if node.daemon.process is not None and node.daemon.process.poll() is None:
+                node.daemon.kill()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_two_jobs_on_two_gpus_never_swap(make_node: Callable[..., GpuNode]) -> None:
