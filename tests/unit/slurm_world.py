@@ -168,11 +168,11 @@ class World:
         self.store.tell(self._event(EventKind.JOB_FINISHED, number, changed_by=Actor.SLURM_EPILOG, outcome=outcome))
 
     def checkpoint(self, number: int) -> None:
-        usage = NodeUsage(cpu_usage_us=1, sample_count=1, last_sample_us=self.clock.time_us())
+        usage = NodeUsage(cpu_usage_us=1, sample_count=1, last_alive_us=self.clock.time_us())
         self.store.tell(self._event(EventKind.CHECKPOINT, number, changed_by=Actor.COLLECTOR, usage=usage))
 
     def usage(self, number: int, source: str = "parent_counter") -> None:
-        usage = NodeUsage(cpu_usage_us=1, sample_count=1, last_sample_us=self.clock.time_us(), sources={"cpu": source})
+        usage = NodeUsage(cpu_usage_us=1, sample_count=1, last_alive_us=self.clock.time_us(), sources={"cpu": source})
         self.store.tell(self._event(EventKind.USAGE_RECORDED, number, changed_by=Actor.COLLECTOR, usage=usage))
 
     def record(self, number: int, state: str, *, origin: Origin = Origin.SLURMCTLD, **fields: object) -> SlurmRecord:

@@ -50,6 +50,7 @@ usages = st.builds(
     sample_count=small,
     first_sample_us=maybe,
     last_sample_us=maybe,
+    last_alive_us=maybe,
     sources=st.dictionaries(st.sampled_from(["usage", "cpu"]), st.sampled_from(["cgroup_v1", "cgroup_v2", "procfs"])),
     absent=st.dictionaries(st.sampled_from(["cpu_usage_us", "io_read_bytes"]), st.sampled_from(["no file", "denied"])),
 )

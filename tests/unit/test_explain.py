@@ -184,6 +184,11 @@ ENDS = {
         confirmed("DEADLINE", killed(15)),
         "Slurm ended the job at its deadline after it had run for 12.34 s" + BY_SIGNAL_15,
     ),
+    "an output file that cannot be opened": (
+        confirmed("FAILED", killed(53)),
+        "Slurm gave the job's status as 0:53 after 12.34 s, which it does when it could not open the job's output file "
+        "or working directory.",
+    ),
     "node down": (
         confirmed("NODE_FAIL", epilog=killed(1), node_states={"n2": "down,not_responding", "n1": "mixed"}),
         "The job was ended after 12.34 s because a node of it failed (n2: down,not_responding).",

@@ -11,7 +11,7 @@ from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.matching import is_news, is_other_run, is_superseded, record_of
 from jobtrail.domain.records import SKEW_US, SLACK_US
 from jobtrail.domain.slurm import Origin, SlurmRecord
-from tests.unit.stories import JOB, SECOND, T0, finished, found, hooked, reported, started, tell, tell_one, used
+from tests.unit.stories import JOB, SECOND, T0, closed, finished, found, hooked, reported, started, tell, tell_one, used
 
 BASE = T0 // SECOND
 
@@ -239,3 +239,15 @@ def test_news_is_what_an_origin_has_not_said_of_the_run_yet() -> None:
     assert not is_news(over, ended)
     assert not is_news(over, running)
     assert is_news(over, msgspec.structs.replace(ended, reason="NonZeroExitCode"))
+
+
+def test_the_same_running_word_is_news_after_an_end_that_was_only_inferred() -> None:
+    """Slurm's silence closed the run; that Slurm says again what it said before takes the end back."""
+    running = record("RUNNING", 0)
+    told = [started("n1", 0), reported(Origin.SLURMCTLD, 5, state="RUNNING", start_time=0, run=1)]
+    over = tell([*told, closed("n1", 900 * SECOND, run=1)])[0].job
+    assert over.end_inferred
+    assert is_news(over, running)
+    pending = [started("n1", 0), reported(Origin.SLURMCTLD, 5, state="PENDING", run=1)]
+    waiting = tell([*pending, closed("n1", 900 * SECOND, run=1)])[0].job
+    assert not is_news(waiting, record("PENDING", None))

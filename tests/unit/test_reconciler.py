@@ -202,6 +202,21 @@ async def test_a_run_nobody_knows_is_closed_at_the_second_comparison() -> None:
     assert [fact.reason for fact in world.facts.of(RunClosed)] == ["unknown_to_slurm"]
 
 
+async def test_a_run_closed_by_mistake_goes_on_when_slurm_says_again_what_it_said_before() -> None:
+    world = World()
+    started = await quietly(world, 7)
+    known = world.record(7, "RUNNING", start_time=started // 1_000_000)
+    world.slurm.current = [known]
+    await world.turn(180)
+    world.slurm.current = []
+    for _ in range(3):
+        await world.turn(180)
+    assert world.job(7).end_inferred
+    world.slurm.current = [known]
+    await world.turn(700)
+    assert (world.job(7).state, world.job(7).end_us) == (State.RUNNING, None)
+
+
 async def test_a_run_that_was_measured_of_late_is_not_closed_whatever_slurm_says() -> None:
     world = World()
     await quietly(world, 7)

@@ -40,8 +40,14 @@ def word(at: int, state: str = "RUNNING", origin: Origin = Origin.SLURMCTLD, **m
 
 
 def sampled(at: int, *, final: bool = False) -> Event:
-    usage = NodeUsage(cpu_usage_us=5, sample_count=9, last_sample_us=T0 + at * SECOND)
+    usage = NodeUsage(cpu_usage_us=5, sample_count=9, last_sample_us=T0 + at * SECOND, last_alive_us=T0 + at * SECOND)
     return used("n1", at * SECOND, usage, final=final, opened_by=PROLOG.event_id, **KEY)
+
+
+def looked_at(at: int) -> Event:
+    """A sample of a cgroup that stayed when its processes had gone."""
+    usage = NodeUsage(cpu_usage_us=5, sample_count=9, last_sample_us=T0 + at * SECOND, last_alive_us=T0 + SECOND)
+    return used("n1", at * SECOND, usage, final=True, opened_by=PROLOG.event_id, **KEY)
 
 
 def epilog(at: int, node: str = "n1", nodes: Sequence[str] = ("n1",)) -> Event:
@@ -77,6 +83,8 @@ def in_every_order(begun: Sequence[Event], *told: Event) -> Job:
         ([gone(100)], State.ENDED, 100),
         ([gone(100), sampled(100, final=True)], State.ENDED, 100),
         ([gone(100), sampled(200)], State.RUNNING, None),
+        ([gone(100), looked_at(200)], State.ENDED, 100),
+        ([unknown(100), looked_at(200)], State.ENDED, 100),
         ([gone(100), sampled(200), gone(300)], State.ENDED, 300),
         ([gone(100), sampled(200), epilog(300)], State.ENDED, 300),
         ([gone(100), word(200)], State.RUNNING, None),

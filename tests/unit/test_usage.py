@@ -70,6 +70,7 @@ def test_a_reading_becomes_usage_value_by_value() -> None:
         sample_count=1,
         first_sample_us=START + 3 * SECOND,
         last_sample_us=START + 3 * SECOND,
+        last_alive_us=START + 3 * SECOND,
         covered_us=3 * SECOND,
         sources={"usage": "cgroup_v2"},
     )
@@ -100,6 +101,12 @@ def test_usage_never_shrinks_and_counts_every_reading(counters: list[int]) -> No
     assert usage.sample_count == len(counters)
     assert (usage.first_sample_us, usage.last_sample_us) == (START + SECOND, START + len(counters) * SECOND)
     assert usage.covered_us == len(counters) * SECOND
+
+
+@pytest.mark.parametrize(("processes", "alive"), [(2, True), (None, True), (0, False)])
+def test_a_cgroup_without_processes_is_no_sign_of_life(processes: int | None, alive: bool) -> None:
+    usage = observe(NodeUsage(), reading(SECOND, processes=processes), START)
+    assert (usage.last_sample_us, usage.last_alive_us) == (START + SECOND, START + SECOND if alive else None)
 
 
 def test_a_clock_that_was_set_back_covers_nothing_rather_than_less_than_nothing() -> None:

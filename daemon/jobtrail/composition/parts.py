@@ -111,7 +111,7 @@ def wire(
     intake = Intake(spool, sampler, tell)
     reconciler, node_watcher = None, None
     if store is not None:
-        cluster_of = make_cluster_of(config, store.runs, spool.last_cluster)
+        cluster_of = make_cluster_of(config, slurm, runs=store.runs, last_cluster=spool.last_cluster, clock=clock)
         leads = store.leadership_of(cluster_of).held  # of all daemons that may ask Slurm, one does
         reconciler = make_reconciler(
             config,

@@ -15,6 +15,7 @@ from jobtrail.composition.storage import ClusterOf, Store
 from jobtrail.config import Config
 from jobtrail.core.accounting import FirstToAnswer
 from jobtrail.core.board import Board
+from jobtrail.core.cluster_name import ClusterName
 from jobtrail.core.facts import Observer
 from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.ports import Clock, EventIntake, RunStore, SlurmAccounting, SlurmController
@@ -141,10 +142,9 @@ def make_node_watcher(
     )
 
 
-def make_cluster_of(config: Config, runs: RunStore, last_cluster: ClusterOf) -> ClusterOf:
-    """Finds the cluster's name: the settings', the one hooks told, or that of the only cluster in the store."""
-
-    async def cluster_of() -> str | None:
-        return config.cluster or await last_cluster() or await runs.only_cluster()
-
-    return cluster_of
+def make_cluster_of(
+    config: Config, sources: SlurmSources, *, runs: RunStore, last_cluster: ClusterOf, clock: Clock
+) -> ClusterOf:
+    """Finds the cluster's name: the settings', Slurm's own, what hooks here told, that of all runs in the store."""
+    guesses = (last_cluster, runs.only_cluster)
+    return ClusterName(config.cluster, controller=sources.controller, guesses=guesses, clock=clock)

@@ -44,7 +44,7 @@ class Silence:
 
     def _is_quiet(self, job: Job) -> bool:
         usage = job.usage
-        signs = [time_us for time_us in (job.start_us, usage.last_sample_us if usage else None) if time_us is not None]
+        signs = [time_us for time_us in (job.start_us, usage.last_alive_us if usage else None) if time_us is not None]
         return max(signs, default=0) + self._silent_us <= self._clock.time_us()
 
 

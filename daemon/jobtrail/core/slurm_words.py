@@ -93,7 +93,7 @@ class SlurmWords:
         """Close a run that Slurm knows nothing of. Raises SpoolFull, SpoolBroken."""
         usage, now_us = job.usage, self._clock.time_us()
         submitted_us = None if job.submit_time is None else job.submit_time * 1_000_000
-        told = (submitted_us, job.start_us, usage.last_sample_us if usage else None)
+        told = (submitted_us, job.start_us, usage.last_alive_us if usage else None)
         seen = [time_us for time_us in told if time_us is not None]
         event = Event(
             kind=EventKind.JOB_CLOSED,

@@ -115,6 +115,7 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sample_count: int = 0
     first_sample_us: int | None = None
     last_sample_us: int | None = None
+    last_alive_us: int | None = None  # the last sample that showed processes, or could not tell their number
     covered_us: int | None = None  # wall time from the run's start on this node to its last sample
     sources: dict[str, str] = {}  # value name -> where it came from, e.g. {"cpu": "cgroup_v1+parent"}
     absent: dict[str, str] = {}  # value name -> why there is none

@@ -98,6 +98,11 @@ def _failed(job: Job, ruling: Ruling) -> str:
 
 def _killed(job: Job, ruling: Ruling) -> str:
     number = ruling.exit_signal or 0
+    if number == LAUNCH_MARK and job.job_id.startswith("slurm-"):
+        return (
+            f"Slurm gave the job's status as 0:{LAUNCH_MARK}{after(job)}, which it does when it could not open the "
+            "job's output file or working directory"
+        )
     hint = f", {_HINTS[number]}" if number in _HINTS else ""
     return f"{_subject(ruling)} was killed{after(job)} by {describe_signal(number)}{hint}"
 
@@ -126,6 +131,8 @@ def _preempted(job: Job, ruling: Ruling) -> str:
     return f"the job was preempted{when_stopped(job)}{_by(job, ruling)}: it had to make room for another job"
 
 
+# What slurmd puts in place of a signal when it could not begin a batch script; no program is killed by it in practice.
+LAUNCH_MARK = 53
 _TROUBLE = frozenset({"down", "fail", "failing", "error", "unknown", "not_responding", "drain"})
 
 

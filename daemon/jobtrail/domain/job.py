@@ -230,7 +230,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def alive_us(self) -> int | None:
         """The last moment at which a sample or Slurm's word showed that the run was on; None if nothing did."""
         spoken_us = max((word.stamp.time_us for word in self.words if word.record.is_running), default=None)
-        return larger(spoken_us, None if self.usage is None else self.usage.last_sample_us)
+        return larger(spoken_us, None if self.usage is None else self.usage.last_alive_us)
 
     @property
     def nodes_expected(self) -> int:

@@ -18,7 +18,7 @@ from jobtrail.domain.records import (
     same_submission,
     submit_times,
 )
-from jobtrail.domain.slurm import SlurmRecord
+from jobtrail.domain.slurm import Origin, SlurmRecord
 
 CLOCKS_US = 300_000_000  # between two clocks of a cluster: munge refuses credentials that are older (munge(7), TTL)
 
@@ -103,5 +103,7 @@ def is_news(job: Job, record: SlurmRecord) -> bool:
     held = next((word.record for word in job.words if word.record.origin is record.origin), None)
     if held is None:
         return True
+    if job.end_inferred and record.is_running and record.origin is Origin.SLURMCTLD and not held.is_final:
+        return True  # what was inferred is wrong: the same word, said later, takes it back
     held, record = (msgspec.structs.replace(one, node_states={}) for one in (held, record))  # the nodes' present states
     return held != record and not (held.is_final and not record.is_final)

@@ -174,9 +174,12 @@ def _closed_on_node(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun
 
 
 def _disproved(part: NodeRun) -> NodeRun:
-    """The part by those of its closings that no later sample disproves: the earliest of the latest ends holds."""
-    sampled_us = None if part.usage is None else part.usage.last_sample_us
-    held = [closing for closing in part.closings if sampled_us is None or sampled_us <= closing.time_us]
+    """The part by those of its closings that no later sample of processes disproves; the earliest latest end holds.
+
+    A cgroup without processes may stay for long after the job, as when a slurmstepd was killed.
+    """
+    alive_us = None if part.usage is None else part.usage.last_alive_us
+    held = [closing for closing in part.closings if alive_us is None or alive_us <= closing.time_us]
     return msgspec.structs.replace(
         part,
         closed_us=min((closing.time_us for closing in held), default=None),
