@@ -116,6 +116,18 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pue: float = 1.0  # 1.0 is not applied
 
 
+class Benchmarks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Benchmarks that ran as jobs."""
+
+    drop_directory: str = ""  # where anybody may leave a report while the daemon is away; empty: none
+    settle_seconds: Seconds = 15.0  # how often links, energy and verdicts of new runs are worked out
+    max_error_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = (
+        0.01  # runs with more failed requests are not compared
+    )
+    stale_days: Annotated[float, msgspec.Meta(gt=0)] = 30.0  # gauges of a run older than this end
+    max_series: Count = 1000  # sets of labels on /metrics
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What /metrics shows."""
 
@@ -144,6 +156,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sampling: Sampling = Sampling()
     gpu: GpuSettings = GpuSettings()
     energy: Energy = Energy()
+    benchmarks: Benchmarks = Benchmarks()
     metrics: Metrics = Metrics()
     logging: Logging = Logging()
 

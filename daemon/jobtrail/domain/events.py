@@ -1,9 +1,9 @@
 """Events: the only way anything about a job enters Jobtrail.
 
 An event is one fact somebody reports: a hook, the collector itself, a person through the API. Its encoded form is
-hashed, stored and never re-encoded, so it holds integers and text only: times in microseconds since the Unix epoch
-(`*_us`), sizes in bytes, CPU time in microseconds. Every integer stays below 2**53, the largest that JSON readers in
-all languages agree on.
+hashed, stored and never re-encoded, so it holds integers and text only, save what a benchmark measured: times in
+microseconds since the Unix epoch (`*_us`), sizes in bytes, CPU time in microseconds. Every integer stays below 2**53,
+the largest that JSON readers in all languages agree on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
+from jobtrail.domain.benchmarks.report import BaselineDecision, BenchmarkReport
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import SlurmRecord
@@ -32,6 +33,8 @@ class EventKind(StrEnum):
     JOB_FINISHED = "job_finished"  # a node ended the job's run
     USAGE_RECORDED = "usage_recorded"  # the node's final usage of the run
     JOB_CLOSED = "job_closed"  # the run is over, inferred: nobody had reported its end
+    BENCHMARK_RECORDED = "benchmark_recorded"  # a benchmark ran; about no run of a job until it is linked to one
+    BASELINE_DECIDED = "baseline_decided"  # a person made a benchmark's run a reference for others, or no longer
     SLURM_REPORTED = "slurm_reported"  # Slurm's own word on a run: its state, its outcome, what the hooks do not know
 
 
@@ -158,6 +161,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: int | None = None  # number of the run, where the sender read it from the store
     slurm: SlurmRecord | None = None
     closing: Closing | None = None
+    benchmark: BenchmarkReport | None = None
+    baseline: BaselineDecision | None = None
 
 
 _encoder = msgspec.json.Encoder(order="sorted")

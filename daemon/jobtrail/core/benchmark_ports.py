@@ -1,0 +1,99 @@
+"""Ports of benchmarks: what settles reported runs, and what reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from jobtrail.domain.benchmarks.settling import (
+    CandidateRun,
+    HistoryRun,
+    LastValidRun,
+    Settlement,
+    UnsettledRun,
+    Verdict,
+    WindowUse,
+)
+
+
+class BenchmarkStore(Protocol):
+    """Where reported runs are settled. Every method raises StoreUnavailable."""
+
+    async def unsettled(self, *, limit: int) -> Sequence[UnsettledRun]:
+        """Runs whose links or energy are still open, oldest first; none that was received more than a week ago."""
+        ...
+
+    async def window_use(self, run: CandidateRun, *, started_us: int, ended_us: int) -> WindowUse:
+        """What is known of a job's run over a window."""
+        ...
+
+    async def settle(self, run_uid: str, settlement: Settlement) -> None:
+        """Replace links, energies and what follows from them."""
+        ...
+
+    async def unjudged(self, *, limit: int) -> Sequence[str]:
+        """Uids of ok runs without verdicts, and of those whose history a decision has changed; oldest first."""
+        ...
+
+    async def history(self, run_uid: str, *, limit: int) -> Sequence[HistoryRun]:
+        """The run last, before it the latest `limit` runs of the same recipe, model and fingerprint, oldest first; the
+        pinned one among them however old it is."""
+        ...
+
+    async def gates(self, run_uid: str) -> dict[tuple[str, str], float]:
+        """The least relative change that counts, by the (metric, stat) its recipe gates on; empty for the defaults."""
+        ...
+
+    async def write_verdicts(self, verdicts: Sequence[Verdict]) -> None:
+        """Replace the verdicts of these runs' metrics."""
+        ...
+
+    async def last_valid_runs(self, *, ended_after_us: int, limit: int) -> Sequence[LastValidRun]:
+        """The last valid run of each recipe, model and hardware, newest first."""
+        ...
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which benchmark runs to list; None is any. `sort` is a column of the summary or a metric, with `-` descending."""
+
+    recipe: str | None = None
+    model: str | None = None
+    status: str | None = None
+    tool: str | None = None
+    job_id: str | None = None
+    user_name: str | None = None
+    hardware: str | None = None
+    verdict: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+    sort: str = "-started_at"
+
+
+class BenchmarkReader(Protocol):
+    """What is held of benchmarks, for people. Every method raises StoreUnavailable.
+
+    A row is one of view `benchmark_run_summary`, by column name.
+    """
+
+    async def list_runs(self, wanted: RunFilter, *, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """Runs that match and how many there are in all. Raises InvalidEvent for an unknown sort."""
+        ...
+
+    async def show_run(self, run_uid: str) -> dict[str, Any]:
+        """The summary with `metrics`, `repeats`, `links`, `energies`, `verdicts`. A beginning of a uid, of eight
+        characters or more, will do where it is the only one. Raises NotFound."""
+        ...
+
+    async def leaderboard(self, metric: str, stat: str, wanted: RunFilter, *, limit: int) -> list[dict[str, Any]]:
+        """The best valid run of each recipe, model and hardware, best first by the metric's direction, with `rank`.
+
+        Raises NotFound for a metric that has no direction or is unknown.
+        """
+        ...
+
+    async def compare(self, one: str, other: str) -> dict[str, Any]:
+        """Both summaries, and each metric both have with change, whether that is better, and whether it is more than
+        noise. Raises NotFound."""
+        ...

@@ -1,0 +1,1 @@
+"""Benchmarks that ran as jobs: what is measured, reported, linked and judged."""
