@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 import jobtrail
+from jobtrail.cli.lazy import LazyGroup
 
 # command → module, function. A command's module is imported when it runs, so that `serve` starts without the rest.
 COMMANDS = {
@@ -19,6 +18,7 @@ COMMANDS = {
     "migrate": ("migrate", "run_migrate"),
     "jobs": ("jobs", "application"),
     "audit": ("audit", "application"),
+    "bench": ("bench.commands", "application"),
 }
 # What a command needs beyond a plain registration: `exec` takes everything after its name as the command.
 CONTEXT_SETTINGS: dict[str, dict[str, Any]] = {
@@ -26,31 +26,15 @@ CONTEXT_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-class LazyCommands(TyperGroup):
-    """A command group whose members are imported when used."""
+class Commands(LazyGroup):
+    """The commands of `jobtrail`."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        """Names in the order people meet them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Import and return one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module_name, attribute = COMMANDS[cmd_name]
-        member = getattr(importlib.import_module(f"jobtrail.cli.{module_name}"), attribute)
-        if isinstance(member, typer.Typer):
-            command = typer.main.get_command(member)
-        else:
-            single = typer.Typer(add_completion=False)
-            single.command(context_settings=CONTEXT_SETTINGS.get(cmd_name))(member)
-            command = typer.main.get_command(single)
-        command.name = cmd_name
-        return command
+    members = COMMANDS
+    settings = CONTEXT_SETTINGS
 
 
 application = typer.Typer(
-    cls=LazyCommands,
+    cls=Commands,
     help="Audited job observability for Slurm clusters.",
     epilog="Exit codes: 0 done · 1 failed or differences found · 2 wrong usage or setting · 3 daemon or database "
     "unreachable · 4 no such job. `exec` passes on the code of its command.",

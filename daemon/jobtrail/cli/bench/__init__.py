@@ -1,0 +1,1 @@
+"""`jobtrail bench`: recipes, runs of them, and their results."""
