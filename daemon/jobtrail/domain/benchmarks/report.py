@@ -5,6 +5,8 @@ Nothing here is checked against the job: the report is a claim, and its links to
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +15,7 @@ import msgspec
 from jobtrail.domain.benchmarks.metrics import Measurement
 
 MAX_RAW_BYTES = 65_536  # of a result's own JSON that is kept, arrays of single requests cut away
+_EVENTS = uuid.UUID("7b0c5a52-6a0e-5d0c-9a53-3d0f6a1f2f10")  # name space of the event ids of reports
 
 
 class Mode(StrEnum):
@@ -160,6 +163,11 @@ class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     uid: int | None = None  # the user who reported it, as the kernel says; the daemon writes it
     user_name: str | None = None  # of `uid`
     from_job: bool = False  # whether the kernel's word was that of an open job's user on its node; the daemon writes it
+
+
+def report_event_id(run_uid: str, body: bytes) -> str:
+    """The id of the event that reports these bytes of a run: the same bytes sent again are the same event."""
+    return str(uuid.uuid5(_EVENTS, f"{run_uid}:{hashlib.sha256(body).hexdigest()}"))
 
 
 class Decision(StrEnum):
