@@ -89,3 +89,12 @@ class SlurmAnswerInvalid(SlurmError):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class RecipeInvalid(JobtrailError):
+    """A benchmark's recipe cannot be followed. `place` is the dotted key, the message says what is allowed there."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}" if place else problem)
+        self.place = place
+        self.problem = problem
