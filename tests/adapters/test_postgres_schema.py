@@ -187,6 +187,7 @@ INSERTS = {
     "VALUES (now(), 'c', 'j', 'n', 's')",
     "job_gpus": "INSERT INTO job_gpus (cluster_name, job_id, run, node, gpu_id) VALUES ('c', 'j', 1, 'n', 'g')",
     "gpu_samples": "INSERT INTO gpu_samples (sampled_at, node, gpu_id, vendor) VALUES (now(), 'n', 'g', 'nvidia')",
+    "energy_samples": "INSERT INTO energy_samples (sampled_at, cluster_name, job_id, node) VALUES (now(), 'c', 'j', 'n')",
     "audit_payload": "INSERT INTO audit_payload VALUES (gen_random_uuid(), 1, now(), 'p', 's')",
 }
 RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it may not
@@ -195,7 +196,7 @@ RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it
          "SELECT jobtrail_keep_partitions(1, 7)", "SELECT * FROM job_efficiency", "DELETE FROM nodes",
          "UPDATE job_gpus SET name = 'x'", "SELECT * FROM job_energy"],
         ["DELETE FROM jobs", "TRUNCATE jobs", "DELETE FROM job_gpus", "DELETE FROM gpu_samples",
-         "UPDATE audit_log SET kind = 'x'", "DELETE FROM audit_log",
+         "DELETE FROM energy_samples", "UPDATE audit_log SET kind = 'x'", "DELETE FROM audit_log",
          "TRUNCATE audit_log", "UPDATE audit_payload SET payload = ''", "DELETE FROM audit_chain",
          "ALTER TABLE audit_log DISABLE TRIGGER ALL", "DROP TABLE job_samples",
          "SET session_replication_role = replica", "SELECT jobtrail_apply_grants()", "CREATE TABLE mine ()"],
@@ -204,7 +205,7 @@ RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it
         ["SELECT * FROM jobs", "SELECT * FROM job_nodes", "SELECT * FROM nodes", "SELECT * FROM job_samples",
          "SELECT * FROM audit_log", "SELECT * FROM job_audit_events", "SELECT * FROM job_efficiency",
          "SELECT payload FROM audit_payload", "SELECT * FROM job_gpus", "SELECT * FROM gpu_samples",
-         "SELECT * FROM job_energy"],
+         "SELECT * FROM job_energy", "SELECT * FROM energy_samples"],
         [*INSERTS.values(), "SELECT salt FROM audit_payload", "SELECT * FROM audit_payload",
          "UPDATE jobs SET qos = 'q'", "DELETE FROM nodes", "SELECT jobtrail_keep_partitions(1, 7)"],
     ),
@@ -212,7 +213,8 @@ RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it
         ["SELECT * FROM audit_log", "SELECT * FROM audit_payload", "SELECT * FROM audit_chain",
          "SELECT * FROM audit_conflict", "SELECT * FROM job_audit_events"],
         [*INSERTS.values(), "SELECT * FROM jobs", "SELECT * FROM nodes", "SELECT * FROM job_samples",
-         "SELECT * FROM job_gpus", "SELECT * FROM gpu_samples", "SELECT * FROM job_energy"],
+         "SELECT * FROM job_gpus", "SELECT * FROM gpu_samples", "SELECT * FROM job_energy",
+         "SELECT * FROM energy_samples"],
     ),
 }  # fmt: skip
 
@@ -248,7 +250,7 @@ async def partitions(connection: Any, table: str) -> list[str]:
     return sorted(row["name"] for row in rows)
 
 
-@pytest.mark.parametrize("table", ["job_samples", "gpu_samples"])
+@pytest.mark.parametrize("table", ["job_samples", "gpu_samples", "energy_samples"])
 async def test_partitions_are_made_ahead_and_sample_days_dropped_after_retention(pool: Any, table: str) -> None:
     today = datetime.now(UTC).date()
     old = today - timedelta(days=9)
@@ -260,7 +262,7 @@ async def test_partitions_are_made_ahead_and_sample_days_dropped_after_retention
                 f"FOR VALUES FROM ('{day} 00:00+00') TO ('{day + timedelta(days=1)} 00:00+00')"
             )
     created, dropped = await keep_partitions(pool, days_ahead=5, retention_days=7, timeout_seconds=10.0)
-    assert (created, dropped) == (4, 2)  # two days more of each table
+    assert (created, dropped) == (6, 2)  # two days more of each table
     assert await keep_partitions(pool, days_ahead=5, retention_days=7, timeout_seconds=10.0) == (0, 0)
     async with session(pool, 10.0) as connection:
         days = await partitions(connection, table)
@@ -278,7 +280,7 @@ async def test_a_month_whose_rows_came_before_its_partition_stays_in_the_default
         await connection.execute(f"DROP TABLE {month}")
         await connection.execute("INSERT INTO audit_payload VALUES (gen_random_uuid(), 1, now(), 'p', 's')")
     created, _ = await keep_partitions(pool, days_ahead=4, retention_days=7, timeout_seconds=10.0)
-    assert created == 2  # a day of each table of samples
+    assert created == 3  # a day of each table of samples
     async with session(pool, 10.0) as connection:
         assert month not in await partitions(connection, "audit_payload")
 
