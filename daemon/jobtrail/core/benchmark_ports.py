@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from jobtrail.core.ports import Receipt
+from jobtrail.domain.benchmarks.report import BaselineDecision
 from jobtrail.domain.benchmarks.settling import (
     CandidateRun,
     HistoryRun,
@@ -16,6 +18,7 @@ from jobtrail.domain.benchmarks.settling import (
     Verdict,
     WindowUse,
 )
+from jobtrail.domain.events import Actor
 
 
 class BenchmarkStore(Protocol):
@@ -96,4 +99,31 @@ class BenchmarkReader(Protocol):
     async def compare(self, one: str, other: str) -> dict[str, Any]:
         """Both summaries, and each metric both have with change, whether that is better, and whether it is more than
         noise. Raises NotFound."""
+        ...
+
+
+class Reporter(msgspec.Struct, frozen=True, kw_only=True):
+    """Who reports a benchmark's run, as the kernel says. Who is `trusted` has no share to keep to."""
+
+    uid: int
+    trusted: bool = False
+
+
+class BenchmarkIntake(Protocol):
+    """The way in for what people report of benchmarks."""
+
+    def admit(self, reporter: Reporter) -> None:
+        """Take one report off a user's share, before it is read. Raises TooManyReports, and SpoolFull where what room
+        is left is kept for the hooks."""
+        ...
+
+    async def take(self, body: bytes, reporter: Reporter, *, by: Actor, event_id: str | None = None) -> Receipt:
+        """Record the report in `body`; `event_id` is what the sender takes it to be. Raises InvalidEvent,
+        EventConflict, SpoolFull, SpoolBroken."""
+        ...
+
+    async def decide(
+        self, decision: BaselineDecision, *, event_id: str, by: Actor, source: str, note: str | None
+    ) -> Receipt:
+        """Record a person's decision about a run. Raises EventConflict, SpoolFull, SpoolBroken."""
         ...

@@ -98,3 +98,12 @@ class RecipeInvalid(JobtrailError):
         super().__init__(f"{place}: {problem}" if place else problem)
         self.place = place
         self.problem = problem
+
+
+class TooManyReports(JobtrailError):
+    """A user reports more than their share; what was sent was not looked at. Later it will be taken."""
+
+    def __init__(self, uid: int, retry_after_seconds: int) -> None:
+        super().__init__(f"uid {uid} reports too much at a time; try again in {retry_after_seconds} s")
+        self.uid = uid
+        self.retry_after_seconds = retry_after_seconds
