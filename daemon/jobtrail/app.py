@@ -73,7 +73,7 @@ def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirec
     """Start the background tasks: each ends with `stop`, and the failure of one ends the daemon."""
     loops = [parts.sampler.run(stop), parts.buffer.run(stop), incoming.run(stop), parts.runaways.run(stop)]
     if parts.gpus is not None:
-        loops += [parts.gpus.watch.run(stop), parts.gpus.buffer.run(stop)]
+        loops += [parts.gpus.watch.run(stop), parts.gpus.buffer.run(stop), parts.gpus.energy_buffer.run(stop)]
     if parts.forwarder is not None:
         loops.append(parts.forwarder.run(stop))
     if parts.housekeeper is not None:
@@ -129,6 +129,7 @@ async def _leave(parts: Parts) -> None:
             await parts.buffer.flush()
             if parts.gpus is not None:
                 await parts.gpus.buffer.flush()
+                await parts.gpus.energy_buffer.flush()
     with suppress(JobtrailError, TimeoutError):
         async with asyncio.timeout(FINAL_FORWARD_SECONDS):
             if parts.forwarder is not None:

@@ -66,7 +66,13 @@ def made(**changes: object) -> GpuWatch | None:
     bench = Bench()
     config = msgspec.structs.replace(Config(), **changes)
     parts = make_gpu_parts(
-        config, sampler=bench.sampler, board=bench.board, sink=None, clock=bench.clock, tell=bench.facts
+        config,
+        sampler=bench.sampler,
+        board=bench.board,
+        sink=None,
+        energy_sink=None,
+        clock=bench.clock,
+        tell=bench.facts,
     )
     return None if parts is None else parts.watch
 

@@ -8,7 +8,7 @@ import msgspec
 
 from jobtrail.core.board import JobGpus
 from jobtrail.core.gpu_books import EmissionSettings
-from jobtrail.core.gpu_ports import GpuSampleRow, ProcessPlace
+from jobtrail.core.gpu_ports import EnergySampleRow, GpuSampleRow, ProcessPlace
 from jobtrail.core.gpu_watch import GpuRhythm, GpuWatch
 from jobtrail.core.node_energy import NodeEnergy
 from jobtrail.core.ports import OpenRun
@@ -135,6 +135,7 @@ class GpuBench(Bench):
         self.conf = CONF
         self.conf_reads: list[tuple[str, str]] = []
         self.gpu_rows: list[GpuSampleRow] = []
+        self.energy_rows: list[EnergySampleRow] = []
         self.node_energy = NodeEnergy(self.packages, self.busy, interval_us=15_000_000) if energy else None
         self.watch = GpuWatch(
             sources=[self.gpus],
@@ -144,6 +145,7 @@ class GpuBench(Bench):
             counters=self.sampler,
             board=self.board,
             add_row=self.gpu_rows.append,
+            add_energy_row=self.energy_rows.append,
             clock=self.clock,
             tell=self.facts,
             node="n1",

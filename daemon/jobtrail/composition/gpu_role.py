@@ -18,7 +18,7 @@ from jobtrail.config import Config
 from jobtrail.core.board import Board
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_books import EmissionSettings
-from jobtrail.core.gpu_ports import GpuSampleRow, GpuSampleSink
+from jobtrail.core.gpu_ports import EnergySampleRow, EnergySampleSink, GpuSampleRow, GpuSampleSink
 from jobtrail.core.gpu_sources import NO_GPUS
 from jobtrail.core.gpu_watch import GpuRhythm, GpuWatch
 from jobtrail.core.node_energy import NodeEnergy
@@ -39,6 +39,7 @@ class GpuParts(msgspec.Struct, frozen=True, kw_only=True):
 
     watch: GpuWatch
     buffer: SampleBuffer[GpuSampleRow]
+    energy_buffer: SampleBuffer[EnergySampleRow]
 
 
 class WhereThere:
@@ -71,8 +72,26 @@ class _GpuRows:
         await self._sink.write_gpus(rows)
 
 
+class _EnergyRows:
+    """A row sink that writes to `energy_samples`."""
+
+    def __init__(self, sink: EnergySampleSink) -> None:
+        self._sink = sink
+
+    async def write(self, rows: Sequence[EnergySampleRow]) -> None:
+        """Store `rows`. Raises StoreUnavailable."""
+        await self._sink.write_energy(rows)
+
+
 def make_gpu_parts(
-    config: Config, *, sampler: Sampler, board: Board, sink: GpuSampleSink | None, clock: Clock, tell: Observer
+    config: Config,
+    *,
+    sampler: Sampler,
+    board: Board,
+    sink: GpuSampleSink | None,
+    energy_sink: EnergySampleSink | None,
+    clock: Clock,
+    tell: Observer,
 ) -> GpuParts | None:
     """The watch over GPUs and energy, None where neither is to be read; it accompanies the sampler."""
     sources = _sources(config)
@@ -88,6 +107,9 @@ def make_gpu_parts(
     buffer = SampleBuffer(
         None if sink is None else _GpuRows(sink), clock=clock, tell=tell, backoff=Backoff(), max_rows=MOST_ROWS
     )
+    energy_buffer = SampleBuffer(
+        None if energy_sink is None else _EnergyRows(energy_sink), clock=clock, tell=tell, backoff=Backoff()
+    )
     watch = GpuWatch(
         sources=sources,
         energy=energy if config.energy.rapl else None,
@@ -96,6 +118,7 @@ def make_gpu_parts(
         counters=sampler,
         board=board,
         add_row=buffer.add,
+        add_energy_row=energy_buffer.add,
         clock=clock,
         tell=tell,
         node=config.node_name,
@@ -103,7 +126,7 @@ def make_gpu_parts(
         emissions=EmissionSettings(factor=read_factor(config.energy.emission_factor), pue=config.energy.pue),
     )
     sampler.accompany(watch)
-    return GpuParts(watch=watch, buffer=buffer)
+    return GpuParts(watch=watch, buffer=buffer, energy_buffer=energy_buffer)
 
 
 def _sources(config: Config) -> list[GpuSource]:

@@ -160,6 +160,7 @@ def wire(
             sampler=sampler,
             board=board,
             sink=store.gpu_samples if store else None,
+            energy_sink=store.energy_samples if store else None,
             clock=clock,
             tell=tell,
         ),

@@ -9,7 +9,7 @@ import msgspec
 
 from jobtrail.config import Config
 from jobtrail.core.facts import Observer
-from jobtrail.core.gpu_ports import GpuSampleSink
+from jobtrail.core.gpu_ports import EnergySampleSink, GpuSampleSink
 from jobtrail.core.over_runs import OverRuns
 from jobtrail.core.ports import (
     CentralStore,
@@ -33,6 +33,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     events: EventSink
     samples: SampleSink
     gpu_samples: GpuSampleSink
+    energy_samples: EnergySampleSink
     central: CentralStore
     runs: RunStore
     over_runs: OverRuns
@@ -49,6 +50,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         yield None
         return
     from jobtrail.adapters.postgres import (
+        PostgresEnergySamples,
         PostgresGpuSamples,
         PostgresLeadership,
         PostgresNodes,
@@ -78,6 +80,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             events=PostgresSink(pool, timeout_seconds=seconds),
             samples=PostgresSamples(pool, timeout_seconds=seconds, tell=tell),
             gpu_samples=PostgresGpuSamples(pool, timeout_seconds=seconds, tell=tell),
+            energy_samples=PostgresEnergySamples(pool, timeout_seconds=seconds, tell=tell),
             central=PostgresStore(pool, timeout_seconds=seconds),
             runs=PostgresRuns(pool, timeout_seconds=seconds),
             over_runs=PostgresOverRuns(pool, timeout_seconds=seconds),

@@ -6,6 +6,7 @@ Every number only grows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -166,6 +167,8 @@ class RunBooks:
         self.cpu_is_new = False  # it began after a look at the node's energy: before it, it had used nothing
         self.cpu = EnergyBook(before.energy_cpu_microjoules, before.energy_covered_us, Method.APPORTIONED)
         self.dram = EnergyBook(before.energy_dram_microjoules, before.energy_covered_us, Method.APPORTIONED)
+        self.row_at = -math.inf  # monotonic seconds: its last energy sample
+        self.row_us = 0  # the time that one is of
         self.absent: dict[str, str] = {}  # names of values of NodeUsage -> why there is none
         self._gpus = {gpu.gpu_id: GpuBook(gpu) for gpu in before.gpus}
         self._covered_us = before.energy_covered_us
@@ -173,6 +176,10 @@ class RunBooks:
     def gpu(self, gpu_id: str) -> GpuBook:
         """The book of one GPU, begun if there is none."""
         return self._gpus.setdefault(gpu_id, GpuBook(GpuUsage(gpu_id=gpu_id)))
+
+    def gpu_energies(self) -> dict[str, EnergyBook]:
+        """The energy of each GPU it has a book of."""
+        return {gpu_id: book.energy for gpu_id, book in self._gpus.items()}
 
     @property
     def covered_us(self) -> int | None:

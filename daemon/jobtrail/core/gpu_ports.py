@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from jobtrail.domain.benchmarks.settling import EnergySample
 from jobtrail.domain.events import Actor, Event
 from jobtrail.domain.gpu_allocation import HookValues, hook_values
 from jobtrail.domain.gpus import GpuReading
@@ -27,6 +28,26 @@ class GpuSampleSink(Protocol):
     """Where readings of GPUs are kept for a while."""
 
     async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> None:
+        """Store `rows`. Raises StoreUnavailable."""
+        ...
+
+
+class EnergySampleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What an open run had used so far on a node, and which of its GPUs it had alone; None is unknown."""
+
+    cluster: str
+    job_id: str
+    ref: str  # event that opened the run on this node
+    sample: EnergySample
+    gpu_ids: tuple[str, ...] | None = None
+    shared_gpu_ids: tuple[str, ...] | None = None  # of gpu_ids, those that other runs held or used too
+    board_ids: tuple[str, ...] = ()  # boards of instances among gpu_ids
+
+
+class EnergySampleSink(Protocol):
+    """Where energy samples are kept for a while."""
+
+    async def write_energy(self, rows: Sequence[EnergySampleRow]) -> None:
         """Store `rows`. Raises StoreUnavailable."""
         ...
 

@@ -12,7 +12,7 @@ from jobtrail.core.node_energy import Ended
 from jobtrail.domain.energy import Limits
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpu_allocation import GpuAllocation
-from jobtrail.domain.gpu_use import Attribution, AttributionMismatch, IdleTracker, JobGpuUse, attribute
+from jobtrail.domain.gpu_use import Attribution, AttributionMismatch, GpuUse, IdleTracker, JobGpuUse, attribute
 from jobtrail.domain.gpus import GpuLook, GpuReading
 
 MISSED_LOOKS = 3  # a time longer than that many intervals was not seen
@@ -67,6 +67,11 @@ class Scene:
             self._note(mismatch, runs)
         self._mismatched = {key for key in self._mismatched if key[0] in runs}
         self._into_store(readings, runs)
+
+    @property
+    def uses(self) -> Mapping[str, GpuUse]:
+        """Who holds and who uses each GPU."""
+        return self._attribution.gpus
 
     def show(self, runs: Mapping[str, RunBooks]) -> None:
         """Put what is known now on the board."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from jobtrail.core.board import Board
+from jobtrail.core.energy_rows import AddEnergyRow, EnergyRows, Seen
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_books import EmissionSettings, RunBooks
 from jobtrail.core.gpu_holders import Holders, Place, names_gpus
@@ -30,6 +31,7 @@ from jobtrail.domain.gpus import GpuReading
 from jobtrail.domain.gres import GresConf
 
 Result = TypeVar("Result")
+ASKED_APART_SECONDS = 0.05  # any user may ask for looks
 ROUNDING_SECONDS = 1e-6  # a timer may fire by so much early
 
 
@@ -80,6 +82,7 @@ class GpuWatch:
         counters: Counters,
         board: Board,
         add_row: Callable[[GpuSampleRow], None],
+        add_energy_row: AddEnergyRow,
         clock: Clock,
         tell: Observer,
         node: str,
@@ -103,7 +106,10 @@ class GpuWatch:
             idle_window_seconds=rhythm.idle_window_seconds,
             emissions=emissions,
         )
+        self._rows = EnergyRows(add_energy_row, spacing_seconds=rhythm.soonest_seconds)
         self._books: dict[str, RunBooks] = {}
+        self._asked: set[str] = set()  # refs of runs that are to be written down at the next look
+        self._looks = 0  # begun so far
         self._looking = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -131,13 +137,23 @@ class GpuWatch:
         gpus = any(names_gpus(books) or (books.allocation and books.allocation.gpu_ids) for books in known)
         if self._closed or not known or not (gpus or (self._energy is not None and self._energy.has_counters)):
             return
-        task = asyncio.create_task(self._look(ended, gpus=bool(gpus)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._begin(self._look(ended, gpus=bool(gpus)))
         # Not cancelled when the time is up: a read in a thread cannot be, and another must not begin beside it.
         await asyncio.wait({task}, timeout=self._rhythm.closing_seconds)
         if task.done():
             task.result()
+
+    async def asked(self, job_id: str, uid: int) -> None:
+        """Look at all GPUs and counters now, and write down what `uid`'s open runs of a job have used; root may ask of
+        all. Those who ask while a look goes on share the next one.
+        """
+        targets = [books.run.target for books in self._books.values()]
+        self._asked |= {one.ref for one in targets if one.job_id == job_id and uid in (0, one.uid)}
+        before = self._looks
+        pause = self._began + ASKED_APART_SECONDS - self._clock.monotonic()
+        await asyncio.sleep(max(0.0, pause))
+        if not self._closed:
+            await self._begin(self._look({}, gpus=True, unless_after=before))
 
     def final(self, ref: str, usage: NodeUsage) -> NodeUsage:
         """The usage of a run that is over; its books are closed."""
@@ -160,8 +176,20 @@ class GpuWatch:
             await asyncio.gather(*self._tasks)
             await self._sources.close()
 
-    async def _look(self, ended: Mapping[str, Ended], *, gpus: bool) -> None:
+    def _begin(self, look: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """A look that the drivers are kept open for."""
+        task = asyncio.create_task(look)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _look(self, ended: Mapping[str, Ended], *, gpus: bool, unless_after: int | None = None) -> None:
+        """`unless_after` is a number of looks: if another has begun since then, no more is to be done."""
         async with self._looking:
+            if unless_after is not None and self._looks > unless_after:
+                return
+            self._looks += 1
+            asked, self._asked = frozenset(self._asked), set()
             self._began = now = self._clock.monotonic()
             looks = await self._sources.look() if gpus else ()
             self._holders.note(looks)
@@ -179,6 +207,14 @@ class GpuWatch:
             if gpus:
                 self._scene.settle(self._clock.time_us(), looks, runs, owners, ended)
             self._scene.show(runs)
+            seen = Seen(
+                now=now,
+                asked_gpus=gpus,
+                readings={reading.gpu.gpu_id: reading for reading in readings},
+                uses=self._scene.uses if gpus else {},
+                energy=None if read.energy is None else read.energy.reading,
+            )
+            self._rows.write(seen, runs, ended, asked)
 
     def _read(
         self,

@@ -3,6 +3,7 @@
 `migrate` is not imported here: it loads Alembic and SQLAlchemy, which only `jobtrail migrate` needs.
 """
 
+from jobtrail.adapters.postgres.energy_samples import PostgresEnergySamples
 from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
 from jobtrail.adapters.postgres.leader import PostgresLeadership
 from jobtrail.adapters.postgres.nodes import PostgresNodes
@@ -20,6 +21,7 @@ __all__ = [
     "Difference",
     "JobFilter",
     "JobList",
+    "PostgresEnergySamples",
     "PostgresGpuSamples",
     "PostgresLeadership",
     "PostgresNodes",

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jobtrail.adapters.postgres.pool import REFUSALS, session
-from jobtrail.adapters.postgres.samples import Record, copy_by_day
+from jobtrail.adapters.postgres.pool import session
+from jobtrail.adapters.postgres.samples import Record, copy_what_can_be
 from jobtrail.adapters.postgres.values import from_millionths, to_datetime
 from jobtrail.core.facts import Observer, SamplesDropped
 from jobtrail.core.gpu_ports import GpuSampleRow
-from jobtrail.domain.errors import StoreRefused
 
 if TYPE_CHECKING:
-    from jobtrail.adapters.postgres.pool import Connection, Pool
+    from jobtrail.adapters.postgres.pool import Pool
 
 CONVERTED = (
     "sampled_at", "node", "gpu_id", "vendor", "cluster_name", "job_id", "opened_by", "memory_total_bytes",
@@ -32,7 +31,6 @@ SAME = (
     "dram_active_percent",
 )  # fmt: skip
 COLUMNS = (*CONVERTED, *SAME)
-REFUSED = (StoreRefused, *REFUSALS)
 
 
 class PostgresGpuSamples:
@@ -51,20 +49,9 @@ class PostgresGpuSamples:
         """
         records = [_record(row) for row in rows]
         async with session(self._pool, self._timeout) as connection:
-            dropped = await _copy_what_can_be(connection, records)
+            dropped = await copy_what_can_be(connection, "gpu_samples", COLUMNS, records)
         if dropped:
             self._tell(SamplesDropped(rows=dropped))
-
-
-async def _copy_what_can_be(connection: Connection, records: list[Record]) -> int:
-    """How many were dropped. A refused batch is halved until what is refused stands alone: few COPYs for few rows."""
-    try:
-        return await copy_by_day(connection, "gpu_samples", COLUMNS, records)
-    except REFUSED:
-        if len(records) == 1:
-            return 1
-    middle = len(records) // 2
-    return await _copy_what_can_be(connection, records[:middle]) + await _copy_what_can_be(connection, records[middle:])
 
 
 def _record(row: GpuSampleRow) -> Record:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import msgspec
 
-from jobtrail.adapters.postgres.pool import copy_rows, session
+from jobtrail.adapters.postgres.pool import REFUSALS, copy_rows, session
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.values import to_datetime, to_seconds
 from jobtrail.core.facts import Observer, SamplesDropped
 from jobtrail.core.ports import SampleRow
+from jobtrail.domain.errors import StoreRefused
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Connection, Pool
@@ -27,6 +28,7 @@ COLUMNS = (
     "pressure_memory_full_seconds", "pressure_io_some_seconds", "pressure_io_full_seconds", "absent",
 )  # fmt: skip
 Record = tuple[Any, ...]
+REFUSED = (StoreRefused, *REFUSALS)
 
 
 class PostgresSamples:
@@ -62,6 +64,21 @@ async def copy_by_day(connection: Connection, table: str, columns: Sequence[str]
         await copy_rows(connection, table, columns, kept)
         return len(records) - len(kept)
     return 0
+
+
+async def copy_what_can_be(connection: Connection, table: str, columns: Sequence[str], records: list[Record]) -> int:
+    """As copy_by_day, but a record with a value its column cannot hold is dropped alone; how many were dropped.
+
+    A refused batch is halved until what is refused stands alone: few COPYs for few records.
+    """
+    try:
+        return await copy_by_day(connection, table, columns, records)
+    except REFUSED:
+        if len(records) == 1:
+            return 1
+    middle = len(records) // 2
+    dropped = await copy_what_can_be(connection, table, columns, records[:middle])
+    return dropped + await copy_what_can_be(connection, table, columns, records[middle:])
 
 
 async def _storable(connection: Connection, table: str, records: list[Record]) -> list[Record]:

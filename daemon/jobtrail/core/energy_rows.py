@@ -1,0 +1,105 @@
+"""Writes down what open runs had used at each look, so that the energy of any part of a run can be told later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from jobtrail.core.gpu_books import EnergyBook, RunBooks
+from jobtrail.core.gpu_ports import EnergySampleRow
+from jobtrail.core.node_energy import Ended
+from jobtrail.domain.benchmarks.settling import EnergySample
+from jobtrail.domain.energy import EnergyReading, Method
+from jobtrail.domain.gpu_use import GpuUse
+from jobtrail.domain.gpus import GpuReading
+
+AddEnergyRow = Callable[[EnergySampleRow], None]
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look saw. `asked_gpus` is false for one at the node's own counters alone."""
+
+    now: float  # monotonic seconds
+    asked_gpus: bool = True
+    readings: Mapping[str, GpuReading] = {}
+    uses: Mapping[str, GpuUse] = {}
+    energy: EnergyReading | None = None
+
+
+class EnergyRows:
+    """Makes a row for each run of which any energy is known.
+
+    A component that this look did not read has no number in the row: its sum so far is of an earlier moment, and taken
+    for one of this moment, it would move energy from one part of the run to another.
+    """
+
+    def __init__(self, add_row: AddEnergyRow, *, spacing_seconds: float) -> None:
+        self._add_row = add_row
+        self._spacing = spacing_seconds
+
+    def write(
+        self, seen: Seen, runs: Mapping[str, RunBooks], ended: Mapping[str, Ended], asked: frozenset[str]
+    ) -> None:
+        """Rows of one run lie `spacing_seconds` apart at least, because runs of others that begin and end cause looks
+        as well; those that are over, or asked for (by ref), have one now.
+        """
+        for ref, books in runs.items():
+            wanted = ref in ended or ref in asked
+            if wanted or (seen.now - books.row_at >= self._spacing and (seen.asked_gpus or not _with_energy(books))):
+                self._write(seen, books, ended.get(ref))
+
+    def _write(self, seen: Seen, books: RunBooks, end: Ended | None) -> None:
+        gpus = _with_energy(books)
+        if not seen.readings.keys() >= gpus.keys():
+            gpus = {}
+        times = [seen.readings[gpu_id].time_us for gpu_id in gpus]
+        of_node: list[EnergyBook] = []
+        if seen.energy is not None:
+            times, of_node = times or [seen.energy.time_us], [books.cpu, books.dram]
+        covered = [book.covered_us for book in (*gpus.values(), *of_node) if book.covered_us is not None]
+        if not covered:
+            return
+        time_us = max(times)
+        if end is not None and end.ended_us < time_us:  # the sums are as of the end
+            time_us = min(time_us, max(end.ended_us, books.row_us + 1))
+        books.row_at, books.row_us = seen.now, time_us
+        sample = EnergySample(
+            node=books.run.target.node,
+            time_us=time_us,
+            gpu_microjoules=sum(book.microjoules or 0 for book in gpus.values()) if gpus else None,
+            cpu_microjoules=books.cpu.microjoules if of_node else None,
+            dram_microjoules=books.dram.microjoules if of_node else None,
+            covered_us=min(covered),
+            gpu_method=_method(gpus.values()),
+        )
+        self._add_row(_row(seen, books, sample))
+
+
+def _row(seen: Seen, books: RunBooks, sample: EnergySample) -> EnergySampleRow:
+    target, allocation = books.run.target, books.allocation
+    held = None if allocation is None or not allocation.complete else allocation.gpu_ids
+    shared: tuple[str, ...] | None = None
+    boards: list[str | None] = []
+    if held is not None and seen.uses.keys() >= set(held):
+        shared = tuple(gpu_id for gpu_id in held if seen.uses[gpu_id].shared)
+        boards = [seen.readings[gpu_id].gpu.parent_gpu_id for gpu_id in held]
+    return EnergySampleRow(
+        cluster=target.cluster,
+        job_id=target.job_id,
+        ref=target.ref,
+        sample=sample,
+        gpu_ids=held,
+        shared_gpu_ids=shared,
+        board_ids=tuple(sorted({board for board in boards if board is not None})),
+    )
+
+
+def _with_energy(books: RunBooks) -> dict[str, EnergyBook]:
+    """The run's GPUs of which any energy is known."""
+    return {gpu_id: book for gpu_id, book in books.gpu_energies().items() if book.microjoules is not None}
+
+
+def _method(gpus: Iterable[EnergyBook]) -> str | None:
+    methods = {book.method for book in gpus}
+    return methods.pop() if len(methods) == 1 else str(Method.MIXED) if methods else None
