@@ -9,9 +9,11 @@ from jobtrail.adapters.exposition import Exposition
 from jobtrail.adapters.http import HttpApi, HttpSettings
 from jobtrail.adapters.incoming import IncomingDirectory
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
+from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
 from jobtrail.core.pokes import Pokes
 from jobtrail.core.ports import Health
+from jobtrail.core.reported_benchmarks import ReportedBenchmarks
 from jobtrail.domain.events import request_digest
 
 
@@ -31,6 +33,21 @@ def make_incoming(parts: Parts) -> IncomingDirectory:
     )
 
 
+def make_reported(parts: Parts) -> ReportedBenchmarks:
+    """The way in of what people report of benchmarks; each has its own count of users' shares."""
+    config = parts.config
+    return ReportedBenchmarks(
+        parts.intake,
+        owner_of_run=parts.sampler.owner_of,
+        user_name_of=user_name,
+        spool_status=parts.spool.status,
+        clock=parts.clock,
+        node=config.node_name,
+        cluster=config.cluster,
+        local_cluster=config.local_cluster,
+    )
+
+
 def make_http(parts: Parts) -> HttpApi:
     config, clock = parts.config, parts.clock
     page = Exposition(parts.board, parts.telemetry.render, node=config.node_name, clock=clock)
@@ -45,6 +62,7 @@ def make_http(parts: Parts) -> HttpApi:
         decode_poke=decode_poke,
         jobs=parts.store.asked_jobs if parts.store else None,
         nodes=parts.store.asked_nodes if parts.store else None,
+        benchmark_intake=make_reported(parts),
         tell=parts.telemetry.observe,
         clock=clock,
         settings=HttpSettings(

@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from jobtrail.adapters.http.benchmarks import Benchmarks
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
 from jobtrail.adapters.http.nodes import Nodes
@@ -24,6 +25,8 @@ from jobtrail.adapters.http.reports import Reports
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
 from jobtrail.adapters.http.tokens import hook_token, read_token
+from jobtrail.adapters.http.turns import Turns
+from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes, JobReader, NodeReader
 from jobtrail.domain.errors import JobtrailError
@@ -56,6 +59,8 @@ class HttpApi:
         decode_poke: DecodePoke | None = None,
         jobs: JobReader | None = None,
         nodes: NodeReader | None = None,
+        benchmark_intake: BenchmarkIntake | None = None,
+        benchmarks: BenchmarkReader | None = None,
     ) -> None:
         self._tell = tell
         self._settings = settings
@@ -77,7 +82,11 @@ class HttpApi:
             self._pokes = Pokes(pokes=pokes, decode=decode_poke, gate=gate, settings=poke_settings(settings))
         self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
         self._nodes = Nodes(nodes)
-        self._reports = Reports(jobs, gate=gate, token=self._read_token)
+        turns = Turns()
+        self._reports = Reports(jobs, gate=gate, token=self._read_token, turns=turns)
+        self._benchmarks = Benchmarks(
+            benchmark_intake, benchmarks, gate=gate, token=self._read_token, turns=turns, settings=settings
+        )
 
     def reading_routes(self) -> list[web.RouteDef]:
         """What is answered on both listeners."""
@@ -91,6 +100,7 @@ class HttpApi:
             web.get("/openapi.json", pages.openapi),
             web.get("/v1/nodes", self._nodes.nodes),
             self._report_route(),
+            *self._benchmarks.reading_routes(),
         ]
 
     def writing_routes(self) -> list[web.RouteDef]:
@@ -100,6 +110,7 @@ class HttpApi:
             web.post("/v1/hooks/slurm/{hook}", posts.hook),
             web.post("/v1/events/job-started", posts.job_started),
             web.post("/v1/events/job-finished", posts.job_finished),
+            *self._benchmarks.writing_routes(),
         ]
 
     def remote_writing_routes(self) -> list[web.RouteDef]:
@@ -110,7 +121,12 @@ class HttpApi:
         """What is answered on the socket that is open to all users; nothing where there is none."""
         if self._pokes is None:
             return []
-        return [web.post("/v1/hooks/slurm/task-epilog", self._pokes.task_epilog), self._report_route()]
+        return [
+            web.post("/v1/hooks/slurm/task-epilog", self._pokes.task_epilog),
+            self._report_route(),
+            *self._benchmarks.reading_routes(),
+            *self._benchmarks.writing_routes(),
+        ]
 
     def _report_route(self) -> web.RouteDef:
         return web.get("/v1/jobs/{id}/report", self._reports.report)

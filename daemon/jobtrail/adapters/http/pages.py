@@ -26,10 +26,12 @@ GET  /openapi.json  the description of this API
 From the database:
 GET  /v1/nodes             nodes with state and load
 GET  /v1/jobs/{id}/report  how a job ended and what it used; over TCP with the token of http.read_token_file
+GET  /v1/benchmarks/{runs,runs/{uid},leaderboard,compare}  results of benchmarks; over TCP with the same token
 
 On the Unix socket also:
 POST /v1/hooks/slurm/{prolog,epilog,prolog-slurmctld,epilog-slurmctld}
 POST /v1/events/{job-started,job-finished}
+POST /v1/benchmarks/runs, /v1/benchmarks/runs/{uid}/decisions
 
 Over TCP, with a token:
 POST /v1/hooks/slurm/{prolog-slurmctld,epilog-slurmctld}
@@ -37,6 +39,7 @@ POST /v1/hooks/slurm/{prolog-slurmctld,epilog-slurmctld}
 On the socket for all users:
 POST /v1/hooks/slurm/task-epilog
 GET  /v1/jobs/{id}/report of one's own job
+GET and POST /v1/benchmarks/...
 """
 
 

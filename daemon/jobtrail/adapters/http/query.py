@@ -36,6 +36,14 @@ def name(request: web.Request, field: str) -> str | None:
     return text
 
 
+def text(request: web.Request, field: str) -> str | None:
+    """A name that may have spaces in it, None where it is not given. Raises Refused."""
+    value = request.query.get(field)
+    if value is not None and not (1 <= len(value) <= 255 and value.isprintable()):
+        raise invalid(field, "must be 1 to 255 visible characters")
+    return value
+
+
 def number(request: web.Request, field: str, *, least: int, most: int) -> int | None:
     """A whole number, None where it is not given. Raises Refused."""
     text = request.query.get(field)

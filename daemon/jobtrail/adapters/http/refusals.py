@@ -9,7 +9,15 @@ import msgspec
 from aiohttp import web
 
 from jobtrail.core.facts import EventRejected
-from jobtrail.domain.errors import EventConflict, InvalidEvent, JobtrailError, NotFound, SpoolBroken, SpoolFull
+from jobtrail.domain.errors import (
+    EventConflict,
+    InvalidEvent,
+    JobtrailError,
+    NotFound,
+    SpoolBroken,
+    SpoolFull,
+    TooManyReports,
+)
 
 MAX_DETAIL = 300
 SPOOL_BROKEN_RETRY_SECONDS = 5
@@ -102,6 +110,9 @@ def refusal(error: JobtrailError | web.HTTPException) -> Refused:
             return Refused(404, "not_found", "unsupported", str(error))
         case EventConflict():
             return Refused(409, "conflict", "conflict", str(error), details={"field": "Jobtrail-Event-Id"})
+        case TooManyReports():
+            retry = {"Retry-After": str(error.retry_after_seconds)}
+            return Refused(429, "too_many_requests", "busy", str(error), headers=retry)
         case SpoolFull():
             retry = {"Retry-After": str(error.retry_after_seconds)}
             return Refused(503, "unavailable", "spool_full", str(error), headers=retry)

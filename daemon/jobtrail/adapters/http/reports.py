@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
 
 from jobtrail.adapters.http import query
-from jobtrail.adapters.http.refusals import Refused, forbidden, json_answer
-from jobtrail.adapters.http.senders import Gate, Sender
+from jobtrail.adapters.http.refusals import forbidden, json_answer
+from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.tokens import TokenFile
+from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.ports import JobDetail, JobReader
 
 PARAMETERS = ("run", "cluster")
@@ -31,11 +30,11 @@ class Reports:
     kernel names who asks: root and Slurm's user read of every job, other users of their own.
     """
 
-    def __init__(self, jobs: JobReader | None, *, gate: Gate, token: TokenFile) -> None:
+    def __init__(self, jobs: JobReader | None, *, gate: Gate, token: TokenFile, turns: Turns) -> None:
         self._jobs = jobs
         self._gate = gate
         self._token = token
-        self._asking: set[int] = set()
+        self._turns = turns
 
     async def report(self, request: web.Request) -> web.Response:
         """GET /v1/jobs/{id}/report."""
@@ -50,26 +49,11 @@ class Reports:
         cluster = query.name(request, "cluster")
         if self._jobs is None:
             raise query.no_database()
-        with self._one_at_a_time(reader):
+        with self._turns.taken(reader):
             detail = await self._jobs.show_job(job_id, run=run, cluster=cluster)
         if reader is not None and not reader.trusted and not reader.is_user(detail.job["uid"]):
             raise forbidden(f"uid {reader.uid} may read only their own jobs; {detail.job['job_id']} is of another user")
         return json_answer(200, report(detail))
-
-    @contextmanager
-    def _one_at_a_time(self, reader: Sender | None) -> Iterator[None]:
-        """Anybody may connect to the users' socket: no user is to keep the others from the database. Raises Refused."""
-        if reader is None or reader.trusted:
-            yield
-            return
-        if reader.uid in self._asking:
-            message = f"uid {reader.uid} is being answered already; ask one question at a time"
-            raise Refused(429, "too_many_requests", "busy", message, headers={"Retry-After": "1"})
-        self._asking.add(reader.uid)
-        try:
-            yield
-        finally:
-            self._asking.discard(reader.uid)
 
 
 def report(detail: JobDetail) -> dict[str, Any]:

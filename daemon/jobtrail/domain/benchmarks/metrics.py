@@ -62,6 +62,16 @@ STATS = ("value", "mean", "p50", "p90", "p95", "p99", "std")
 PERCENTILE = r"^p[0-9]{1,2}(\.[0-9]{1,3})?$"  # other percentiles than those of STATS may be recorded too
 
 
+def default_stat(metric: str) -> str:
+    """The statistic that a metric is ranked by unless somebody says else: its gate's, the median of a latency, or the
+    one number that there is. Unknown metrics have `value`."""
+    known = METRICS.get(metric)
+    if known is None:
+        return "value"
+    is_latency = known.unit == "s" and known.direction is Direction.LOWER
+    return known.gates[0] if known.gates else "p50" if is_latency else "value"
+
+
 class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One number of a result, in the unit of its metric. `stat` is `value` where the metric is one number."""
 

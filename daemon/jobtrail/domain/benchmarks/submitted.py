@@ -249,6 +249,8 @@ def _check_measurement(place: str, measurement: Measurement) -> None:
         )
     if measurement.value < 0:
         raise InvalidEvent(f"{place}.value", f"must not be negative, as is that of {metric.name}")
+    if metric.unit == "ratio" and measurement.value > 1:
+        raise InvalidEvent(f"{place}.value", f"of {metric.name} must be a ratio, 1 at most")
     is_latency = metric.unit == "s" and metric.direction is Direction.LOWER and measurement.stat != "std"
     if is_latency and measurement.value == 0:
         raise InvalidEvent(f"{place}.value", f"of {metric.name} must be above 0: what was not measured is left out")

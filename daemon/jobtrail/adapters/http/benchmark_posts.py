@@ -1,0 +1,117 @@
+"""Handlers of what is sent of benchmarks: reports of runs, and what people decide about them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from jobtrail.adapters.http import query
+from jobtrail.adapters.http.bodies import read_body
+from jobtrail.adapters.http.headers import EVENT_ID, event_id, one_header
+from jobtrail.adapters.http.refusals import Refused, forbidden, json_answer
+from jobtrail.adapters.http.run_uids import run_uid
+from jobtrail.adapters.http.senders import Gate
+from jobtrail.adapters.http.settings import HttpSettings
+from jobtrail.adapters.http.turns import Turns
+from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader, Reporter
+from jobtrail.core.ports import Receipt
+from jobtrail.domain.benchmarks.report import BaselineDecision, Decision
+from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES
+from jobtrail.domain.errors import InvalidEvent
+from jobtrail.domain.events import Actor
+
+MOST_AT_ONCE = 8  # users whose reports are being read
+BODY_SECONDS = 5.0  # also on the users' socket, whose pokes are a few numbers
+MAX_DECISION_BYTES = 16_384
+SOURCE = "X-Source"
+_SOURCE = re.compile(r"[a-z0-9_-]{1,32}")
+
+
+class DecisionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of POST /v1/benchmarks/runs/{uid}/decisions."""
+
+    decision: Decision
+    note: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)] | None = None
+
+
+class BenchmarkPosts:
+    """Takes from local users, whom the kernel names. Whose run it is decides nothing at the report, which is a claim;
+    a decision about a run is its own user's, root's and Slurm's."""
+
+    def __init__(
+        self, intake: BenchmarkIntake | None, runs: BenchmarkReader | None, *, gate: Gate, settings: HttpSettings
+    ) -> None:
+        self._intake = intake
+        self._runs = runs
+        self._gate = gate
+        self._report_limits = msgspec.structs.replace(
+            settings, max_body_bytes=MAX_REPORT_BYTES, body_timeout_seconds=BODY_SECONDS
+        )
+        self._decision_limits = msgspec.structs.replace(settings, max_body_bytes=MAX_DECISION_BYTES)
+        self._turns = Turns(most=MOST_AT_ONCE)
+
+    async def report(self, request: web.Request) -> web.Response:
+        """POST /v1/benchmarks/runs."""
+        sender = self._gate.poke_sender(request)
+        intake, reporter = self._taking(), Reporter(uid=sender.uid, trusted=sender.trusted)
+        identity = one_header(request, EVENT_ID)
+        named = None if identity is None else event_id(identity)
+        with self._turns.taken(sender):
+            intake.admit(reporter)
+            limits = self._report_limits
+            body = await read_body(request.clone(client_max_size=limits.max_body_bytes), limits)
+            return _answer(await intake.take(body, reporter, by=Actor.API, event_id=named))
+
+    async def decision(self, request: web.Request) -> web.Response:
+        """POST /v1/benchmarks/runs/{uid}/decisions."""
+        sender = self._gate.poke_sender(request)
+        intake, reporter = self._taking(), Reporter(uid=sender.uid, trusted=sender.trusted)
+        uid = run_uid("uid", request.match_info["uid"])
+        identity, source = one_header(request, EVENT_ID), one_header(request, SOURCE)
+        canonical = str(uuid.uuid4()) if identity is None else event_id(identity)
+        if source is not None and not _SOURCE.fullmatch(source):
+            raise InvalidEvent(SOURCE, "must be 1 to 32 small letters, digits, _ and -")
+        if self._runs is None:
+            raise query.no_database()
+        with self._turns.taken(sender):
+            intake.admit(reporter)
+            limits = self._decision_limits
+            wanted = _decision(await read_body(request.clone(client_max_size=limits.max_body_bytes), limits))
+            run = await self._runs.show_run(uid)
+            if not sender.trusted and not sender.is_user(run["uid"]):
+                raise forbidden(f"uid {sender.uid} may decide only about their own runs; {uid} is of another user")
+            decision = BaselineDecision(run_uid=run["run_uid"], decision=wanted.decision, by=await sender.user_name())
+            receipt = await intake.decide(
+                decision, event_id=canonical, by=Actor.API, source=source or "bench", note=wanted.note
+            )
+        return _answer(receipt)
+
+    def _taking(self) -> BenchmarkIntake:
+        if self._intake is None:
+            raise Refused(503, "unavailable", "unavailable", "this daemon takes no reports of benchmarks")
+        return self._intake
+
+
+def _decision(body: bytes) -> DecisionBody:
+    """Raises InvalidEvent naming the field."""
+    try:
+        parsed = msgspec.json.decode(body, type=DecisionBody)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$")
+        field = place.strip(".`") or "body"
+        allowed = f"; decision is one of {', '.join(Decision)}, note a text of 1 to 1024 characters"
+        raise InvalidEvent(field, problem.replace("`", "")[:300] + allowed) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidEvent("body", f"must be JSON in UTF-8: {error}") from error
+    if parsed.note is not None and "\0" in parsed.note:
+        raise InvalidEvent("note", "must not contain a NUL character")
+    return parsed
+
+
+def _answer(receipt: Receipt) -> web.Response:
+    answer = {"event_id": receipt.event_id, "seq": receipt.seq, "durability": receipt.durability}
+    return json_answer(200 if receipt.duplicate else 201, answer)

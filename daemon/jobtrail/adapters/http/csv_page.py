@@ -1,0 +1,68 @@
+"""Rows as CSV (RFC 4180), for spreadsheets, which would take text that begins like a formula for one."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from jobtrail.adapters.http import query
+
+TYPE = "text/csv"
+FORMATS = ("json", "csv")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # https://owasp.org/www-community/attacks/CSV_Injection
+
+
+def wants_csv(request: web.Request) -> bool:
+    """Whether the answer is to be CSV: by `format`, else by Accept. Raises Refused for another format."""
+    named = request.query.get("format")
+    if named is not None:
+        if named not in FORMATS:
+            raise query.invalid("format", f"must be {' or '.join(FORMATS)}, not {named[:32]!r}")
+        return named == "csv"
+    wishes = dict(_wish(part) for part in ",".join(request.headers.getall("Accept", [])).split(","))
+    return wishes.get(TYPE, 0.0) > wishes.get("application/json", 0.0)
+
+
+def _wish(part: str) -> tuple[str, float]:
+    """A media type of Accept and how much it is wanted (RFC 9110, section 12.5.1)."""
+    kind, _, parameters = part.partition(";")
+    _, found, text = parameters.replace(" ", "").partition("q=")
+    try:
+        weight = float(text.partition(";")[0]) if found else 1.0
+    except ValueError:
+        weight = 0.0
+    return kind.strip().lower(), weight
+
+
+def csv_answer(rows: Sequence[Mapping[str, Any]], *, name: str, total: int | None = None) -> web.Response:
+    """The rows as a file `name`; their first row's keys are the heading."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    if total is not None:
+        headers["Jobtrail-Total"] = str(total)
+    return web.Response(text=as_csv(rows), content_type=TYPE, charset="utf-8", headers=headers)
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A heading and a line a row; nothing where there are no rows."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    for number, row in enumerate(rows):
+        if number == 0:
+            writer.writerow([_cell(name) for name in row])
+        writer.writerow([_cell(value) for value in row.values()])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    """A value as text; what is unknown is empty. Numbers are as they are, also negative ones."""
+    if value is None:
+        return ""
+    if isinstance(value, bool | int | float):
+        return msgspec.json.encode(value).decode()
+    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode().strip('"')
+    return f"'{text}" if text.startswith(_FORMULA) else text
