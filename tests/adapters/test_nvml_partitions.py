@@ -66,6 +66,29 @@ async def test_instances_are_gpus_with_a_parent_and_a_share(tmp_path: Path) -> N
             assert instance.sm_active_percent == 81.25 - number / 8
 
 
+async def test_instances_bear_the_files_through_which_a_job_is_let_in(tmp_path: Path) -> None:
+    """As gres.conf names them; the driver's list has instances that are not there, and other lines."""
+    async with bench(tmp_path, gpus=1) as made:
+        partitioned(made.driver)
+        minors = made.driver.root / "proc/driver/nvidia-caps/mig-minors"
+        minors.parent.mkdir(parents=True)
+        minors.write_text(
+            "config 1\nmonitor 2\ngpu0/gi1/access 12\ngpu0/gi1/ci0/access 13\ngpu0/gi5/access 48\n"
+            "gpu1/gi5/ci0/access 200\nnonsense\n"
+        )
+        board, first, second = (reading.gpu for reading in (await made.second()).readings)
+        assert (first.gpu_instance, first.compute_instance, first.capability_minors) == (1, 0, (12, 13))
+        assert (second.gpu_instance, second.capability_minors) == (5, ())
+        assert (board.gpu_instance, board.capability_minors) == (None, ())
+
+
+async def test_without_the_drivers_list_instances_have_no_such_files(tmp_path: Path) -> None:
+    async with bench(tmp_path, gpus=1) as made:
+        partitioned(made.driver)
+        _, first, _ = (reading.gpu for reading in (await made.second()).readings)
+        assert (first.gpu_instance, first.capability_minors) == (1, ())
+
+
 async def test_what_is_the_boards_is_absent_of_an_instance_and_never_asked(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
         partitioned(made.driver)

@@ -58,6 +58,9 @@ async def test_every_value_of_a_whole_gpu_is_what_the_driver_says(tmp_path: Path
             "memory_total_bytes": 85_520_809_984,
             "parent_gpu_id": None,
             "share_of_parent": None,
+            "gpu_instance": None,
+            "compute_instance": None,
+            "capability_minors": (),
             "driver_version": "575.57.08",
         }
         assert values_of(reading) == {

@@ -1,12 +1,13 @@
 """From SLURM_JOB_GPUS to GPUs: through Slurm's own list, and never to another job's GPU."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jobtrail.domain.gpu_allocation import GpuAllocation, HookValues, MigInstance, Via, allocate, hook_values
+from jobtrail.domain.gpu_allocation import GpuAllocation, HookValues, Via, allocate, hook_values
 from jobtrail.domain.gpus import Gpu
 from jobtrail.domain.gres import DeviceNumber, GresConf, GresLine, NodeGres, positions
 
@@ -17,8 +18,8 @@ def board(minor: int, *, index: int | None = None, gpu_id: str = "", name: str =
     return Gpu(gpu_id=gpu_id or UUIDS[minor % 16], vendor="nvidia", minor=minor, index=index, name=name)
 
 
-def part(gpu_id: str, of: Gpu, index: int | None = None) -> Gpu:
-    return Gpu(gpu_id=gpu_id, vendor="nvidia", parent_gpu_id=of.gpu_id, index=index)
+def part(gpu_id: str, of: Gpu, index: int | None = None, **more: Any) -> Gpu:
+    return Gpu(gpu_id=gpu_id, vendor="nvidia", parent_gpu_id=of.gpu_id, index=index, **more)
 
 
 def lines(*files: str, **types: str) -> GresConf:
@@ -31,10 +32,8 @@ def lines(*files: str, **types: str) -> GresConf:
     )
 
 
-def given_to(
-    text: str | None, conf: GresConf | None, *gpus: Gpu, cuda: str | None = None, parts: tuple[MigInstance, ...] = ()
-) -> GpuAllocation:
-    return allocate(HookValues(slurm_job_gpus=text, cuda_visible_devices=cuda), conf, gpus, parts)
+def given_to(text: str | None, conf: GresConf | None, *gpus: Gpu, cuda: str | None = None) -> GpuAllocation:
+    return allocate(HookValues(slurm_job_gpus=text, cuda_visible_devices=cuda), conf, gpus)
 
 
 def reason(allocation: GpuAllocation) -> str:
@@ -137,13 +136,14 @@ def test_the_ids_slurm_gives(asked: str, via: Via) -> None:
 
 def test_an_instance_under_its_old_name() -> None:
     first, second = board(0), board(1)
-    gpus = (first, second, part("MIG-a", first), part("MIG-b", first), part("MIG-c", second))
-    parts = (
-        MigInstance(gpu_id="MIG-a", gpu_instance=1, compute_instance=0),
-        MigInstance(gpu_id="MIG-b", gpu_instance=2, compute_instance=0),
-        MigInstance(gpu_id="MIG-c", gpu_instance=2, compute_instance=0),
+    gpus = (
+        first,
+        second,
+        part("MIG-a", first, gpu_instance=1, compute_instance=0),
+        part("MIG-b", first, gpu_instance=2, compute_instance=0),
+        part("MIG-c", second, gpu_instance=2, compute_instance=0),
     )
-    found = given_to("5", lines("/dev/nvidia0"), *gpus, cuda=f"MIG-{UUIDS[0]}/2/0", parts=parts)
+    found = given_to("5", lines("/dev/nvidia0"), *gpus, cuda=f"MIG-{UUIDS[0]}/2/0")
     assert [(one.gpu_id, one.via) for one in found.resolved] == [("MIG-b", Via.MIG)]
 
 
@@ -224,11 +224,14 @@ def test_an_instance_by_the_files_of_a_record() -> None:
             GresLine(where="gres.conf:2", gpus=(("/dev/nvidia1", f"{caps}166", f"{caps}167"),)),
         )
     )
-    parts = (
-        MigInstance(gpu_id="MIG-a", gpu_instance=1, compute_instance=0, capability_minors=(21, 22)),
-        MigInstance(gpu_id="MIG-b", gpu_instance=2, compute_instance=0, capability_minors=(30, 31)),
+    named = (
+        first,
+        second,
+        part("MIG-a", first, capability_minors=(21, 22)),
+        part("MIG-b", first, capability_minors=(30, 31)),
+        part("MIG-c", second),
     )
-    found = given_to("0,1", conf, *gpus, parts=parts)
+    found = given_to("0,1", conf, *named)
     assert [(one.gpu_id, one.via) for one in found.resolved] == [("MIG-b", Via.MIG), ("MIG-c", Via.MIG)]
     assert "which instance of" in reason(given_to("0", conf, *gpus))
 

@@ -46,15 +46,6 @@ class HookValues(msgspec.Struct, frozen=True, kw_only=True):
     gpu_device_ordinal: str | None = None
 
 
-class MigInstance(msgspec.Struct, frozen=True, kw_only=True):
-    """What names an instance besides its UUID. `capability_minors`: /dev/nvidia-caps/nvidia-cap<minor>."""
-
-    gpu_id: str
-    gpu_instance: int
-    compute_instance: int
-    capability_minors: tuple[int, ...] = ()
-
-
 class ResolvedGpu(msgspec.Struct, frozen=True, kw_only=True):
     """A GPU the job holds. `asked` is what Slurm wrote, `evidence` the way from there to the GPU."""
 
@@ -99,9 +90,7 @@ def hook_values(environment: Mapping[str, str]) -> HookValues:
     )
 
 
-def allocate(
-    values: HookValues, conf: GresConf | None, gpus: Sequence[Gpu], instances: Sequence[MigInstance] = ()
-) -> GpuAllocation:
+def allocate(values: HookValues, conf: GresConf | None, gpus: Sequence[Gpu]) -> GpuAllocation:
     """The GPUs a job holds. Raises nothing: what cannot be told is in `unresolved`.
 
     `conf` is None where nothing was read of Slurm's files, `gpus` are those of the node, boards and instances.
@@ -112,7 +101,7 @@ def allocate(
     order = positions(conf, gpus) if conf is not None else Positions(problem="gres.conf was not read")
     if order.doubt:
         evidence.append(order.doubt)
-    finder = _Finder(conf, order, gpus, instances)
+    finder = _Finder(conf, order, gpus)
     found: dict[str, ResolvedGpu] = {}
     unresolved = []
     for number, asked in enumerate(places or names):
@@ -160,13 +149,10 @@ def _names(values: HookValues, expected: int | None) -> tuple[list[str], list[st
 class _Finder:
     """Finds the GPUs of one node."""
 
-    def __init__(
-        self, conf: GresConf | None, order: Positions, gpus: Sequence[Gpu], instances: Sequence[MigInstance]
-    ) -> None:
+    def __init__(self, conf: GresConf | None, order: Positions, gpus: Sequence[Gpu]) -> None:
         self._conf = conf or GresConf()
         self._order = order
         self._gpus = gpus
-        self._instances = instances
 
     def slot(self, asked: str, name: str | None, evidence: list[str]) -> ResolvedGpu | UnresolvedGpu:
         """The GPU for one part of SLURM_JOB_GPUS, with what the vendor's variable names in the same place."""
@@ -204,12 +190,11 @@ class _Finder:
 
     def _instance(self, board: str, gpu_instance: int, compute_instance: int) -> list[str]:
         """An instance under its name of drivers before R470: MIG-<GPU UUID>/<GPU instance>/<compute instance>."""
-        ours = {gpu.gpu_id for gpu in self._gpus if (gpu.parent_gpu_id or "").casefold() == board}
-        wanted = (gpu_instance, compute_instance)
+        wanted = (board, gpu_instance, compute_instance)
         return [
-            one.gpu_id
-            for one in self._instances
-            if one.gpu_id in ours and (one.gpu_instance, one.compute_instance) == wanted
+            gpu.gpu_id
+            for gpu in self._gpus
+            if ((gpu.parent_gpu_id or "").casefold(), gpu.gpu_instance, gpu.compute_instance) == wanted
         ]
 
     def _by_place(self, asked: str) -> ResolvedGpu | UnresolvedGpu:
@@ -251,17 +236,17 @@ class _Finder:
 
     def _part(self, asked: str, board: Gpu, files: Sequence[str], path: str) -> ResolvedGpu | UnresolvedGpu:
         """The instance of a board that a record of several files means, by the files of its capabilities."""
-        ours = [gpu.gpu_id for gpu in self._gpus if gpu.parent_gpu_id == board.gpu_id]
+        ours = [gpu for gpu in self._gpus if gpu.parent_gpu_id == board.gpu_id]
         named = [
-            one.gpu_id
-            for one in self._instances
-            if one.gpu_id in ours
-            and one.capability_minors
-            and {f"/dev/nvidia-caps/nvidia-cap{minor}" for minor in one.capability_minors} <= set(files)
+            gpu
+            for gpu in ours
+            if gpu.capability_minors
+            and {f"/dev/nvidia-caps/nvidia-cap{minor}" for minor in gpu.capability_minors} <= set(files)
         ]
         found = named or (ours if len(ours) == 1 else [])
         if len(found) == 1:
-            return ResolvedGpu(gpu_id=found[0], via=Via.MIG, asked=asked, evidence=f"{path}, its instance {found[0]}")
+            part = found[0].gpu_id
+            return ResolvedGpu(gpu_id=part, via=Via.MIG, asked=asked, evidence=f"{path}, its instance {part}")
         return UnresolvedGpu(asked=asked, reason=f"{path}: which instance of {board.gpu_id} is meant is not known")
 
     def _guess(self, asked: str, number: int) -> ResolvedGpu | UnresolvedGpu:

@@ -37,6 +37,9 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent_gpu_id: str | None = None  # of an instance: the board it is part of
     share_of_parent: float | None = None  # of an instance: its part of the board's multiprocessors, 0 to 1
     driver_version: str | None = None
+    gpu_instance: int | None = None  # of an instance: the driver's numbers of it within the board
+    compute_instance: int | None = None
+    capability_minors: tuple[int, ...] = ()  # of an instance: /dev/nvidia-caps/nvidia-cap<minor> that give access to it
 
 
 class GpuReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -112,6 +112,7 @@ class Instance(Device):
         calls, index = self.calls, self.index
         self.gpu_instance = _number(calls, "nvmlDeviceGetGpuInstanceId", index, handle)
         self.compute_instance = _number(calls, "nvmlDeviceGetComputeInstanceId", index, handle)
+        identity.update(gpu_instance=self.gpu_instance, compute_instance=self.compute_instance)
         identity["share_of_parent"] = self._share(board.multiprocessors)
 
     def profile(self, board: Board, *, alone: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jobtrail.adapters.nvml import words
+from jobtrail.adapters.nvml.capabilities import Capabilities
 from jobtrail.adapters.nvml.child import Answer, Child, Ended, pynvml_directory
 from jobtrail.domain.gpus import GpuLook, GpuReading
 
@@ -71,6 +72,7 @@ class NvmlGpus:
         self._driver: str | None = None  # as it was when a reader last failed
         self._avoid: dict[tuple[int, str], float] = {}
         self._last: tuple[GpuReading, ...] = ()
+        self._capabilities = Capabilities(root)
         self.started = 0  # readers started so far
 
     @property
@@ -88,7 +90,7 @@ class NvmlGpus:
             except _NoLook as no:
                 seconds = time.monotonic() - began
                 return GpuLook(vendor=VENDOR, time_us=time_us, problem=no.problem, detail=no.detail, seconds=seconds)
-            self._last = (*answer.readings, *self._unopened(answer, time_us))
+            self._last = (*self._capabilities.complete(answer.readings), *self._unopened(answer, time_us))
             return GpuLook(
                 vendor=VENDOR,
                 time_us=time_us,
