@@ -89,7 +89,7 @@ class Served:
         self.health = Health(ready=True, details={"spool_depth": 0})
         self.page = b"# TYPE up gauge\nup 1\n"
         self.scrapes = 0
-        self.pokes = ScriptedPokes()
+        self.pokes, self.looks = ScriptedPokes(), ScriptedPokes()
         self.settings = HttpSettings(**{**defaults, **settings})
         self.api = HttpApi(
             intake=self.intake,
@@ -103,6 +103,7 @@ class Served:
             settings=self.settings,
             pokes=self.pokes,
             decode_poke=decode_poke,
+            looks=self.looks,
             jobs=jobs,
             nodes=nodes,
         )

@@ -187,7 +187,8 @@ INSERTS = {
     "VALUES (now(), 'c', 'j', 'n', 's')",
     "job_gpus": "INSERT INTO job_gpus (cluster_name, job_id, run, node, gpu_id) VALUES ('c', 'j', 1, 'n', 'g')",
     "gpu_samples": "INSERT INTO gpu_samples (sampled_at, node, gpu_id, vendor) VALUES (now(), 'n', 'g', 'nvidia')",
-    "energy_samples": "INSERT INTO energy_samples (sampled_at, cluster_name, job_id, node) VALUES (now(), 'c', 'j', 'n')",
+    "energy_samples": "INSERT INTO energy_samples (sampled_at, cluster_name, job_id, node) "
+    "VALUES (now(), 'c', 'j', 'n')",
     "audit_payload": "INSERT INTO audit_payload VALUES (gen_random_uuid(), 1, now(), 'p', 's')",
 }
 RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it may not

@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from jobtrail.core.pokes import ANSWER_SECONDS, BURST, MOST_AT_ONCE, SECONDS_PER_LOOK, Pokes
+from jobtrail.core.pokes import LOOKS, MOST_AT_ONCE, POKES, Pokes, WholeLook
 from jobtrail.core.ports import PokeAnswer
 from tests.fakes import FakeClock
 from tests.unit import moved_time
 
 ALICE = 1001
+BURST, SECONDS_PER_LOOK, ANSWER_SECONDS = POKES.burst, POKES.seconds_per_look, POKES.answer_seconds
 
 
 class ScriptedLooker:
@@ -125,5 +126,65 @@ def test_a_mistake_in_looking_is_not_hidden() -> None:
     async def scene() -> None:
         with pytest.raises(ZeroDivisionError):
             await Pokes(looker, clock).poke("slurm-0", ALICE)
+
+    moved_time.run(clock, scene())
+
+
+class Part:
+    """One who looks at a part of a job, for so long."""
+
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        self._clock, self._seconds = clock, seconds
+        self.looks: list[tuple[str, int]] = []
+
+    def is_running_for(self, job_id: str, uid: int) -> bool:
+        return (job_id, uid) == ("slurm-0", ALICE)
+
+    async def look_now(self, job_id: str, uid: int) -> None:
+        await asyncio.sleep(self._seconds)
+        self.looks.append((job_id, uid))
+
+    asked = look_now
+
+
+def test_a_whole_look_is_at_counters_and_energy_at_once() -> None:
+    clock = FakeClock()
+    counters, energies = Part(clock, 0.5), Part(clock, 0.6)
+
+    async def scene() -> None:
+        pokes, began = Pokes(WholeLook(counters, energies), clock, LOOKS), clock.monotonic()
+        assert await pokes.poke("slurm-0", ALICE) is PokeAnswer.LOOKED
+        assert clock.monotonic() - began == pytest.approx(0.6, abs=0.01)
+        assert await pokes.poke("slurm-0", 1002) is PokeAnswer.NOT_YOURS
+
+    moved_time.run(clock, scene())
+    assert counters.looks == energies.looks == [("slurm-0", ALICE)]
+
+
+def test_where_no_energy_is_read_the_counters_are_all_there_is() -> None:
+    clock = FakeClock()
+    counters = Part(clock, 0.0)
+
+    async def scene() -> None:
+        assert await Pokes(WholeLook(counters, None), clock, LOOKS).poke("slurm-0", ALICE) is PokeAnswer.LOOKED
+
+    moved_time.run(clock, scene())
+    assert counters.looks == [("slurm-0", ALICE)]
+
+
+def test_a_few_short_parts_of_a_job_can_be_measured_one_after_the_other() -> None:
+    """A begin and an end each; and no driver that hangs keeps who asks for more than about a second."""
+    clock = FakeClock()
+    looker = ScriptedLooker(clock, many(2), seconds=0.0)
+
+    async def scene() -> None:
+        pokes = Pokes(looker, clock, LOOKS)
+        answers = [await pokes.poke("slurm-0", ALICE) for _ in range(LOOKS.burst + 1)]
+        assert answers == [PokeAnswer.LOOKED] * LOOKS.burst + [PokeAnswer.TOO_SOON]
+        looker._seconds = 60
+        began = clock.monotonic()
+        assert await pokes.poke("slurm-1", ALICE) is PokeAnswer.BUSY
+        assert 0.5 < clock.monotonic() - began < 1.0
+        await asyncio.sleep(60)
 
     moved_time.run(clock, scene())

@@ -11,7 +11,7 @@ from jobtrail.adapters.incoming import IncomingDirectory
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
-from jobtrail.core.pokes import Pokes
+from jobtrail.core.pokes import LOOKS, Pokes, WholeLook
 from jobtrail.core.ports import Health
 from jobtrail.core.reported_benchmarks import ReportedBenchmarks
 from jobtrail.domain.events import request_digest
@@ -60,6 +60,7 @@ def make_http(parts: Parts) -> HttpApi:
         owner_of_run=parts.sampler.owner_of,
         pokes=Pokes(parts.sampler, clock),
         decode_poke=decode_poke,
+        looks=_looks(parts),
         jobs=parts.store.asked_jobs if parts.store else None,
         nodes=parts.store.asked_nodes if parts.store else None,
         benchmark_intake=make_reported(parts),
@@ -86,6 +87,14 @@ def make_http(parts: Parts) -> HttpApi:
             max_connections=config.http.max_connections,
         ),
     )
+
+
+def _looks(parts: Parts) -> Pokes | None:
+    """What jobs' users may ask for, where jobs run."""
+    if "node" not in parts.config.roles:
+        return None
+    watch = None if parts.gpus is None else parts.gpus.watch
+    return Pokes(WholeLook(parts.sampler, watch), parts.clock, LOOKS)
 
 
 def _health(parts: Parts) -> Health:

@@ -206,6 +206,10 @@ class Sampler:
         """Read a job's counters now; should nobody read them later, its usage says that `by` was the last to ask."""
         await self._look(self._runs_of(job_id, uid), asked_by=by)
 
+    async def look_now(self, job_id: str, uid: int) -> None:
+        """Read a job's counters now, as on a tick: there is a row of it, whenever the last was."""
+        await self._look(self._runs_of(job_id, uid))
+
     def _runs_of(self, job_id: str, uid: int) -> list[Watched]:
         """`uid`'s open runs of a job, whatever their cluster: a task knows none that could be believed."""
         named = [watched for watched in self._watched.values() if watched.run.target.job_id == job_id]

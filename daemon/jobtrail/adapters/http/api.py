@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 from jobtrail.adapters.http.benchmarks import Benchmarks
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
+from jobtrail.adapters.http.looks import Looks
 from jobtrail.adapters.http.nodes import Nodes
 from jobtrail.adapters.http.ownership import OwnerOfRun, Ownership
 from jobtrail.adapters.http.pages import Pages
@@ -57,6 +58,7 @@ class HttpApi:
         settings: HttpSettings,
         pokes: JobPokes | None = None,
         decode_poke: DecodePoke | None = None,
+        looks: JobPokes | None = None,
         jobs: JobReader | None = None,
         nodes: NodeReader | None = None,
         benchmark_intake: BenchmarkIntake | None = None,
@@ -80,6 +82,7 @@ class HttpApi:
         self._pokes: Pokes | None = None
         if pokes is not None and decode_poke is not None and settings.poke_socket:
             self._pokes = Pokes(pokes=pokes, decode=decode_poke, gate=gate, settings=poke_settings(settings))
+        self._looks = Looks(looks, gate=gate, clock=clock)
         self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
         self._nodes = Nodes(nodes)
         turns = Turns()
@@ -111,6 +114,7 @@ class HttpApi:
             web.post("/v1/events/job-started", posts.job_started),
             web.post("/v1/events/job-finished", posts.job_finished),
             *self._benchmarks.writing_routes(),
+            *self._looks.routes(),
         ]
 
     def remote_writing_routes(self) -> list[web.RouteDef]:
@@ -126,6 +130,7 @@ class HttpApi:
             self._report_route(),
             *self._benchmarks.reading_routes(),
             *self._benchmarks.writing_routes(),
+            *self._looks.routes(),
         ]
 
     def _report_route(self) -> web.RouteDef:

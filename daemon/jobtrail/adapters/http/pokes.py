@@ -41,14 +41,20 @@ class Pokes:
         """POST /v1/hooks/slurm/task-epilog."""
         sender = self._gate.poke_sender(request)
         job_id = self._decode(await read_body(request, self._settings))
-        match await self._pokes.poke(job_id, sender.uid):
-            case PokeAnswer.LOOKED:
-                return json_answer(200, {"job_id": job_id, "looked": True})
-            case PokeAnswer.TOO_SOON:
-                message = f"{job_id} was looked at just now"
-                raise Refused(429, "too_many_requests", "busy", message, headers={"Retry-After": "1"})
-            case PokeAnswer.BUSY:
-                message = "too many jobs are being looked at"
-                raise Refused(503, "unavailable", "busy", message, headers={"Retry-After": "1"})
-            case PokeAnswer.NOT_YOURS:
-                raise forbidden(f"uid {sender.uid} has no job {job_id} that runs on this node")
+        check_outcome(await self._pokes.poke(job_id, sender.uid), job_id, sender.uid)
+        return json_answer(200, {"job_id": job_id, "looked": True})
+
+
+def check_outcome(outcome: PokeAnswer, job_id: str, uid: int) -> None:
+    """Raises Refused where a job was not looked at."""
+    match outcome:
+        case PokeAnswer.LOOKED:
+            return
+        case PokeAnswer.TOO_SOON:
+            message = f"{job_id} was looked at just now"
+            raise Refused(429, "too_many_requests", "busy", message, headers={"Retry-After": "1"})
+        case PokeAnswer.BUSY:
+            message = "too many jobs are being looked at, or the counters take too long to answer"
+            raise Refused(503, "unavailable", "busy", message, headers={"Retry-After": "1"})
+        case PokeAnswer.NOT_YOURS:
+            raise forbidden(f"uid {uid} has no job {job_id} that runs on this node")
