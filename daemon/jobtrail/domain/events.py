@@ -38,6 +38,9 @@ class EventKind(StrEnum):
     SLURM_REPORTED = "slurm_reported"  # Slurm's own word on a run: its state, its outcome, what the hooks do not know
 
 
+BENCHMARK_KINDS = (EventKind.BENCHMARK_RECORDED, EventKind.BASELINE_DECIDED)  # about no run of a job
+
+
 class Actor(StrEnum):
     """Who made the change (`changed_by` in the audit trail)."""
 

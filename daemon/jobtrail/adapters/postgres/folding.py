@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from jobtrail.domain.audit import ChainedEvent
+from jobtrail.domain.benchmarks.holding import is_about_benchmarks
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Event, decode
 from jobtrail.domain.job import Job, NodeRun, Run
@@ -30,10 +31,14 @@ def decode_storable(payload: bytes) -> Event:
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one event. `run` is None where no job changed, and `unapplied` says why if one should have."""
+    """What became of one event. `run` is None where no job changed, and `unapplied` says why if one should have.
+
+    `job_id` is the job that an event about a benchmark belongs to, where that one does not name it itself.
+    """
 
     row: ChainedEvent
     event: Event | None = None
+    job_id: str | None = None
     run: Run | None = None
     created: bool = False
     unapplied: str | None = None
@@ -56,10 +61,15 @@ class Offered(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def job_key(self) -> JobKey | None:
-        """The job the event is about."""
-        if self.event is None or self.event.job_id is None:
+        """The job whose runs the event is to change."""
+        if self.event is None or self.event.job_id is None or is_about_benchmarks(self.event):
             return None
         return self.event.cluster, self.event.job_id
+
+    @property
+    def changes_something(self) -> bool:
+        """Whether anything but the trail is to hold what the event says."""
+        return self.job_key is not None or (self.event is not None and is_about_benchmarks(self.event))
 
 
 class Folding:

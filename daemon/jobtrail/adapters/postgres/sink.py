@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from jobtrail.adapters.postgres.benchmark_folding import BenchmarkFolding, load_benchmarks, write_benchmarks
 from jobtrail.adapters.postgres.columns import job_row, node_row, with_projection
 from jobtrail.adapters.postgres.folding import Folding, JobKey, Offered, RunKey, Taken
 from jobtrail.adapters.postgres.pool import session, transaction
@@ -17,6 +18,7 @@ from jobtrail.adapters.postgres.usage_columns import gpu_rows
 from jobtrail.adapters.postgres.values import encode
 from jobtrail.core.ports import StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
+from jobtrail.domain.benchmarks.holding import is_about_benchmarks, job_of
 from jobtrail.domain.errors import ChainGap, StoreRefused
 from jobtrail.domain.job import Job, NodeRun, Run
 
@@ -131,20 +133,32 @@ def _linked(head: ChainHead, events: Sequence[ChainedEvent]) -> tuple[list[Chain
 
 
 async def _append(connection: Connection, rows: Sequence[ChainedEvent], *, trail_only: bool) -> dict[int, str]:
-    """Write trail and projection; why some events changed no job."""
+    """Write trail and projection; why some events changed no job and no benchmark."""
     offered = [Offered.of(row) for row in rows]
     if trail_only:
-        taken = [
-            Taken(row=one.row, event=one.event, unapplied=one.problem or (TRAIL_ONLY if one.job_key else None))
-            for one in offered
-        ]
-        await write_trail(connection, taken)
+        await write_trail(connection, [_refused(one) for one in offered])
         return {}
     folding = Folding(await _load_runs(connection, offered))
-    taken = [folding.take(one) for one in offered]
+    benchmarks = await load_benchmarks(connection, [one.event for one in offered if one.event is not None])
+    taken = [_take(one, folding, benchmarks) for one in offered]
     await write_trail(connection, taken)
     await write_projection(connection, folding.jobs, folding.nodes)
+    await write_benchmarks(connection, benchmarks)
     return {one.row.seq: one.unapplied for one in taken if one.unapplied is not None}
+
+
+def _refused(one: Offered) -> Taken:
+    """What becomes of an event that only the trail may hold."""
+    reason = one.problem or (TRAIL_ONLY if one.changes_something else None)
+    return Taken(row=one.row, event=one.event, job_id=one.event and job_of(one.event), unapplied=reason)
+
+
+def _take(one: Offered, folding: Folding, benchmarks: BenchmarkFolding) -> Taken:
+    """Apply an event where it belongs. Those about benchmarks neither begin nor change any run of a job."""
+    if one.event is None or not is_about_benchmarks(one.event):
+        return folding.take(one)
+    reason, job_id = benchmarks.take(one.event)
+    return Taken(row=one.row, event=one.event, job_id=job_id, unapplied=reason)
 
 
 async def _load_runs(connection: Connection, offered: Sequence[Offered]) -> dict[JobKey, list[Run]]:

@@ -38,7 +38,7 @@ def _log_record(taken: Taken, received_at: datetime) -> tuple[Any, ...]:
         row.chain_id, row.seq, row.event_id, row.kind, row.prev_hash, row.commitment, row.row_hash,
         _time(row.seq, row.time_us), received_at,
         event and event.changed_by, event and event.source, change,
-        event and event.cluster, event and event.job_id, job and job.run, event and event.node,
+        event and event.cluster, event and (event.job_id or taken.job_id), job and job.run, event and event.node,
         job and job.correlation_id, taken.unapplied,
     )  # fmt: skip
 
