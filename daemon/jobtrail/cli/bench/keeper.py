@@ -1,9 +1,9 @@
 """Runs one command, and sees to it that nothing of it outlives whoever started it.
 
 It is started as a plain file, `python -I -S keeper.py SECONDS CMD…`, so it knows only the standard library. Its
-standard input is a pipe that nobody writes to: when it closes, because its starter closed it or died by whatever signal, the
-command is told to end, and after SECONDS all that is left of it is killed. PR_SET_PDEATHSIG alone would do this for the
-command, not for the processes it started; so the keeper is the "child subreaper" (prctl(2)) of all of them.
+standard input is a pipe that nobody writes to: when it closes, because its starter closed it or died, the command is
+told to end, and after SECONDS all that is left of it is killed. PR_SET_PDEATHSIG alone would do this for the command,
+not for the processes that it started; so the keeper is the "child subreaper" (prctl(2)) of all of them.
 
 It ends as the command ended, once nothing of it is left.
 """

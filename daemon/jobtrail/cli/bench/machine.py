@@ -37,8 +37,11 @@ def job_claim(environment: Mapping[str, str], role: Role) -> JobClaim | None:
 
 def hardware(environment: Mapping[str, str], *, cpuinfo: Path = Path("/proc/cpuinfo")) -> Hardware:
     """CPU and GPUs that this process may use. What cannot be told is None; it takes ten seconds at most."""
-    cpu = {"cpu_model": _cpu_model(cpuinfo), "cpu_count": len(os.sched_getaffinity(0))}
-    return Hardware(**cpu, **_within(NVML_SECONDS, lambda: _gpus(environment)))
+    return Hardware(
+        cpu_model=_cpu_model(cpuinfo),
+        cpu_count=len(os.sched_getaffinity(0)),
+        **_within(NVML_SECONDS, lambda: _gpus(environment)),
+    )
 
 
 def _cpu_model(cpuinfo: Path) -> str | None:

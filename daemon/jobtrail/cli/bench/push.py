@@ -1,0 +1,171 @@
+"""Brings a report to the daemon of this node, or to a place where the daemon will find it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from jobtrail import config as configuration
+from jobtrail.cli.bench.manifest import report_body, write_durably
+from jobtrail.config import Config
+from jobtrail.domain.benchmarks.report import BenchmarkReport, report_event_id
+from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES
+from jobtrail.domain.errors import ConfigError
+
+PATH = "/v1/benchmarks/runs"
+PATIENCE_SECONDS = 20.0
+ANSWER_SECONDS = 5.0
+LOOK_SECONDS = 2.0  # a look is asked for while the benchmark waits
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+DEFAULT_SOCKET = "/run/jobtrail/poke.sock"
+
+
+class Fate(StrEnum):
+    """What became of a report."""
+
+    RECORDED = "recorded"
+    KNOWN = "already known"
+    DROPPED = "dropped"  # the daemon will find it
+    REFUSED = "refused"  # sending it again will not help
+    UNREACHED = "unreached"
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a report, and in words."""
+
+    fate: Fate
+    detail: str
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it is on record, or will be without anybody's doing."""
+        return self.fate in (Fate.RECORDED, Fate.KNOWN, Fate.DROPPED)
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Where reports go: the daemon's socket, and the directory to leave them in while it is away."""
+
+    socket: str
+    drop_directory: str = ""
+
+
+def places(config: Config, environment: Mapping[str, str]) -> Places:
+    """JOBTRAIL_POKE_SOCKET and JOBTRAIL_BENCH_DROP, else as the daemon's settings say."""
+    beside = str(Path(config.http.socket).with_name("poke.sock")) if config.http.socket else DEFAULT_SOCKET
+    return Places(
+        socket=environment.get("JOBTRAIL_POKE_SOCKET") or config.poke_socket or beside,
+        drop_directory=environment.get("JOBTRAIL_BENCH_DROP") or config.benchmarks.drop_directory,
+    )
+
+
+def places_of_node(environment: Mapping[str, str]) -> Places:
+    """As `places`, with the settings of this node; with the default ones where a job's user may not read them."""
+    try:
+        config = configuration.load(configuration.find_file(environment), environment)
+    except ConfigError:
+        config = Config()
+    return places(config, environment)
+
+
+async def deliver(report: BenchmarkReport, to: Places, *, patience_seconds: float = PATIENCE_SECONDS) -> Delivery:
+    """Send a report, for `patience_seconds` while nobody takes it; then leave it in the drop directory."""
+    body = fitting_body(report)
+    event_id = report_event_id(report.run_uid, body)
+    deadline = time.monotonic() + patience_seconds
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        left = deadline - time.monotonic()
+        sent = await _post(to.socket, body, event_id, seconds=max(0.5, min(ANSWER_SECONDS, left)))
+        if sent.fate is not Fate.UNREACHED:
+            return sent
+        if time.monotonic() + pause >= deadline:
+            return _drop(to.drop_directory, body, event_id, sent.detail)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+async def ask_for_look(to: Places, job_id: str) -> None:
+    """Have the daemon read a job's counters now, so that its energy is known at this moment. Nobody minds if not."""
+    timeout = aiohttp.ClientTimeout(total=LOOK_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(to.socket), timeout=timeout) as session,
+            session.post(f"http://localhost/v1/jobs/{job_id}/look") as response,
+        ):
+            await response.read()
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return
+
+
+def fitting_body(report: BenchmarkReport) -> bytes:
+    """The bytes to send: of a report that is too long for the daemon, without the tool's own words on later repeats."""
+    body = report_body(report)
+    if len(body) <= MAX_REPORT_BYTES:
+        return body
+    repeats = tuple(
+        msgspec.structs.replace(repeat, result=msgspec.structs.replace(repeat.result, raw={}))
+        if number and repeat.result is not None
+        else repeat
+        for number, repeat in enumerate(report.repeats)
+    )
+    return report_body(msgspec.structs.replace(report, repeats=repeats))
+
+
+async def _post(socket: str, body: bytes, event_id: str, *, seconds: float) -> Delivery:
+    timeout = aiohttp.ClientTimeout(total=seconds)
+    headers = {"Jobtrail-Event-Id": event_id, "Content-Type": "application/json"}
+    try:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket), timeout=timeout) as session,
+            session.post(f"http://localhost{PATH}", data=body, headers=headers) as response,
+        ):
+            return _told(response.status, await response.read(), socket)
+    except aiohttp.ClientConnectorError as error:
+        return Delivery(fate=Fate.UNREACHED, detail=f"no daemon answers on {socket}: {error.os_error.strerror}")
+    except TimeoutError:
+        return Delivery(fate=Fate.UNREACHED, detail=f"no answer on {socket} within {seconds:.1f} s")
+    except (aiohttp.ClientError, OSError) as error:
+        return Delivery(fate=Fate.UNREACHED, detail=f"no daemon answers on {socket}: {error}")
+
+
+def _told(status: int, answer: bytes, socket: str) -> Delivery:
+    """What an answer means. 404 is that of a daemon that is older than benchmarks."""
+    match status:
+        case 201:
+            return Delivery(fate=Fate.RECORDED, detail=f"recorded by the daemon on {socket}")
+        case 200:
+            return Delivery(fate=Fate.KNOWN, detail=f"already known to the daemon on {socket}")
+        case 404 | 405:
+            fate, why = Fate.UNREACHED, f"the daemon on {socket} takes no reports of benchmarks"
+        case _:
+            again = status in (408, 425, 429) or status >= 500
+            fate = Fate.UNREACHED if again else Fate.REFUSED
+            why = f"the daemon on {socket} said {status}: {_message(answer)}"
+    return Delivery(fate=fate, detail=why)
+
+
+def _message(answer: bytes) -> str:
+    try:
+        said = msgspec.json.decode(answer, type=dict[str, object]).get("message")
+    except msgspec.MsgspecError:
+        said = None
+    return str(said) if said else "no reason given"
+
+
+def _drop(directory: str, body: bytes, event_id: str, problem: str) -> Delivery:
+    """Leave it where the daemon looks. Only its owner and root may read it: it says who ran what."""
+    if not directory:
+        return Delivery(fate=Fate.UNREACHED, detail=problem)
+    path = Path(directory) / f"{event_id}.json"
+    try:
+        write_durably(path, body, mode=0o600)
+    except OSError as error:
+        return Delivery(fate=Fate.UNREACHED, detail=f"{problem}; cannot write to {directory}: {error.strerror}")
+    return Delivery(fate=Fate.DROPPED, detail=f"left for the daemon in {path} ({problem})")
