@@ -107,3 +107,12 @@ class TooManyReports(JobtrailError):
         super().__init__(f"uid {uid} reports too much at a time; try again in {retry_after_seconds} s")
         self.uid = uid
         self.retry_after_seconds = retry_after_seconds
+
+
+class UnknownResult(JobtrailError):
+    """A benchmark's result file cannot be read. `where` is the file, and the field or line in it; nothing was taken."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}" if where else problem)
+        self.where = where
+        self.problem = problem
