@@ -43,6 +43,7 @@ class ScriptedJobs:
             sentence="The job ran out of memory.",
             efficiency=EFFICIENCY,
             nodes=[{"node": "n1"}],
+            gpus=[{"node": "n1", "gpu_id": "GPU-a"}],
             other_runs=[("c1", 1)],
         )
 
@@ -111,7 +112,8 @@ async def test_a_report_tells_outcome_efficiency_sources_and_rows(api: Served, j
         "job_id": "slurm-7", "cluster_name": "c1", "run": 2, "sentence": "The job ran out of memory.",
         "outcome": {**OUTCOME, "evidence": {"oom_kills": 1}}, "efficiency": EFFICIENCY,
         "sources": {"outcome": "slurmctld", "usage": {"cpu": "slurm_accounting"}, "absent": {}},
-        "job": JOB, "nodes": [{"node": "n1"}], "other_runs": [{"cluster_name": "c1", "run": 1}],
+        "job": JOB, "nodes": [{"node": "n1"}], "gpus": [{"node": "n1", "gpu_id": "GPU-a"}],
+        "other_runs": [{"cluster_name": "c1", "run": 1}],
     }  # fmt: skip
     assert jobs.asked == [("7", 2, "c1")]
 

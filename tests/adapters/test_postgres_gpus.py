@@ -1,13 +1,24 @@
 """GPUs, energy and emissions of runs: from nodes' reports in any order to job_gpus, jobs and job_energy, and back."""
 
 import asyncio
+import io
 from itertools import permutations
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
-from jobtrail.adapters.postgres import PostgresSink, RebuildReport, migrate, rebuild, rebuild_check, session
+from jobtrail.adapters.postgres import (
+    PostgresReader,
+    PostgresSink,
+    RebuildReport,
+    migrate,
+    rebuild,
+    rebuild_check,
+    session,
+)
+from jobtrail.cli.jobs import print_job
 from jobtrail.domain.emissions import EmissionFactor, EmissionMethod
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.usage import with_emissions
@@ -97,6 +108,37 @@ async def test_each_gpu_of_a_run_has_a_row_with_all_that_is_known_of_it(pool: An
     }  # fmt: skip
     held = rows[1]
     assert (held["unused_seconds"], held["utilization_mean_percent"], held["errors"]) == (9.0, 0.0, None)
+
+
+async def test_a_job_is_shown_with_its_gpus_and_its_energy(pool: Any) -> None:
+    """Also the GPU that no process used, and the errors the driver told."""
+    await store_all(pool, *two_nodes())
+    detail = await PostgresReader(pool, timeout_seconds=10.0).show_job("1")
+    assert [(row["node"], row["gpu_id"], row["errors"]) for row in detail.gpus] == [
+        ("n1", "GPU-a", {"31": 1}), ("n1", "GPU-b", None), ("n2", "GPU-c", {"48": 1, "31": 2}),
+    ]  # fmt: skip
+    out = io.StringIO()
+    print_job(Console(file=out, width=400, highlight=False), detail)
+    page = out.getvalue()
+    assert "gpus          3: 33 % busy, peak memory 5.0 GiB, 9.00 s of 27.00 s without a process of the job" in page
+    assert "energy        9.0 kJ (GPU 8.1 kJ, CPU 900 J" in page
+    (unused,) = [line for line in page.splitlines() if "GPU-b" in line]
+    assert " 0 %" in unused
+    assert " 9.00 s" in unused
+    assert "errors 31 x2, 48 x1" in page
+
+
+async def test_a_job_without_gpus_shows_none(pool: Any) -> None:
+    writer = ChainWriter("n1")
+    opened_by = writer.started("slurm-1", nodes=["n1"], gpus_total=0)
+    writer.finished("slurm-1", 10 * SECOND, opened_by=opened_by)
+    await store_all(pool, writer)
+    detail = await PostgresReader(pool, timeout_seconds=10.0).show_job("1")
+    out = io.StringIO()
+    print_job(Console(file=out, width=400, highlight=False), detail)
+    assert detail.gpus == []
+    assert "gpus  " not in out.getvalue()
+    assert "energy  " not in out.getvalue()
 
 
 async def test_a_run_has_the_sums_over_its_nodes_and_the_view_says_what_they_rest_on(pool: Any) -> None:

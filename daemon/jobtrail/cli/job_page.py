@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from jobtrail.cli.output import UNKNOWN, duration, moment, size
+from jobtrail.cli.output import UNKNOWN, duration, energy, moment, size
 from jobtrail.core.ports import JobDetail, Row
 from jobtrail.domain.states import State
 
 OPEN_STATES = frozenset({State.PENDING, State.RUNNING})
 NODE_COLUMNS = ("node", "started", "ended", "cpu", "peak memory", "samples", "covered")
+GPU_COLUMNS = ("node", "gpu", "model", "busy", "unused", "peak memory", "energy", "")
 _SOURCES: Mapping[str, str] = MappingProxyType(
     {
         "slurmdbd": "Slurm's accounting",
@@ -75,6 +76,30 @@ def _usage(job: Row) -> Iterator[tuple[str, str]]:
     yield "peak memory", f"{size(job['memory_peak_bytes'])}{limit}{kills}{_source(job, 'memory_peak')}"
     yield "read, written", f"{size(job['io_read_bytes'])}, {size(job['io_write_bytes'])}"
     yield "coverage", _coverage(job)
+    yield from _gpu_usage(job)
+    yield from _energy(job)
+
+
+def _gpu_usage(job: Row) -> Iterator[tuple[str, str]]:
+    """Of a run that had GPUs: how busy they were, and for how long none of its processes was on them."""
+    seen, unused = job["gpu_seconds"], job["gpu_unused_seconds"]
+    if seen is None and not job["gpus_allocated"]:
+        return
+    mean = job["gpu_utilization_mean_percent"]
+    busy = UNKNOWN if mean is None else f"{mean:.0f} % busy"
+    idle = f", {duration(unused)} of {duration(seen)} without a process of the job" if seen and unused else ""
+    yield "gpus", f"{_known(job['gpus_allocated'])}: {busy}, peak memory {size(job['gpu_memory_peak_bytes'])}{idle}"
+
+
+def _energy(job: Row) -> Iterator[tuple[str, str]]:
+    if job["energy_joules"] is None:
+        return
+    names = (("energy_gpu_joules", "GPU"), ("energy_cpu_joules", "CPU"), ("energy_dram_joules", "memory"))
+    parts = ", ".join(f"{label} {energy(job[name])}" for name, label in names if job[name] is not None)
+    covered, grams = job["energy_coverage_ratio"], job["emissions_grams"]
+    of_run = "" if covered is None else f", measured over {100 * covered:.0f} % of the run"
+    emitted = "" if grams is None else f", {grams:.3g} g CO2e"
+    yield "energy", f"{energy(job['energy_joules'])} ({parts}{of_run}){emitted}"
 
 
 def _known(value: int | None) -> str:
@@ -164,6 +189,32 @@ def _node_line(node: Row) -> tuple[str, ...]:
         str(node["sample_count"]),
         UNKNOWN if ratio is None else f"{100 * ratio:.0f} %",
     )
+
+
+def gpu_lines(detail: JobDetail) -> list[tuple[str, ...]]:
+    """A row for each GPU of the run, also for one that no process of it was ever on."""
+    return [
+        (
+            gpu["node"],
+            gpu["gpu_id"],
+            gpu["name"] or UNKNOWN,
+            UNKNOWN if gpu["utilization_mean_percent"] is None else f"{gpu['utilization_mean_percent']:.0f} %",
+            duration(gpu["unused_seconds"]),
+            size(gpu["memory_peak_bytes"]),
+            energy(gpu["energy_joules"]),
+            "; ".join(_gpu_notes(gpu)),
+        )
+        for gpu in detail.gpus
+    ]
+
+
+def _gpu_notes(gpu: Row) -> Iterator[str]:
+    if gpu["resolved_by"] is None:
+        yield "not found among the node's GPUs"
+    if gpu["errors"]:
+        yield "errors " + ", ".join(f"{code} x{times}" for code, times in gpu["errors"].items())
+    if gpu["attribution_mismatch"]:
+        yield gpu["attribution_mismatch"]
 
 
 def evidence(job: Row) -> Iterator[str]:

@@ -133,6 +133,9 @@ def print_job(out: Console, detail: JobDetail) -> None:
     if lines := job_page.node_lines(detail):
         out.print()
         out.print(table("", job_page.NODE_COLUMNS, lines))
+    if gpus := job_page.gpu_lines(detail):
+        out.print()
+        out.print(table("", job_page.GPU_COLUMNS, gpus))
     if said := list(job_page.evidence(detail.job)):
         out.print("\nwhat was said of its end")
         for line in said:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 UNKNOWN = "-"
+JOULES_PER_KWH = 3_600_000
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -61,6 +62,15 @@ def size(value: float | None) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     raise AssertionError("unreachable: the last unit takes everything")
+
+
+def energy(joules: float | None) -> str:
+    """Energy as 512 J, 12.5 kJ, or, from a kilowatt-hour on, 1.25 kWh."""
+    if joules is None:
+        return UNKNOWN
+    if joules >= JOULES_PER_KWH:
+        return f"{joules / JOULES_PER_KWH:.2f} kWh"
+    return f"{joules / 1000:.1f} kJ" if joules >= 1000 else f"{joules:.0f} J"
 
 
 def duration(seconds: float | None) -> str:

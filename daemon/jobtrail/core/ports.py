@@ -333,6 +333,7 @@ class JobDetail(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str  # why the run ended, or how it stands
     efficiency: Row  # of view `job_efficiency`
     nodes: list[Row]  # of table `job_nodes`
+    gpus: list[Row]  # of table `job_gpus`
     other_runs: list[tuple[str, int]]
 
 

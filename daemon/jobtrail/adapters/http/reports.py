@@ -71,5 +71,6 @@ def report(detail: JobDetail) -> dict[str, Any]:
         },
         "job": job,
         "nodes": detail.nodes,
+        "gpus": detail.gpus,
         "other_runs": [{"cluster_name": cluster, "run": run} for cluster, run in detail.other_runs],
     }  # fmt: skip

@@ -18,7 +18,7 @@ from jobtrail.domain.job import Job, NodeRun
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool
 
-JSON_COLUMNS = frozenset({"verdict_evidence", "usage_sources", "usage_absent", "event", "job_snapshot"})
+JSON_COLUMNS = frozenset({"verdict_evidence", "usage_sources", "usage_absent", "event", "job_snapshot", "errors"})
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +71,7 @@ class PostgresReader:
             job = _row(runs[0])
             key = (job["cluster_name"], public_id, job["run"])
             nodes = await connection.fetch(SQL["job_nodes_show"], *key)
+            gpus = await connection.fetch(SQL["job_gpus_show"], *key)
             efficiency = await connection.fetchrow(SQL["job_efficiency_show"], *key)
         others = [(other["cluster_name"], other["run"]) for other in runs[1:]]
         parts = [msgspec.json.decode(node["projection"], type=NodeRun) for node in nodes]
@@ -79,6 +80,7 @@ class PostgresReader:
             sentence=explain(msgspec.json.decode(runs[0]["projection"], type=Job), parts),
             efficiency=_row(efficiency),
             nodes=[_row(node) for node in nodes],
+            gpus=[_row(gpu) for gpu in gpus],
             other_runs=others,
         )
 
