@@ -27,6 +27,7 @@ from tests.unit.sampling import Bench
 CONF = GresConf(
     source="/etc/slurm/gres.conf", lines=(GresLine(where="1", gpus=(("/dev/nvidia1",), ("/dev/nvidia0",))),)
 )
+VALUES = frozenset(GpuReading.__struct_fields__) - {"gpu", "time_us", "events", "absent"}
 PLACES = ("GPU-b", "GPU-a")  # what Slurm's places 0 and 1 are
 
 
@@ -68,7 +69,9 @@ class Gpus:
     def _reading(self, gpu_id: str) -> GpuReading:
         energy = round((self._clock.monotonic() - self._began) * 1e6) * self.watts[gpu_id]
         values = {"energy_microjoules": energy, **self.values[gpu_id]}
-        return GpuReading(gpu=self.gpus[gpu_id], time_us=self._clock.time_us(), **values)
+        lacking = {name: "not_supported" for name in VALUES if values.get(name) is None}
+        absent = lacking | values.pop("absent", {})
+        return GpuReading(gpu=self.gpus[gpu_id], time_us=self._clock.time_us(), absent=absent, **values)
 
     async def close(self) -> None:
         self.closed = True
