@@ -69,8 +69,10 @@ class LocalJob:
         """Start, announce, wait, announce the end. Raises OSError when the process cannot be made."""
         gate, release = os.pipe()
         self._began = time.monotonic()
+        identity = self._identity()
         self.pid = os.fork()
         if self.pid == 0:
+            os.environ.update(identity)
             _become(self.command, self.cgroup, gate, release)
         os.close(gate)
         for number in FORWARDED_SIGNALS:
@@ -86,6 +88,12 @@ class LocalJob:
         wall_seconds = time.monotonic() - self._began
         self._announce("job-finished", self._finished_body(status))
         return self._usage(status, wall_seconds)
+
+    def _identity(self) -> dict[str, str]:
+        """Tells the command which job it is, where a daemon will know that job."""
+        if not Path(self.socket_path).is_socket():
+            return {}
+        return {"JOBTRAIL_JOB_ID": self.job_id, "JOBTRAIL_CLUSTER": self.config.local_cluster}
 
     def _started_body(self) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -91,9 +91,9 @@ class RunDirectory:
         return self.path / "stage.json"
 
     @property
-    def slurm_log(self) -> Path:
-        """What the job's script printed."""
-        return self.path / "slurm.log"
+    def run_log(self) -> Path:
+        """What the run itself printed, in the job or here."""
+        return self.path / "run.log"
 
     @property
     def server_log(self) -> Path:

@@ -17,10 +17,12 @@ _NO_GPUS = frozenset({"", "-1", "none", "void", "NoDevFiles"})
 
 
 def job_claim(environment: Mapping[str, str], role: Role) -> JobClaim | None:
-    """The Slurm job of this environment (sbatch(1), OUTPUT ENVIRONMENT VARIABLES); None outside of one."""
+    """The Slurm job of this environment (sbatch(1), OUTPUT ENVIRONMENT VARIABLES), else the local job that
+    `jobtrail exec` made of it; None outside of one."""
     number = environment.get("SLURM_JOB_ID", "")
     if not number.isdecimal():
-        return None
+        local, cluster = environment.get("JOBTRAIL_JOB_ID"), environment.get("JOBTRAIL_CLUSTER")
+        return JobClaim(job_id=local, role=role, source=LinkSource.MANIFEST, cluster=cluster) if local else None
     restarts = environment.get("SLURM_RESTART_COUNT", "")
     return JobClaim(
         job_id=f"slurm-{int(number)}",

@@ -48,6 +48,7 @@ def check_recipe(recipe: Recipe) -> None:
             raise RecipeInvalid("server", f"mode {recipe.mode} has no server; leave it out, or use mode serve")
         _check_command("server.command", recipe.server.command, empty=False)
         _check_arguments("server.args", recipe.server.args)
+        _check_port(recipe.server.args.get("port"))
         if not recipe.server.ready.path.startswith("/"):
             raise RecipeInvalid("server.ready.path", f"{recipe.server.ready.path!r} must begin with /, as /health")
     _check_workload(recipe.workload, recipe.mode)
@@ -131,6 +132,11 @@ def _check_arguments(place: str, arguments: Mapping[str, Argument]) -> None:
             _check_text(f"{place}.{name}", value)
 
 
+def _check_port(port: Argument) -> None:
+    if port is not None and (isinstance(port, bool | float) or not re.fullmatch("[0-9]{1,5}", str(port))):
+        raise RecipeInvalid("server.args.port", f"{port!r} is no port; without it a free one is taken")
+
+
 def _check_workload(workload: Workload, mode: Mode) -> None:
     _check_command("workload.command", workload.command, empty=True)
     _check_arguments("workload.args", workload.args)
@@ -139,6 +145,8 @@ def _check_workload(workload: Workload, mode: Mode) -> None:
     for key, modes in MODES_OF_KEY.items():
         if getattr(workload, key) is not None and mode not in modes:
             raise RecipeInvalid(f"workload.{key}", f"means nothing in mode {mode}, only in {listed(modes)}")
+    if workload.warmups and mode is Mode.THROUGHPUT:
+        raise RecipeInvalid("workload.warmups", "means nothing in mode throughput, only in serve and latency")
     if not workload.request_rate > 0:  # of NaN too
         raise RecipeInvalid("workload.request_rate", "must be above 0 requests per second, or inf")
     if mode is not Mode.SERVE and not math.isinf(workload.request_rate):

@@ -168,7 +168,7 @@ def parse(document: dict[str, Any]) -> Recipe:
         recipe = msgspec.convert(document, Recipe)
     except msgspec.ValidationError as error:
         raise _translated(error, document, Recipe) from error
-    if recipe.mode is Mode.SERVE and recipe.server is None:
+    if recipe.mode is Mode.SERVE and recipe.server is None and not recipe.workload.command:
         recipe = msgspec.structs.replace(recipe, server=Server())
     check_recipe(recipe)
     return recipe
