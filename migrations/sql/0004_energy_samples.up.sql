@@ -13,10 +13,15 @@ CREATE TABLE energy_samples (
     gpu_method text,
     gpu_ids text[],
     shared_gpu_ids text[],
-    board_ids text[]
+    board_ids text[],
+    emission_factor_grams_per_kwh double precision,
+    emission_factor_year integer,
+    emission_factor_source text,
+    pue double precision
 ) PARTITION BY RANGE (sampled_at);
 CREATE INDEX energy_samples_sampled_at_idx ON energy_samples USING brin (sampled_at);
 CREATE INDEX energy_samples_job_idx ON energy_samples (job_id, cluster_name, sampled_at);
+CREATE INDEX energy_samples_opened_by_idx ON energy_samples (opened_by, sampled_at);
 COMMENT ON TABLE energy_samples IS 'Energy that a run had used on a node up to sampled_at: between two rows of a node it used what they differ by. One partition a day (UTC).';
 COMMENT ON COLUMN energy_samples.opened_by IS 'The event that began the run on this node; the same in job_nodes.opened_by.';
 COMMENT ON COLUMN energy_samples.gpu_joules IS 'Of all the run''s GPUs on the node; this and the two that follow only grow, and are NULL where nothing is known or this look did not read them.';
@@ -27,6 +32,7 @@ COMMENT ON COLUMN energy_samples.gpu_method IS 'counter, integrated (from power)
 COMMENT ON COLUMN energy_samples.gpu_ids IS 'The run''s GPUs on the node; {} is none, NULL is unknown.';
 COMMENT ON COLUMN energy_samples.shared_gpu_ids IS 'Of gpu_ids those that other runs held or used at that moment; NULL is unknown.';
 COMMENT ON COLUMN energy_samples.board_ids IS 'Boards of the instances (MIG) among gpu_ids: power and clocks are theirs.';
+COMMENT ON COLUMN energy_samples.emission_factor_grams_per_kwh IS 'This and the three that follow are the node''s settings at that moment; NULL where it has no factor.';
 
 CREATE OR REPLACE FUNCTION jobtrail_keep_partitions(days_ahead integer, retention_days integer, OUT created integer, OUT dropped integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET datestyle = 'ISO' SET lock_timeout = '5s' AS $body$

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from jobtrail.core.gpu_books import EnergyBook, RunBooks
+from jobtrail.core.gpu_books import EmissionSettings, EnergyBook, RunBooks
 from jobtrail.core.gpu_ports import EnergySampleRow
 from jobtrail.core.node_energy import Ended
 from jobtrail.domain.benchmarks.settling import EnergySample
@@ -34,9 +34,10 @@ class EnergyRows:
     for one of this moment, it would move energy from one part of the run to another.
     """
 
-    def __init__(self, add_row: AddEnergyRow, *, spacing_seconds: float) -> None:
+    def __init__(self, add_row: AddEnergyRow, *, spacing_seconds: float, emissions: EmissionSettings) -> None:
         self._add_row = add_row
         self._spacing = spacing_seconds
+        self._emissions = emissions
 
     def write(
         self, seen: Seen, runs: Mapping[str, RunBooks], ended: Mapping[str, Ended], asked: frozenset[str]
@@ -73,10 +74,10 @@ class EnergyRows:
             covered_us=min(covered),
             gpu_method=_method(gpus.values()),
         )
-        self._add_row(_row(seen, books, sample))
+        self._add_row(_row(seen, books, sample, self._emissions))
 
 
-def _row(seen: Seen, books: RunBooks, sample: EnergySample) -> EnergySampleRow:
+def _row(seen: Seen, books: RunBooks, sample: EnergySample, emissions: EmissionSettings) -> EnergySampleRow:
     target, allocation = books.run.target, books.allocation
     held = None if allocation is None or not allocation.complete else allocation.gpu_ids
     shared: tuple[str, ...] | None = None
@@ -92,6 +93,8 @@ def _row(seen: Seen, books: RunBooks, sample: EnergySample) -> EnergySampleRow:
         gpu_ids=held,
         shared_gpu_ids=shared,
         board_ids=tuple(sorted({board for board in boards if board is not None})),
+        factor=emissions.factor,
+        pue=None if emissions.factor is None else emissions.pue,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from jobtrail.domain.benchmarks.settling import EnergySample
+from jobtrail.domain.emissions import EmissionFactor
 from jobtrail.domain.events import Actor, Event
 from jobtrail.domain.gpu_allocation import HookValues, hook_values
 from jobtrail.domain.gpus import GpuReading
@@ -42,6 +43,8 @@ class EnergySampleRow(msgspec.Struct, frozen=True, kw_only=True):
     gpu_ids: tuple[str, ...] | None = None
     shared_gpu_ids: tuple[str, ...] | None = None  # of gpu_ids, those that other runs held or used too
     board_ids: tuple[str, ...] = ()  # boards of instances among gpu_ids
+    factor: EmissionFactor | None = None  # what emissions are worked out with on this node
+    pue: float | None = None
 
 
 class EnergySampleSink(Protocol):

@@ -106,7 +106,7 @@ class GpuWatch:
             idle_window_seconds=rhythm.idle_window_seconds,
             emissions=emissions,
         )
-        self._rows = EnergyRows(add_energy_row, spacing_seconds=rhythm.soonest_seconds)
+        self._rows = EnergyRows(add_energy_row, spacing_seconds=rhythm.soonest_seconds, emissions=emissions)
         self._books: dict[str, RunBooks] = {}
         self._asked: set[str] = set()  # refs of runs that are to be written down at the next look
         self._looks = 0  # begun so far

@@ -93,7 +93,7 @@ class Pokes:
         self._looks: set[asyncio.Task[None]] = set()
 
     async def poke(self, job_id: str, uid: int) -> PokeAnswer:
-        """Have a job's counters read, if it is `uid`'s and it is not asked for too often. Takes `answer_seconds` at most.
+        """Have a job's counters read, if it is `uid`'s and not asked for too often. Takes `answer_seconds` at most.
 
         A look that takes longer goes on, because a reading that hangs in the kernel cannot be taken back; until it is
         done it counts among those in progress.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "sampled_at", "cluster_name", "job_id", "node", "opened_by", "gpu_joules", "cpu_joules", "dram_joules",
     "covered_seconds", "gpu_method", "gpu_ids", "shared_gpu_ids", "board_ids",
+    "emission_factor_grams_per_kwh", "emission_factor_year", "emission_factor_source", "pue",
 )  # fmt: skip
 
 
@@ -44,10 +45,12 @@ class PostgresEnergySamples:
 
 
 def _record(row: EnergySampleRow) -> Record:
-    sample = row.sample
+    sample, factor = row.sample, row.factor
+    known = (None, None, None) if factor is None else (factor.grams_per_kwh, factor.year, factor.source)
     return (
         to_datetime(sample.time_us), row.cluster, row.job_id, sample.node, row.ref,
         from_millionths(sample.gpu_microjoules), from_millionths(sample.cpu_microjoules),
         from_millionths(sample.dram_microjoules), to_seconds(sample.covered_us), sample.gpu_method,
         row.gpu_ids, row.shared_gpu_ids, row.board_ids or None,
+        *known, row.pue,
     )  # fmt: skip
