@@ -32,6 +32,14 @@ def strategy_for(kind: object) -> st.SearchStrategy[object]:
             return st.none()
         case msgspec.inspect.IntType():
             return st.integers(0, MAX_EXACT_INT)
+        case msgspec.inspect.FloatType():
+            return st.floats(allow_nan=False, allow_infinity=False)
+        case msgspec.inspect.AnyType():
+            return st.recursive(
+                st.none() | st.booleans() | st.integers(0, MAX_EXACT_INT) | st.text(max_size=5),
+                lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+                max_leaves=4,
+            )
         case msgspec.inspect.StrType():
             return st.text(max_size=12)
         case msgspec.inspect.BoolType():
@@ -59,9 +67,10 @@ def test_what_was_encoded_decodes_to_the_same(event: Event) -> None:
     assert encode(decode(payload)) == payload
 
 
-@given(any_event)
+@given(any_event.map(lambda event: msgspec.structs.replace(event, benchmark=None)))
 def test_the_bytes_are_plain_json_with_sorted_keys_and_no_floats(event: Event) -> None:
-    """Readers in all languages agree on them: integers stay exact in double precision."""
+    """Readers in all languages agree on them: integers stay exact in double precision. What a benchmark measured is
+    floats, and stands apart."""
 
     def no_float(text: str) -> None:
         raise AssertionError(text)
