@@ -12,7 +12,7 @@ from jobtrail.adapters.telemetry import Telemetry
 from jobtrail.composition.parts import Parts, open_spool, wire
 from jobtrail.composition.slurm_role import slurm_sources
 from jobtrail.composition.storage import open_store
-from jobtrail.composition.surface import make_http, make_incoming
+from jobtrail.composition.surface import make_drop, make_http, make_incoming
 from jobtrail.config import Config
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.errors import JobtrailError
@@ -72,6 +72,8 @@ async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -
 def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirectory, stop: asyncio.Event) -> None:
     """Start the background tasks: each ends with `stop`, and the failure of one ends the daemon."""
     loops = [parts.sampler.run(stop), parts.buffer.run(stop), incoming.run(stop), parts.runaways.run(stop)]
+    if (drop := make_drop(parts)) is not None:
+        loops.append(drop.run(stop))
     if parts.gpus is not None:
         loops += [parts.gpus.watch.run(stop), parts.gpus.buffer.run(stop), parts.gpus.energy_buffer.run(stop)]
     if parts.forwarder is not None:

@@ -6,12 +6,14 @@ import re
 import subprocess
 from pathlib import Path
 
+from jobtrail.adapters import benchmark_drop
 from jobtrail.config import Config
 from tests.requirements import require_tool
 
 REPOSITORY = Path(__file__).parents[2]
-UNIT = REPOSITORY / "deploy" / "systemd" / "jobtrail.service"
-SLURM = REPOSITORY / "deploy" / "slurm"
+DEPLOY = REPOSITORY / "deploy"
+UNIT = DEPLOY / "systemd" / "jobtrail.service"
+SLURM = DEPLOY / "slurm"
 INSTALLATION = (REPOSITORY / "docs" / "installation.md").read_text(encoding="utf-8")
 MOST_EXPOSED = 2.0  # of 10, as `systemd-analyze security` counts
 
@@ -79,3 +81,13 @@ def test_the_poke_socket_lies_beside_the_other() -> None:
     path = Path(Config().poke_socket)
     assert (path.parent, unit["RuntimeDirectoryMode"]) == (Path("/run", unit["RuntimeDirectory"]), "0755")
     assert f":-{path}}}" in (REPOSITORY / "hooks" / "slurm" / "task_epilog.sh").read_text(encoding="utf-8")
+
+
+def test_the_drop_directory_is_made_where_the_unit_may_write() -> None:
+    """With the mode that the daemon asks for, at the place that the settings' example and the installation name."""
+    lines = re.findall(r"^d (\S+) +(\d{4}) root root -$", (DEPLOY / "tmpfiles" / "jobtrail.conf").read_text(), re.M)
+    (parent, _), (directory, mode) = lines
+    assert (Path(directory).parent, int(mode, 8)) == (Path(parent), benchmark_drop.MODE)
+    assert settings(UNIT.read_text(encoding="utf-8"))["ReadWritePaths"] == f"-{parent}"
+    assert directory in (DEPLOY / "jobtrail.yaml").read_text(encoding="utf-8")
+    assert directory in INSTALLATION

@@ -80,7 +80,7 @@ class IncomingDirectory:
     async def run(self, stop: asyncio.Event) -> None:
         """Take up files as they appear, until `stop`. Raises ConfigError, SpoolBroken."""
         await asyncio.to_thread(self._prepare)
-        with _watched(self._incoming) as arrived:
+        with watched(self._incoming) as arrived:
             while not stop.is_set():
                 arrived.clear()
                 try:
@@ -236,15 +236,16 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-class _Arrivals(asyncio.Event):
+class Arrivals(asyncio.Event):
     """Set when something was put into the directory; `works` is false where nothing will ever set it."""
 
     works = True
 
 
 @contextmanager
-def _watched(directory: Path) -> Iterator[_Arrivals]:
-    arrived = _Arrivals()
+def watched(directory: Path) -> Iterator[Arrivals]:
+    """What tells of files that are renamed into `directory`, while the context lasts."""
+    arrived = Arrivals()
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if descriptor < 0:  # EMFILE: more instances than fs.inotify.max_user_instances

@@ -32,6 +32,9 @@ REJECT_REASONS = (
     "invalid", "conflict", "too_large", "forbidden", "spool_full", "spool_broken", "timeout", "busy", "unknown_hook",
     "unsupported",
 )  # fmt: skip
+DROP_REASONS = (
+    "no_report", "conflict", "not_regular", "linked", "too_large", "name", "unreadable", "owner", "abandoned",
+)  # fmt: skip
 MISS_REASONS = ("not_yet", "gone", "unreadable")
 FOUND_BY = ("spool", "cgroup_scan")
 QUESTIONS = ("jobs", "accounting", "nodes")
@@ -156,6 +159,13 @@ class Telemetry:
         self._rejected = self._counter("events_rejected", "Requests refused.", "reason", (*REJECT_REASONS, OTHER))
         self._taken = self._counter("incoming_taken", "Events taken up from files that hooks had left.")
         self._quarantined = self._counter("incoming_quarantined", "Files of the spool directory that are no event.")
+        self._drops = self._counter(
+            "benchmark_files_taken", "Reports of benchmarks taken up from files users had left."
+        )
+        self._no_drops = self._counter(
+            "benchmark_files_refused", "Files users had left that are no report, removed.", "reason",
+            (*DROP_REASONS, OTHER),
+        )  # fmt: skip
         self._forwarded = self._counter("events_forwarded", "Events stored in the database.")
         self._replayed = self._counter("events_replayed", "Events sent that the database already held.")
         self._conflicts = self._counter("forward_conflicts", "Events the database holds with another hash.")
@@ -303,6 +313,11 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
         facts.IncomingTaken: (lambda t, _: t._taken.inc(), logging.INFO, "event taken from the spool directory"),
         facts.IncomingQuarantined: (
             lambda t, _: t._quarantined.inc(), logging.ERROR, "file in the spool directory is no event",
+        ),
+        facts.DroppedReportTaken: (lambda t, _: t._drops.inc(), logging.INFO, "benchmark's report taken from a file"),
+        facts.DroppedReportRefused: (
+            lambda t, fact: t._no_drops.labels(_one_of(DROP_REASONS, fact.reason)).inc(),
+            logging.WARNING, "file among the reports of benchmarks is none, and was removed",
         ),
         facts.EventsForwarded: (Telemetry._batch_forwarded, logging.DEBUG, "events forwarded"),
         facts.ForwardFailed: (Telemetry._forward_failed, logging.WARNING, "database not reached"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pwd
 from pathlib import Path
 
+from jobtrail.adapters.benchmark_drop import BenchmarkDrop
 from jobtrail.adapters.exposition import Exposition
 from jobtrail.adapters.http import HttpApi, HttpSettings
-from jobtrail.adapters.incoming import IncomingDirectory
+from jobtrail.adapters.incoming import IncomingDirectory, watched
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
@@ -31,6 +32,14 @@ def make_incoming(parts: Parts) -> IncomingDirectory:
         tell=parts.telemetry.observe,
         trusted_uids=frozenset(_uid_of(parts.config.http.slurm_user)),
     )
+
+
+def make_drop(parts: Parts) -> BenchmarkDrop | None:
+    """What users leave among the reports of benchmarks comes in like what they post; None without such a place."""
+    directory = parts.config.benchmarks.drop_directory
+    if not directory:
+        return None
+    return BenchmarkDrop(Path(directory), intake=make_reported(parts), tell=parts.telemetry.observe, watch=watched)
 
 
 def make_reported(parts: Parts) -> ReportedBenchmarks:

@@ -42,6 +42,23 @@ class IncomingQuarantined(Fact, frozen=True, kw_only=True):
     reason: str
 
 
+class DroppedReportTaken(Fact, frozen=True, kw_only=True):
+    """A report of a benchmark that a user had left as a file was taken in."""
+
+    name: str
+    uid: int
+    event_id: str
+
+
+class DroppedReportRefused(Fact, frozen=True, kw_only=True):
+    """What a user left among the reports of benchmarks is none, and was removed. `detail` is for the log only."""
+
+    name: str
+    uid: int
+    reason: str  # no_report | conflict | not_regular | linked | too_large | name | unreadable | owner | abandoned
+    detail: str
+
+
 class EventsForwarded(Fact, frozen=True, kw_only=True):
     """A batch reached the store."""
 
