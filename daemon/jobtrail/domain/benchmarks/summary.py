@@ -24,7 +24,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `measurements` are medians over the repeats that measured the metric, counts and times too; `error_rate`, among
     them as well, is over all requests of all repeats. `output_tokens` is the sum over all repeats; the server's own
-    counter where the client counted anew or not in each repeat; None where nobody knows. `notes` are sentences on what to know before trusting a number.
+    counter where the client counted anew or not in each repeat; None where nobody knows. `notes` are sentences on what
+    to know before trusting a number.
     """
 
     status: Status
