@@ -75,7 +75,7 @@ async def test_all_values_of_a_card(sys: Sys) -> None:
         "ecc_uncorrected": 3,
         "processes": (GpuProcess(pid=4711, memory_used_bytes=2_097_152),),
     }
-    assert reading.absent["energy_microjoules"] == "gpu_metrics: no such file"
+    assert reading.absent["energy_microjoules"] == "not_supported: gpu_metrics: no such file"
 
 
 async def test_every_value_is_there_or_has_a_reason(sys: Sys) -> None:
@@ -93,10 +93,10 @@ async def test_a_card_that_tells_nothing_has_no_value_and_no_nought(sys: Sys) ->
     assert values(reading) == {}
     assert reading.gpu.memory_total_bytes is None
     assert reading.gpu.name == "AMD 0x1002:0x740f"
-    assert reading.absent["utilization_percent"] == "no such file"
-    assert reading.absent["power_milliwatts"] == "no sensors of amdgpu"
-    assert reading.absent["temperature_celsius"] == "no sensors of amdgpu"
-    assert reading.absent["ecc_corrected"] == "no such file"
+    assert reading.absent["utilization_percent"] == "not_supported: no such file"
+    assert reading.absent["power_milliwatts"] == "not_supported: no sensors of amdgpu"
+    assert reading.absent["temperature_celsius"] == "not_supported: no sensors of amdgpu"
+    assert reading.absent["ecc_corrected"] == "not_supported: no such file"
     assert reading.absent["processes"].endswith("class/kfd/kfd: no such file")
 
 
@@ -117,7 +117,7 @@ async def test_no_card_is_a_problem_told_and_not_an_error(tmp_path: Path, drm: b
         Sys(tmp_path)
     got = await AmdGpuSource(tmp_path).look()
     assert got.readings == ()
-    assert got.problem == f"{tmp_path}/class/drm: no AMD card that amdgpu drives"
+    assert (got.problem, got.detail) == ("no_driver", f"{tmp_path}/class/drm: no AMD card that amdgpu drives")
 
 
 async def test_a_card_of_the_mi300_family(sys: Sys) -> None:
@@ -171,7 +171,7 @@ async def test_a_table_that_does_not_tell_the_energy_says_why(sys: Sys, table: b
     (device / "gpu_metrics").write_bytes(table)
     reading = await only(sys)
     assert reading.energy_microjoules is None
-    assert reading.absent["energy_microjoules"] == reason
+    assert reading.absent["energy_microjoules"].partition(": ")[2] == reason
 
 
 async def test_a_counter_of_the_sensors_goes_before_the_table(sys: Sys) -> None:
@@ -200,14 +200,14 @@ async def test_what_is_not_understood_is_absent(sys: Sys, name: str, content: st
     (device / name).write_text(content)
     reading = await only(sys)
     assert getattr(reading, field) is None
-    assert reading.absent[field] == reason
+    assert reading.absent[field].partition(": ")[2] == reason
 
 
 async def test_errors_of_a_block_that_cannot_be_read_leave_no_partial_sum(sys: Sys) -> None:
     device = sys.put(0, BUS)
     (device / "ras" / "gfx_err_count").unlink()
     (device / "ras" / "gfx_err_count").mkdir()
-    assert (await only(sys)).absent["ecc_corrected"] == "gfx_err_count: EISDIR"
+    assert (await only(sys)).absent["ecc_corrected"] == "unknown: gfx_err_count: EISDIR"
 
 
 @pytest.mark.parametrize(
@@ -229,12 +229,12 @@ async def test_a_temperature_without_labels_is_the_dies(sys: Sys) -> None:
     sys.put(0, BUS, sensors={"name": "amdgpu\n", "temp1_input": "33000\n"})
     reading = await only(sys)
     assert reading.temperature_celsius == 33.0
-    assert reading.absent["memory_temperature_celsius"] == "no such file"
+    assert reading.absent["memory_temperature_celsius"] == "not_supported: no such file"
 
 
 async def test_sensors_of_something_else_on_the_card_are_not_its_own(sys: Sys) -> None:
     sys.put(0, BUS, sensors={**EDGE_SENSORS, "name": "spd5118\n"})
-    assert (await only(sys)).absent["power_milliwatts"] == "no sensors of amdgpu"
+    assert (await only(sys)).absent["power_milliwatts"] == "not_supported: no sensors of amdgpu"
 
 
 async def test_a_sleeping_card_is_left_asleep(sys: Sys) -> None:
@@ -243,7 +243,7 @@ async def test_a_sleeping_card_is_left_asleep(sys: Sys) -> None:
     make_hang(device / "gpu_busy_percent")
     reading = await only(sys)
     assert values(reading) == {}
-    assert reading.absent["power_milliwatts"] == "the card is asleep"
+    assert reading.absent["power_milliwatts"] == "not_supported: the card is asleep"
     assert reading.gpu.memory_total_bytes == 68_702_699_520
 
 
@@ -262,7 +262,7 @@ async def test_processes_of_each_card(sys: Sys) -> None:
     assert first.processes == (GpuProcess(pid=30, memory_used_bytes=4), GpuProcess(pid=200, memory_used_bytes=5))
     assert second.processes == (GpuProcess(pid=200, memory_used_bytes=6),)
     assert third.processes is None
-    assert third.absent["processes"] == "the processes of this card are not listed"
+    assert third.absent["processes"] == "not_supported: the processes of this card are not listed"
 
 
 async def test_a_card_nobody_uses_has_no_process_and_knows_it(sys: Sys) -> None:
@@ -301,8 +301,8 @@ async def test_a_card_that_hangs_costs_its_own_values_and_one_deadline(sys: Sys)
         assert first.gpu.gpu_id == BUS
         assert first.gpu.memory_total_bytes == 68_702_699_520
         assert values(first) == values(second) == {}
-        assert first.absent["utilization_percent"] == "no answer within the deadline"
-        assert second.absent["utilization_percent"] == "another card gave no answer"
+        assert first.absent["utilization_percent"] == "timeout: no answer within the deadline"
+        assert second.absent["utilization_percent"] == "timeout: another card gave no answer"
         assert source.stuck == (BUS,)
         for _ in range(3):
             again = await source.look()
@@ -347,7 +347,7 @@ async def test_a_search_for_cards_that_hangs_is_a_problem_until_it_returns(sys: 
         for _ in range(2):
             got = await source.look()
             assert got.readings == ()
-            assert got.problem == f"{sys.root}/class/drm: no answer within the deadline"
+            assert (got.problem, got.detail) == ("hung", f"{sys.root}/class/drm: no answer within the deadline")
         assert source.stuck == ()
         await returns(lambda: threading.active_count() == before + 1)
     finally:
@@ -374,7 +374,7 @@ async def test_a_look_that_is_cancelled_leaves_its_thread_and_the_next_does_not_
     try:
         assert source.stuck == (BUS,)
         (reading,) = (await source.look()).readings
-        assert reading.absent["utilization_percent"] == "no answer within the deadline"
+        assert reading.absent["utilization_percent"] == "timeout: no answer within the deadline"
     finally:
         release(device / "gpu_busy_percent")
     await returns(lambda: threading.active_count() <= before)

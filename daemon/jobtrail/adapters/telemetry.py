@@ -286,7 +286,7 @@ def _one_of(allowed: Iterable[str], value: str) -> str:
 
 
 def _gpu_labels(fact: facts.GpuLookFailed | facts.GpuValueAbsent, reasons: Iterable[str]) -> tuple[str, str]:
-    return _one_of(GPU_VENDORS, fact.vendor), _one_of(reasons, fact.reason)
+    return _one_of(GPU_VENDORS, fact.vendor), _one_of(reasons, fact.reason.partition(":")[0])
 
 
 def _level(fact: facts.Fact, level: int) -> int:

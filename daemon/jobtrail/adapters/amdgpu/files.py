@@ -8,13 +8,32 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 NO_SUCH_FILE = "no such file"
 NOT_UNDERSTOOD = "not understood"
+NO_ANSWER = "no answer within the deadline"
+NOT_REACHED = "another card gave no answer"
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
 _LARGEST_FILE = 65_536  # a binary attribute; ordinary ones are a page at most
 _LARGEST = 2**63 - 1  # what a bigint column holds
+_CODE = re.compile(r"\bE[A-Z0-9]{2,}$|unknown error$", re.ASCII)  # how errno names an error
+
+
+def worded(reason: str) -> str:
+    """A reason with the word by which it is counted before it, as `not_supported: no such file`."""
+    if reason in {NO_ANSWER, NOT_REACHED}:
+        word = "timeout"
+    elif any(code in reason for code in ("EACCES", "EPERM")):
+        word = "no_permission"
+    elif any(code in reason for code in ("ENODEV", "ENXIO")):
+        word = "lost"
+    elif NOT_UNDERSTOOD in reason or _CODE.search(reason):
+        word = "unknown"
+    else:
+        word = "not_supported"
+    return f"{word}: {reason}"
 
 
 def reason_of(error: OSError) -> str:

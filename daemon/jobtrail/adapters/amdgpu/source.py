@@ -17,12 +17,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from jobtrail.adapters.amdgpu.cards import VENDOR, Card, find_cards
+from jobtrail.adapters.amdgpu.files import NO_ANSWER, NOT_REACHED
 from jobtrail.adapters.amdgpu.processes import read_processes
 from jobtrail.adapters.amdgpu.values import read_card, unread
 from jobtrail.domain.gpus import GpuLook, GpuReading
 
-NO_ANSWER = "no answer within the deadline"
-NOT_REACHED = "another card gave no answer"
 NOT_LISTED = "the processes of this card are not listed"
 
 
@@ -106,13 +105,14 @@ class AmdGpuSource:
             began, time_us = time.perf_counter(), self._clock_us()
             self._left = {at: thread for at, thread in self._left.items() if thread.is_alive()}
             if "" in self._left:
-                return GpuLook(vendor=VENDOR, time_us=time_us, problem=self._problem())
+                return self._nothing(time_us, began)
             one = _Round(self._sys, self._left, self._clock_us)
             await self._run(one)
             readings = tuple(self._reading(one, card, time_us) for card in one.cards)
-            problem = None if readings else self._problem()
+            if not readings:
+                return self._nothing(time_us, began)
             seconds = time.perf_counter() - began
-            return GpuLook(vendor=VENDOR, time_us=time_us, readings=readings, problem=problem, seconds=seconds)
+            return GpuLook(vendor=VENDOR, time_us=time_us, readings=readings, seconds=seconds)
 
     async def close(self) -> None:
         """Nothing is held open between looks, so there is nothing to let go."""
@@ -131,10 +131,17 @@ class AmdGpuSource:
             if not done.is_set():
                 self._left[one.leave()] = one.thread
 
-    def _problem(self) -> str:
-        if "" in self._left:
-            return f"{self._sys}/class/drm: {NO_ANSWER}"
-        return f"{self._sys}/class/drm: no AMD card that amdgpu drives"
+    def _nothing(self, time_us: int, began: float) -> GpuLook:
+        """A look that found no card, and why: `hung` or `no_driver`."""
+        hangs = "" in self._left
+        problem, why = ("hung", NO_ANSWER) if hangs else ("no_driver", "no AMD card that amdgpu drives")
+        return GpuLook(
+            vendor=VENDOR,
+            time_us=time_us,
+            problem=problem,
+            detail=f"{self._sys}/class/drm: {why}",
+            seconds=time.perf_counter() - began,
+        )
 
     def _reading(self, one: _Round, card: Card, time_us: int) -> GpuReading:
         reading = one.readings.get(card.gpu.gpu_id)

@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobtrail.adapters.amdgpu.cards import Card
-from jobtrail.adapters.amdgpu.files import NO_SUCH_FILE, NOT_UNDERSTOOD, count, names, read, reason_of, text, whole
+from jobtrail.adapters.amdgpu.files import (
+    NO_SUCH_FILE,
+    NOT_UNDERSTOOD,
+    count,
+    names,
+    read,
+    reason_of,
+    text,
+    whole,
+    worded,
+)
 from jobtrail.adapters.amdgpu.metrics import energy_microjoules
 from jobtrail.domain.gpus import GpuProcess, GpuReading
 
@@ -99,12 +109,14 @@ def read_card(card: Card, processes: tuple[GpuProcess, ...] | str, time_us: int)
         look.absent["processes"] = processes
     else:
         look.values["processes"] = processes
-    return GpuReading(gpu=card.gpu, time_us=time_us, absent=look.absent, **look.values)
+    absent = {name: worded(reason) for name, reason in look.absent.items()}
+    return GpuReading(gpu=card.gpu, time_us=time_us, absent=absent, **look.values)
 
 
 def unread(card: Card, reason: str, time_us: int) -> GpuReading:
     """A look at a card that gave nothing."""
-    absent: Mapping[str, str] = {**_NEVER, **dict.fromkeys(_READ, reason)}
+    reasons = {**_NEVER, **dict.fromkeys(_READ, reason)}
+    absent: Mapping[str, str] = {name: worded(why) for name, why in reasons.items()}
     return GpuReading(gpu=card.gpu, time_us=time_us, absent=absent)
 
 
