@@ -244,6 +244,14 @@ def test_tails_are_advice_unless_the_recipe_gates_on_them() -> None:
     assert (gated.verdict, gated.advisory) == ("suspect", False)
 
 
+def test_numbers_out_of_this_world_are_compared_all_the_same() -> None:
+    runs = history([*QUIET, 1e300])
+    runs[0] = msgspec.structs.replace(runs[0], pinned=True)
+    assert last(runs).verdict == "suspect_improvement"
+    assert last(history([*[1e-300] * 6, 1e300])).verdict == "suspect_improvement"
+    assert last(history([*[1e300] * 6, 1e-300])).relative_change == -1.0
+
+
 amounts = st.floats(0.5, 2.0).map(lambda factor: 100.0 * factor)
 series = st.lists(amounts, min_size=6, max_size=13)
 

@@ -114,9 +114,9 @@ def test_errors_are_unknown_where_no_repeat_counted_requests() -> None:
     ("name", "value", "reason"),
     [
         ("time_per_output_token__p50", 0.0, "is 0 s, which tools write where they measured nothing"),
-        ("time_per_output_token__mean", -1.0, "is -1.0"),
-        ("time_per_output_token__p99", float("nan"), "is nan"),
-        ("request_latency__p50", float("inf"), "is inf"),
+        ("time_per_output_token__mean", -1.0, "is -1.0; allowed are 0 to 1e+18"),
+        ("time_per_output_token__p99", float("nan"), "is nan; allowed are 0 to 1e+18"),
+        ("request_latency__p50", float("inf"), "is inf; allowed are 0 to 1e+18"),
         ("tokens_per_fortnight", 1.0, "is no metric of the vocabulary"),
         ("request_latency__worst", 1.0, "has the statistic 'worst'; allowed are value, mean, p50, p90, p95, p99, std "
          "and percentiles such as p99.9"),
@@ -129,6 +129,11 @@ def test_what_is_no_measurement_is_left_out_with_the_reason(name: str, value: fl
     metric, _, stat = name.partition("__")
     assert summary.notes == (f"{metric} {stat or 'value'} is left out: it {reason}",)
     assert set(values_of(one)) == {("request_throughput", "value")}
+
+
+def test_negative_counts_of_requests_make_no_error_rate() -> None:
+    assert summarise(report(result(10, -3, request_throughput=1.0))).error_rate == 0.0
+    assert summarise(report(result(-1, -3, request_throughput=1.0))).error_rate is None
 
 
 def test_other_percentiles_a_spread_of_zero_and_zero_counts_are_measurements() -> None:

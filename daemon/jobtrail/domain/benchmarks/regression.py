@@ -29,6 +29,7 @@ LEAST_REPEATS = 3
 BY_REPEATS = "repeats"
 TAIL = "p99"
 _ROUNDING = 1e-9
+_MOST_CHANGE = 700.0  # in logarithms; the exponential of more is no float, and anybody may report any number
 
 Key = tuple[str, str]  # metric and statistic
 DEFAULT_GATES: Mapping[Key, float] = {
@@ -36,6 +37,10 @@ DEFAULT_GATES: Mapping[Key, float] = {
 }
 _SUSPECTS = {"regression": "suspect", "improvement": "suspect_improvement"}
 _CONFIRMED = {suspect: confirmed for confirmed, suspect in _SUSPECTS.items()}
+
+
+def _log_change(value: float, center: float) -> float:
+    return min(max(math.log(value) - center, -_MOST_CHANGE), _MOST_CHANGE)
 
 
 class _Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +54,7 @@ class _Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_over(self, value: float, center: float) -> int:
         """1 where the value is better than the center by more than noise, -1 where it is worse, else 0."""
-        change = math.log(value) - center
+        change = _log_change(value, center)
         far = abs(change) / self.spread > LIMIT and abs(math.expm1(change)) >= self.min_rel - _ROUNDING
         return int(math.copysign(1, change * self.sign)) if far else 0
 
@@ -136,7 +141,7 @@ def _own(series: Sequence[HistoryRun], key: Key, min_rel: float) -> Verdict:
 
     value = run.values[key]
     word, confirmed_by = _word(over(value), [over(one) for one in run.repeats.get(key, ()) if one > 0])
-    change = math.log(value) - limits.median
+    change = _log_change(value, limits.median)
     verdict = Verdict(
         run_uid=run.run_uid,
         metric=key[0],
@@ -186,7 +191,7 @@ def _word(over: int, repeats: Sequence[int]) -> tuple[str, str | None]:
 def _with_reference(verdict: Verdict, pinned: HistoryRun | None, value: float) -> Verdict:
     if pinned is None:
         return verdict
-    change = value / pinned.values[verdict.metric, verdict.stat] - 1
+    change = math.expm1(_log_change(value, math.log(pinned.values[verdict.metric, verdict.stat])))
     return msgspec.structs.replace(verdict, reference_uid=pinned.run_uid, reference_change=change)
 
 

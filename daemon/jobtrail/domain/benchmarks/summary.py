@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from jobtrail.domain.benchmarks.metrics import METRICS, PERCENTILE, STATS, Direc
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Repeat, Status, ToolResult
 
 TOKEN_TOLERANCE = 0.01  # by how much two counts of the same tokens may differ
+LARGEST = 1e18  # no machine gives more of anything here, and medians of less are numbers
 _PERCENTILE = re.compile(PERCENTILE)
 _ERROR_RATE = "error_rate"  # is of the whole run, no median
 _COUNTED_BY_CLIENT = "client"
@@ -87,8 +87,8 @@ def _why_not(one: Measurement) -> str | None:
         return "is no metric of the vocabulary"
     if one.stat not in STATS and _PERCENTILE.match(one.stat) is None:
         return f"has the statistic {one.stat!r}; allowed are {', '.join(STATS)} and percentiles such as p99.9"
-    if not math.isfinite(one.value) or one.value < 0:
-        return f"is {one.value}"
+    if not 0 <= one.value <= LARGEST:  # not a number compares false
+        return f"is {one.value}; allowed are 0 to {LARGEST:.0e}"
     if one.value == 0 and one.stat != "std" and metric.unit == "s" and metric.direction is Direction.LOWER:
         return "is 0 s, which tools write where they measured nothing"
     return None
@@ -126,8 +126,8 @@ def _error_rate(repeats: Sequence[Repeat]) -> float | None:
     for repeat in repeats:
         if (result := repeat.result) is None or result.requests_completed is None or result.requests_failed is None:
             continue
-        completed += result.requests_completed
-        failed += result.requests_failed
+        completed += max(result.requests_completed, 0)
+        failed += max(result.requests_failed, 0)
     return failed / (completed + failed) if completed + failed else None
 
 
