@@ -116,3 +116,26 @@ def test_a_job_is_its_users_and_roots(uid: int, theirs: bool) -> None:
         await asyncio.sleep(1)
 
     bench.run(scene)
+
+
+def test_a_look_that_is_to_be_written_down_has_a_row_whenever_the_last_was() -> None:
+    """And is of the job's own user or root; it is no last look that a task asked for."""
+    bench = Bench()
+
+    async def scene() -> None:
+        bench.open()
+        await asyncio.sleep(20)
+        before = len(bench.rows)
+        for uid in (ALICE, 1002, 0):
+            await asyncio.sleep(0.1)
+            await bench.sampler.look_now("slurm-a", uid)
+        asked = bench.rows[before:]
+        assert [row.reading.cpu_usage_us for row in asked] == [
+            pytest.approx(seconds * SECOND, abs=2000) for seconds in (20.1, 20.3)
+        ]
+        bench.source.end("a")
+        bench.close()
+        await asyncio.sleep(1)
+
+    bench.run(scene)
+    assert "last_look" not in bench.finals()[0].sources

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
 from jobtrail.core.gpu_books import EmissionSettings, EnergyBook, RunBooks
 from jobtrail.core.gpu_ports import EnergySampleRow
-from jobtrail.core.node_energy import Ended
 from jobtrail.domain.benchmarks.settling import EnergySample
 from jobtrail.domain.energy import EnergyReading, Method
 from jobtrail.domain.gpu_use import GpuUse
@@ -39,18 +38,16 @@ class EnergyRows:
         self._spacing = spacing_seconds
         self._emissions = emissions
 
-    def write(
-        self, seen: Seen, runs: Mapping[str, RunBooks], ended: Mapping[str, Ended], asked: frozenset[str]
-    ) -> None:
+    def write(self, seen: Seen, runs: Mapping[str, RunBooks], *, over: Collection[str], asked: Collection[str]) -> None:
         """Rows of one run lie `spacing_seconds` apart at least, because runs of others that begin and end cause looks
-        as well; those that are over, or asked for (by ref), have one now.
+        as well; those `over`, or `asked` for, by ref, have one now.
         """
         for ref, books in runs.items():
-            wanted = ref in ended or ref in asked
+            wanted = ref in over or ref in asked
             if wanted or (seen.now - books.row_at >= self._spacing and (seen.asked_gpus or not _with_energy(books))):
-                self._write(seen, books, ended.get(ref))
+                self._write(seen, books)
 
-    def _write(self, seen: Seen, books: RunBooks, end: Ended | None) -> None:
+    def _write(self, seen: Seen, books: RunBooks) -> None:
         gpus = _with_energy(books)
         if not seen.readings.keys() >= gpus.keys():
             gpus = {}
@@ -61,13 +58,10 @@ class EnergyRows:
         covered = [book.covered_us for book in (*gpus.values(), *of_node) if book.covered_us is not None]
         if not covered:
             return
-        time_us = max(times)
-        if end is not None and end.ended_us < time_us:  # the sums are as of the end
-            time_us = min(time_us, max(end.ended_us, books.row_us + 1))
-        books.row_at, books.row_us = seen.now, time_us
+        books.row_at = seen.now
         sample = EnergySample(
             node=books.run.target.node,
-            time_us=time_us,
+            time_us=max(times),  # also of a run that is over: its sums hold what it had until it was looked at
             gpu_microjoules=sum(book.microjoules or 0 for book in gpus.values()) if gpus else None,
             cpu_microjoules=books.cpu.microjoules if of_node else None,
             dram_microjoules=books.dram.microjoules if of_node else None,

@@ -168,7 +168,6 @@ class RunBooks:
         self.cpu = EnergyBook(before.energy_cpu_microjoules, before.energy_covered_us, Method.APPORTIONED)
         self.dram = EnergyBook(before.energy_dram_microjoules, before.energy_covered_us, Method.APPORTIONED)
         self.row_at = -math.inf  # monotonic seconds: its last energy sample
-        self.row_us = 0  # the time that one is of
         self.absent: dict[str, str] = {}  # names of values of NodeUsage -> why there is none
         self._gpus = {gpu.gpu_id: GpuBook(gpu) for gpu in before.gpus}
         self._covered_us = before.energy_covered_us

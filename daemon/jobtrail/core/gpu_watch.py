@@ -214,7 +214,7 @@ class GpuWatch:
                 uses=self._scene.uses if gpus else {},
                 energy=None if read.energy is None else read.energy.reading,
             )
-            self._rows.write(seen, runs, ended, asked)
+            self._rows.write(seen, runs, over=ended, asked=asked)
 
     def _read(
         self,
