@@ -114,6 +114,8 @@ CREATE INDEX benchmark_run_started_at_idx ON benchmark_run (started_at DESC, run
 CREATE INDEX benchmark_run_recipe_idx ON benchmark_run (recipe_name, started_at DESC);
 CREATE INDEX benchmark_run_user_name_idx ON benchmark_run (user_name, started_at DESC);
 CREATE INDEX benchmark_run_series_idx ON benchmark_run (fingerprint, ended_at DESC, run_uid DESC);
+CREATE INDEX benchmark_run_hardware_idx ON benchmark_run (hardware, started_at DESC);
+CREATE INDEX benchmark_run_model_idx ON benchmark_run (model, started_at DESC);
 CREATE INDEX benchmark_run_ended_at_idx ON benchmark_run (ended_at DESC);
 CREATE INDEX benchmark_run_open_idx ON benchmark_run (coalesce(looked_at, stored_at), run_uid) WHERE settled_at IS NULL;
 CREATE INDEX benchmark_run_unjudged_idx ON benchmark_run (ended_at, run_uid) WHERE judged_at IS NULL AND status = 'ok';
@@ -271,7 +273,11 @@ COMMENT ON VIEW benchmark_reference IS 'Runs that somebody decided about, and wh
 
 CREATE VIEW benchmark_run_summary AS
 SELECT r.run_uid, r.recipe_name AS recipe, c.version AS recipe_version, r.recipe_sha256, r.mode, r.tool, r.tool_version,
-       r.model, r.model_revision, r.status, r.invalid_reason, v.verdict, r.started_at, r.ended_at, r.repeats,
+       r.model, r.model_revision, r.status, r.invalid_reason,
+       (SELECT v.verdict FROM benchmark_verdict v WHERE v.run_uid = r.run_uid AND NOT v.advisory
+        ORDER BY array_position(ARRAY['regression', 'suspect', 'insufficient', 'ok', 'suspect_improvement', 'improvement'],
+                                v.verdict) LIMIT 1) AS verdict,
+       r.started_at, r.ended_at, r.repeats,
        coalesce(l.cluster_name, r.cluster_name) AS cluster_name, l.job_id, l.run, l.role AS job_role, l.link_state,
        l.link_source, l.reason AS link_reason, coalesce(j.user_name, r.user_name) AS user_name, j.account, j.partition,
        j.state AS job_state, j.verdict AS job_verdict, j.correlation_id,
@@ -329,11 +335,6 @@ LEFT JOIN LATERAL (
            max(method) FILTER (WHERE time_window = 'job' AND domain = 'total') AS job_energy_method
     FROM benchmark_energy WHERE run_uid = r.run_uid
 ) e ON true
-LEFT JOIN LATERAL (
-    SELECT verdict FROM benchmark_verdict WHERE run_uid = r.run_uid AND NOT advisory
-    ORDER BY array_position(
-        ARRAY['regression', 'suspect', 'insufficient', 'ok', 'suspect_improvement', 'improvement'], verdict) LIMIT 1
-) v ON true
 LEFT JOIN benchmark_reference b ON b.run_uid = r.run_uid;
 COMMENT ON VIEW benchmark_run_summary IS 'Each run of a benchmark with its job, its main numbers, its energy and its worst verdict. NULL is not known, never 0.';
 

@@ -3,6 +3,8 @@
 `migrate` is not imported here: it loads Alembic and SQLAlchemy, which only `jobtrail migrate` needs.
 """
 
+from jobtrail.adapters.postgres.benchmark_reading import PostgresBenchmarkReader
+from jobtrail.adapters.postgres.benchmarks import PostgresBenchmarks
 from jobtrail.adapters.postgres.energy_samples import PostgresEnergySamples
 from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
 from jobtrail.adapters.postgres.leader import PostgresLeadership
@@ -21,6 +23,8 @@ __all__ = [
     "Difference",
     "JobFilter",
     "JobList",
+    "PostgresBenchmarkReader",
+    "PostgresBenchmarks",
     "PostgresEnergySamples",
     "PostgresGpuSamples",
     "PostgresLeadership",

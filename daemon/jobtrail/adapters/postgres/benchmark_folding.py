@@ -51,7 +51,7 @@ class BenchmarkFolding:
         assert event.baseline is not None
         self.decisions.append(decision_row(event))
         held = self._held.get(event.baseline.run_uid)
-        return event.job_id or (held and held.job_id)
+        return event.job_id or (None if held is None else held.job_id)
 
     def _report(self, event: Event) -> str | None:
         assert event.benchmark is not None
@@ -110,5 +110,5 @@ async def write_benchmarks(connection: Connection, folding: BenchmarkFolding) ->
 async def write_reports(connection: Connection, reports: Sequence[ReportRows]) -> None:
     """Write runs that are not held, as nobody has settled or judged them yet."""
     await connection.execute(SQL["benchmark_runs_write"], encode([one.run for one in reports]))
-    await connection.execute(SQL["benchmark_claims_write"], encode([row for one in reports for row in one.claims]))
+    await connection.execute(SQL["benchmark_links_write"], encode([row for one in reports for row in one.claims]))
     await connection.execute(SQL["benchmark_metrics_write"], encode([row for one in reports for row in one.metrics]))

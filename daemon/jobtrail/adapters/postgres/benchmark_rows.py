@@ -140,7 +140,9 @@ def _without_numbers(repeat: Repeat) -> Repeat:
 
 def _recipe_row(event: Event, report: BenchmarkReport) -> Row | None:
     recipe = report.recipe
-    return recipe and {
+    if recipe is None:
+        return None
+    return {
         "name": recipe.name,
         "sha256": recipe.sha256,
         "version": recipe.version,

@@ -150,7 +150,8 @@ async def _append(connection: Connection, rows: Sequence[ChainedEvent], *, trail
 def _refused(one: Offered) -> Taken:
     """What becomes of an event that only the trail may hold."""
     reason = one.problem or (TRAIL_ONLY if one.changes_something else None)
-    return Taken(row=one.row, event=one.event, job_id=one.event and job_of(one.event), unapplied=reason)
+    job_id = None if one.event is None else job_of(one.event)
+    return Taken(row=one.row, event=one.event, job_id=job_id, unapplied=reason)
 
 
 def _take(one: Offered, folding: Folding, benchmarks: BenchmarkFolding) -> Taken:
