@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -71,21 +72,23 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(socket: Path) -> AsyncIterator[Receiver]:
-    """A receiver that listens."""
-    receiver = Receiver(socket)
+async def receiving() -> AsyncIterator[Receiver]:
+    """A receiver that listens; where its socket's path is short enough for one (unix(7))."""
+    directory = tempfile.TemporaryDirectory(prefix="jobtrail-")
+    receiver = Receiver(Path(directory.name) / "poke.sock")
     application = web.Application()
     application.router.add_post("/v1/benchmarks/runs", receiver.report)
     application.router.add_post("/v1/jobs/{id}/look", receiver.look)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    await web.UnixSite(runner, str(socket)).start()
+    await web.UnixSite(runner, str(receiver.socket)).start()
     try:
         yield receiver
     finally:
         if receiver.stall is not None:
             receiver.stall.set()
         await runner.cleanup()
+        directory.cleanup()
 
 
 def prepared(base: Path, wanted: Recipe) -> RunDirectory:
@@ -120,7 +123,7 @@ async def inside(directory: RunDirectory, **variables: str) -> tuple[int, str]:
     """`jobtrail bench inside` to its end; with a daemon that takes its report, unless the test names another."""
     if "JOBTRAIL_POKE_SOCKET" in variables:
         return await outcome(await jobtrail("bench", "inside", str(directory.path), **variables))
-    async with receiving(directory.path / "poke.sock") as daemon:
+    async with receiving() as daemon:
         return await inside(directory, JOBTRAIL_POKE_SOCKET=str(daemon.socket), **variables)
 
 

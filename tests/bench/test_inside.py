@@ -29,7 +29,7 @@ from tests.bench.support import (
 async def test_a_run_is_measured_reported_and_leaves_nothing_running(tmp_path: Path) -> None:
     """The numbers are those of the load; the job, the recipe and the machine stand beside them."""
     directory = prepared(tmp_path, recipe(tmp_path))
-    async with receiving(tmp_path / "poke.sock") as daemon:
+    async with receiving() as daemon:
         code, printed = await inside(directory, JOBTRAIL_POKE_SOCKET=str(daemon.socket), **JOB)
     assert code == 0, printed
     report = manifest(directory)
@@ -55,7 +55,7 @@ async def test_a_run_is_measured_reported_and_leaves_nothing_running(tmp_path: P
 async def test_the_daemon_is_asked_to_look_at_both_edges_of_the_load(tmp_path: Path) -> None:
     """Energy of the window can only be told if the counters were read at its edges."""
     directory = prepared(tmp_path, recipe(tmp_path))
-    async with receiving(tmp_path / "poke.sock") as daemon:
+    async with receiving() as daemon:
         await inside(directory, JOBTRAIL_POKE_SOCKET=str(daemon.socket), **JOB)
         assert daemon.looks == ["slurm-42", "slurm-42"]
 
@@ -118,11 +118,21 @@ async def test_benchmarks_without_a_server(tmp_path: Path, mode: Mode) -> None:
 async def test_any_other_tool_is_run_as_the_recipe_gives_it(tmp_path: Path) -> None:
     """Its result is read by what it is, whoever wrote it."""
     fixture = Path(__file__).parents[1] / "fixtures" / "benchmarks" / "guidellm-0.8.1-benchmarks.json"
+    said = str(tmp_path / "said")
     wanted = msgspec.structs.replace(
         recipe(tmp_path),
         workload=Workload(
-            command=("sh", "-c", 'cp "$1" "$2"; echo "$4 $5" > "$3"', "sh", str(fixture), "{result}")
-            + (str(tmp_path / "said"), "{url}", "{model}"),
+            command=(
+                "sh",
+                "-c",
+                'cp "$1" "$2"; echo "$4 $5" > "$3"',
+                "sh",
+                str(fixture),
+                "{result}",
+                said,
+                "{url}",
+                "{model}",
+            ),
         ),
     )
     directory = prepared(tmp_path, wanted)
@@ -140,7 +150,7 @@ async def test_a_requeued_jobs_second_start_is_a_run_of_its_own(tmp_path: Path) 
     directory = prepared(tmp_path, recipe(tmp_path, LOAD_FAULT="exit"))
     await inside(directory)
     first = manifest(directory)
-    async with receiving(tmp_path / "poke.sock") as daemon:
+    async with receiving() as daemon:
         await inside(directory, JOBTRAIL_POKE_SOCKET=str(daemon.socket))
         assert [report.run_uid for report in daemon.reports] == [manifest(directory).run_uid, first.run_uid]
     assert manifest(directory).run_uid != first.run_uid == directory.run_uid
