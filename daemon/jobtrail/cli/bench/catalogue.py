@@ -35,7 +35,7 @@ SHOWN_UID = "RUN_UID"
 
 
 def list_command(as_json: Json = False) -> None:
-    """Recipes: those shipped, the site's in /etc/jobtrail/recipes, and those in the directories of $JOBTRAIL_RECIPES."""
+    """Recipes: those shipped, the site's in /etc/jobtrail/recipes, those in the directories of $JOBTRAIL_RECIPES."""
     rows: list[dict[str, Any]] = []
     refused = False
     try:

@@ -18,7 +18,9 @@ from jobtrail.cli.bench.manifest import Stage
 
 POLL_SECONDS = 0.5
 SQUEUE_SECONDS = 5.0  # a busy slurmctld answers users' squeue with everybody else's questions waiting
-SETTLE_SECONDS = 30.0  # a file of the node's shows up here when the shared file system says so (NFS: acregmax)
+# A file of the node's shows up here when the shared file system says so: within a minute with nfs(5)'s acdirmax.
+SETTLE_SECONDS = 60.0
+UNSEEN_SECONDS = 10.0  # of a job whose log never appeared: it most likely never began
 QUEUED = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 UNDER_WAY = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"})
 GONE = re.compile(r"invalid job id", re.IGNORECASE)
@@ -116,9 +118,7 @@ class Display:
         self._last = text
 
 
-def follow_job(
-    directory: RunDirectory, ask: Callable[[], JobWord], display: Display, *, settle_seconds: float = SETTLE_SECONDS
-) -> JobWord:
+def follow_job(directory: RunDirectory, ask: Callable[[], JobWord], display: Display) -> JobWord:
     """Show the run until its manifest is there, or its job is over without one. Slurm's last word."""
     word = JobWord(state="PENDING")
     next_question = 0.0
@@ -132,7 +132,7 @@ def follow_job(
             over_since = None
         elif over_since is None:
             over_since = now
-        elif now - over_since > settle_seconds:
+        elif now - over_since > (SETTLE_SECONDS if directory.run_log.exists() else UNSEEN_SECONDS):
             break
         _show(display, word, read_stage(directory))
         time.sleep(POLL_SECONDS)
