@@ -15,8 +15,11 @@ import msgspec
 from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.http import Addresses, HttpApi, HttpSettings
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
+from jobtrail.composition.node_role import user_name
+from jobtrail.core.benchmark_ports import BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact
-from jobtrail.core.ports import Health, HookDecoder, JobReader, NodeReader, PokeAnswer, Receipt
+from jobtrail.core.ports import Health, HookDecoder, JobReader, NodeReader, PokeAnswer, Receipt, SpoolStatus
+from jobtrail.core.reported_benchmarks import ReportedBenchmarks
 from jobtrail.domain.errors import EventConflict
 from jobtrail.domain.events import Event, EventKind
 
@@ -84,6 +87,7 @@ class Served:
         decode: HookDecoder = settings.pop("decode_hook", hook_decoder(own_node="n1"))
         jobs: JobReader | None = settings.pop("jobs", None)
         nodes: NodeReader | None = settings.pop("nodes", None)
+        benchmarks: BenchmarkReader | None = settings.pop("benchmarks", None)
         self.intake = RecordingIntake()
         self.facts: list[Fact] = []
         self.health = Health(ready=True, details={"spool_depth": 0})
@@ -106,8 +110,25 @@ class Served:
             looks=self.looks,
             jobs=jobs,
             nodes=nodes,
+            benchmark_intake=self._reported_benchmarks(),
+            benchmarks=benchmarks,
         )
         self.addresses: Addresses
+
+    def _reported_benchmarks(self) -> ReportedBenchmarks:
+        """The way in of reports, with a spool of which `spool_bytes` of 1000 are used."""
+        self.spool_bytes = 0
+
+        def status() -> SpoolStatus:
+            return SpoolStatus(
+                chain_id="c", durability="disk", head_seq=0, forwarded_seq=0, bytes_used=self.spool_bytes,
+                bytes_limit=1000, oldest_unforwarded_us=None,
+            )  # fmt: skip
+
+        return ReportedBenchmarks(
+            self.intake, owner_of_run=self._owner_of_run, user_name_of=user_name, spool_status=status,
+            clock=SystemClock(), node="n1", cluster="lab", local_cluster="local",
+        )  # fmt: skip
 
     def _owner_of_run(self, _cluster: str, job_id: str) -> int | None:
         """As the sampler does: the user of the last start that no end followed."""

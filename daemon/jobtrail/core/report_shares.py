@@ -9,6 +9,7 @@ from jobtrail.domain.errors import TooManyReports
 
 SECONDS_PER_REPORT = 0.5  # two a second
 BURST = 20
+PLAIN_BYTES = 65_536  # a report up to this size costs no more
 BYTES_PER_SECOND = 262_144
 _MOST_BOOKED = BURST * SECONDS_PER_REPORT
 
@@ -32,4 +33,4 @@ class ReportShares:
     def charge(self, uid: int, size_bytes: int) -> None:
         """Take off what a report that was admitted costs for its size."""
         until = max(self._booked_until.get(uid, 0.0), self._clock.monotonic())
-        self._booked_until[uid] = until + size_bytes / BYTES_PER_SECOND
+        self._booked_until[uid] = until + max(0, size_bytes - PLAIN_BYTES) / BYTES_PER_SECOND

@@ -82,7 +82,7 @@ class BenchmarkPosts:
             limits = self._decision_limits
             wanted = _decision(await read_body(request.clone(client_max_size=limits.max_body_bytes), limits))
             run = await self._runs.show_run(uid)
-            if not sender.trusted and not sender.is_user(run["uid"]):
+            if not sender.trusted and not sender.is_user(run["details"]["uid"]):
                 raise forbidden(f"uid {sender.uid} may decide only about their own runs; {uid} is of another user")
             decision = BaselineDecision(run_uid=run["run_uid"], decision=wanted.decision, by=await sender.user_name())
             receipt = await intake.decide(

@@ -1,7 +1,7 @@
 """Handlers of what is asked of benchmarks: runs, one run, the leaderboard, a comparison.
 
 Results are for all local users: who compares clusters or versions needs those of others. How a run was called is not:
-its command line, what its tool wrote and its recipe's own words are its user's and root's.
+its command line, what its tool wrote and its recipe's own words are for its user, root and Slurm's user.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobtrail.core.benchmark_ports import BenchmarkReader, RunFilter
 from jobtrail.domain.benchmarks.metrics import PERCENTILE, STATS, default_stat
 from jobtrail.domain.events import check_time_us
 
-PRIVATE = ("argv", "raw", "recipe_body", "files", "claims")
+PRIVATE = ("argv", "recipe_body", "files", "claims", "raw")  # of a run's details
 NAMES = ("recipe", "model", "status", "tool", "job_id", "hardware", "verdict")
 LIST_PARAMETERS = (*NAMES, "user", "since", "until", "sort", "limit", "offset", "format")
 LEADERBOARD_PARAMETERS = ("metric", "stat", "recipe", "model", "hardware", "limit", "format")
@@ -106,12 +106,14 @@ class BenchmarkReads:
 
 
 def shown_to(reader: Sender | None, run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as this reader may see it; `hidden` names what is left out."""
-    if reader is not None and (reader.trusted or reader.is_user(run["uid"])):
+    """A run as this reader may see it; `hidden` names what is left out of its details."""
+    details = run["details"]
+    if reader is not None and (reader.trusted or reader.is_user(details["uid"])):
         return {**run, "hidden": []}
     return {
-        **{name: value for name, value in run.items() if name not in PRIVATE},
-        "hidden": [name for name in PRIVATE if name in run],
+        **run,
+        "details": {name: value for name, value in details.items() if name not in PRIVATE},
+        "hidden": [name for name in PRIVATE if name in details],
     }
 
 
