@@ -155,6 +155,18 @@ def test_a_look_that_did_not_read_a_component_is_passed_over() -> None:
     assert [one.joules for one in energies] == [2000.0, 400.0, 100.0, 2500.0]
 
 
+def test_looks_at_other_components_speak_of_other_times() -> None:
+    looks = [
+        look(0, 0, 0, cpu_microjoules=0),
+        look(10, None, 10, cpu_microjoules=100 * JOULE),  # at the node's own counters alone
+        look(20, 2000, 12, cpu_microjoules=200 * JOULE),  # the GPU was first read eight seconds after the CPU
+    ]
+    energies = window_energies(use(*looks), window(0, 20), interval_us=INTERVAL)
+    assert [(one.domain, one.joules, one.coverage) for one in energies] == [
+        ("gpu", 2000.0, 0.6), ("cpu", 200.0, 1.0), ("total", 2200.0, 0.6),
+    ]  # fmt: skip
+
+
 def test_there_is_no_sum_without_each_known_component() -> None:
     no_gpu = [msgspec.structs.replace(one, gpu_microjoules=None) for one in ALL]
     energies = window_energies(use(*no_gpu), window(0, 20), interval_us=INTERVAL)

@@ -220,4 +220,43 @@ class GpuMismatch(Fact, frozen=True, kw_only=True):
     detail: str
 
 
+class BenchmarkSettled(Fact, frozen=True, kw_only=True):
+    """All that can be known of a benchmark's run is: its jobs, and their energy. `link` is the best of its links."""
+
+    run_uid: str
+    link: str  # linked | conflict | none
+    reason: str = ""
+
+
+class BenchmarkJudged(Fact, frozen=True, kw_only=True):
+    """A gated metric of a run has a verdict it did not have before."""
+
+    run_uid: str
+    metric: str
+    stat: str
+    verdict: str  # ok | suspect | regression | improvement | suspect_improvement | insufficient
+    relative_change: float | None = None
+    confirmed_by: str | None = None
+
+
+class BenchmarkRefused(Fact, frozen=True, kw_only=True):
+    """The store did not take what was worked out of a run; the others were."""
+
+    run_uid: str
+    reason: str
+
+
+class BenchmarksNotSettled(Fact, frozen=True, kw_only=True):
+    """The store is away: links, energy and verdicts of new runs wait. `repeated`: as the time before."""
+
+    reason: str
+    repeated: bool = False
+
+
+class BenchmarkSeriesShed(Fact, frozen=True, kw_only=True):
+    """Benchmarks are left off /metrics because the cap on their series was reached."""
+
+    series: int
+
+
 Observer = Callable[[Fact], None]

@@ -138,7 +138,12 @@ def _parts(
 
 
 def _covered_us(before: EnergySample, after: EnergySample, passed_us: int, near_us: int) -> float:
-    """How much of the time between two looks was measured; where nobody said, all of a short one and none of a long."""
-    if before.covered_us is None or after.covered_us is None:
+    """How much of the time between two looks was measured. Where nobody said, or the looks read other components, of
+    which their sums of time are, it is all of a short time and none of a long one."""
+    if before.covered_us is None or after.covered_us is None or _read_by(before) != _read_by(after):
         return passed_us if passed_us <= near_us else 0
     return min(max(after.covered_us - before.covered_us, 0), passed_us)
+
+
+def _read_by(sample: EnergySample) -> list[bool]:
+    return [_microjoules(sample, component) is None for component in COMPONENTS]
