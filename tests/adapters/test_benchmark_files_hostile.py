@@ -121,6 +121,12 @@ def test_a_number_too_large_for_a_float_is_refused_and_not_taken_for_absent() ->
     assert "mean_ttft_ms: must be a number from 0 to" in _refusal(text.encode())
 
 
+def test_a_time_that_is_zero_in_seconds_is_absent() -> None:
+    result = one(SERVE, document(SERVE) | {"mean_ttft_ms": 5e-324})
+    _check(result)
+    assert ("time_to_first_token", "mean") not in {(one.metric, one.stat) for one in result.measurements}
+
+
 def test_texts_that_a_database_refuses_are_made_fit() -> None:
     result = one(SERVE, document(SERVE) | {"label": "a\x00b\ud800c", "k\x00": "\x00"})
     _check(result)
@@ -199,6 +205,15 @@ def test_fifty_megabytes_of_single_requests_are_read_soon() -> None:
     assert time.monotonic() - began < _SOON_SECONDS
     _check(result)
     assert "itls: a list of 18000" in result.raw["jobtrail_cut"]
+
+
+def test_no_more_is_looked_at_than_may_be_kept() -> None:
+    many = {f"k{n}": {str(m): {"x": 1} for m in range(900)} for n in range(300)}
+    began = time.monotonic()
+    result = one(SERVE, document(SERVE) | {"many": many})
+    assert time.monotonic() - began < _SOON_SECONDS
+    _check(result)
+    assert result.raw["duration"] == document(SERVE)["duration"]
 
 
 def test_too_many_values_are_refused() -> None:

@@ -18,6 +18,7 @@ MAX_TEXT = 2_000  # characters of one text
 _MAX_LIST = 32
 _MAX_KEYS = 1_000  # of one object
 _MAX_DEPTH = 12
+_MAX_LOOKED_AT = 50_000  # values; more than what fits
 _MAX_NAMED, _MAX_NAME = 40, 80  # at most 13 kB
 _BUDGET = MAX_RAW_BYTES - 13_500
 _WORTH_DESCENDING = 256  # bytes left
@@ -91,12 +92,14 @@ class _Cleaner:
     def __init__(self, cuts: _Cuts, *, lists: bool) -> None:
         self._cuts = cuts
         self._lists = lists
+        self._left = _MAX_LOOKED_AT
 
     def members(self, value: Mapping[str, Any], path: str, depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for number, (key, child) in enumerate(value.items()):
             place = _place(path, key)
-            if number >= _MAX_KEYS:
+            self._left -= 1
+            if number >= _MAX_KEYS or self._left < 0:
                 self._cuts.name(place, f"{len(value) - number} keys from here on")
                 break
             if _secret(key) and child is not None:

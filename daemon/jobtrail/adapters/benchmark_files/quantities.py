@@ -81,11 +81,14 @@ class Measured:
         tokens or requests that were not counted. Raises UnknownResult, naming the field.
         """
         unit = METRICS[metric].unit
-        number = quantity(where, value, _MOST[unit] * per)
-        if number is None or (number == 0 and not _may_be_zero(metric, unit, stat)):
+        said = quantity(where, value, _MOST[unit] * per)
+        if said is None:
             return None
-        self._values[metric, stat] = number / per
-        return number / per
+        number = said / per
+        if number == 0 and not _may_be_zero(metric, unit, stat):
+            return None
+        self._values[metric, stat] = number
+        return number
 
     def found(self) -> tuple[Measurement, ...]:
         """What was found, without a deviation from a mean that is not there."""
