@@ -71,6 +71,8 @@ def _usage(job: Row) -> Iterator[tuple[str, str]]:
     ran, cpus, cpu = ran_seconds(job), job["cpus_allocated"], job["cpu_seconds"]
     efficiency = "" if not ran or not cpus or cpu is None else f", {100 * cpu / (ran * cpus):.0f} % of {cpus} CPUs"
     limit = "" if job["memory_limit_bytes"] is None else f" of a limit of {size(job['memory_limit_bytes'])}"
+    if not limit and job["memory_requested_bytes"] is not None:
+        limit = f"; requested for the whole job: {size(job['memory_requested_bytes'])}"
     kills = f", out-of-memory kills: {job['oom_kills']}" if job["oom_kills"] else ""
     yield "cpu", f"{duration(cpu)}{efficiency}{_source(job, 'cpu')}"
     yield "peak memory", f"{size(job['memory_peak_bytes'])}{limit}{kills}{_source(job, 'memory_peak')}"

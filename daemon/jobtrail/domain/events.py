@@ -102,6 +102,7 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_system_us: int | None = None
     cpu_throttled_us: int | None = None
     memory_peak_bytes: int | None = None
+    memory_limit_bytes: int | None = None  # the largest that the kernel held the run to
     oom_kills: int | None = None
     io_read_bytes: int | None = None
     io_write_bytes: int | None = None

@@ -97,8 +97,8 @@ def _allowed(job: Job) -> tuple[int, str] | None:
     facts = job.facts
     if job.nodes_expected > 1:
         return None
-    if facts.memory_limit_bytes is not None:
-        return facts.memory_limit_bytes, "allowed"
+    if job.memory_limit_bytes is not None:
+        return job.memory_limit_bytes, "allowed"
     return None if facts.memory_requested_bytes is None else (facts.memory_requested_bytes, "requested")
 
 

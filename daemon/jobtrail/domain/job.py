@@ -233,6 +233,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return larger(spoken_us, None if self.usage is None else self.usage.last_alive_us)
 
     @property
+    def memory_limit_bytes(self) -> int | None:
+        """What a node's part of the run may use at most, as its sender says, or as its cgroup had it."""
+        told = self.facts.memory_limit_bytes
+        return told if told is not None or self.usage is None else self.usage.memory_limit_bytes
+
+    @property
     def nodes_expected(self) -> int:
         """How many nodes have to end the run: those it lists, else those that started it."""
         return len(self.nodes) or max(self.nodes_started, 1)

@@ -17,7 +17,7 @@ ADDITIVE = (
     "covered_us", "gpu_observed_us", "gpu_busy_us", "gpu_unused_us", "energy_gpu_microjoules", "energy_cpu_microjoules",
     "energy_dram_microjoules", "energy_covered_us", "emissions_micrograms", "emissions_energy_microjoules",
 )  # fmt: skip
-PEAKS = ("memory_peak_bytes", "processes_peak", "gpu_memory_peak_bytes")
+PEAKS = ("memory_peak_bytes", "memory_limit_bytes", "processes_peak", "gpu_memory_peak_bytes")
 SLURM_ACCOUNTING = "slurm_accounting"
 LAST_SAMPLE = "last_sample"
 PARENT_COUNTER = "parent_counter"
@@ -183,6 +183,7 @@ def observe(usage: NodeUsage, reading: Reading, started_us: int) -> NodeUsage:
         cpu_throttled_us=reading.cpu_throttled_us,
         # No memory now tells nothing about the peak: a process that has exited and is not yet reaped has none left.
         memory_peak_bytes=larger(reading.memory_peak_bytes, reading.memory_current_bytes or None),
+        memory_limit_bytes=reading.memory_limit_bytes,
         oom_kills=reading.oom_kills,
         io_read_bytes=reading.io_read_bytes,
         io_write_bytes=reading.io_write_bytes,

@@ -80,7 +80,7 @@ def _facts_columns(job: Job) -> Row:
         "cpus_allocated": job.cpus_allocated if facts.cpus_total is None else facts.cpus_total,
         "gpus_allocated": _gpus(facts),
         "gpu_vendor": facts.gpu_vendor,
-        "memory_limit_bytes": facts.memory_limit_bytes,
+        "memory_limit_bytes": job.memory_limit_bytes,
         "memory_requested_bytes": facts.memory_requested_bytes,
     }
 
@@ -134,7 +134,7 @@ def _evidence(job: Job) -> Row:
     parts: Row = {
         "oom_kills": usage.oom_kills,
         "memory_peak_bytes": usage.memory_peak_bytes,
-        "memory_limit_bytes": facts.memory_limit_bytes,
+        "memory_limit_bytes": job.memory_limit_bytes,
         "memory_requested_bytes": facts.memory_requested_bytes,
         "time_limit_seconds": facts.time_limit_seconds,
         "run_seconds": _run_seconds(job),
