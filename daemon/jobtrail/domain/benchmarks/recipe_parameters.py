@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from jobtrail.domain.benchmarks.recipe_places import INTEGER, NUMBER, Place, find, listed, named, read
+from jobtrail.domain.benchmarks.recipe_places import INTEGER, Place, find, listed, named, number, read
 from jobtrail.domain.errors import RecipeInvalid
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -81,7 +81,7 @@ def check_value(name: str, parameter: Parameter, text: str, *, where: str | None
     where = where or name
     if parameter.type is ParameterType.INTEGER and not INTEGER.fullmatch(text):
         raise RecipeInvalid(where, f"{text!r} is not an integer")
-    if parameter.type is ParameterType.NUMBER and not NUMBER.fullmatch(text):
+    if parameter.type is ParameterType.NUMBER and number(text) is None:
         raise RecipeInvalid(where, f"{text!r} is not a number")
     if parameter.type is ParameterType.BOOLEAN and text not in ("true", "false"):
         raise RecipeInvalid(where, f"{text!r} is not true or false")

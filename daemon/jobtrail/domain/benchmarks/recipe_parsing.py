@@ -19,7 +19,6 @@ from jobtrail.domain.benchmarks.report import Mode
 from jobtrail.domain.errors import RecipeInvalid
 
 SECTIONS = (*Recipe.__struct_fields__, "parameters")
-COMPLAINT = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<place>.*)`)?", re.DOTALL)
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`")
 MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
 BAD_ENUM = re.compile(r"Invalid enum value '(.*)'")
@@ -180,10 +179,8 @@ class _Parameters(msgspec.Struct, frozen=True):
 
 def _translated(error: msgspec.ValidationError, document: dict[str, Any], shape: type[msgspec.Struct]) -> RecipeInvalid:
     """What msgspec says, with the place as people write it and what is allowed."""
-    found = COMPLAINT.fullmatch(str(error))
-    if found is None:
-        raise AssertionError("the pattern matches any text")
-    what, section = found["what"], found["place"] or ""
+    what, _, where = str(error).partition(" - at `")
+    section = where.partition("$")[2].strip("`.")
     place = _with_key(section, document, shape)
     below = f"{place}." if place else ""
     if unknown := UNKNOWN_FIELD.fullmatch(what):
@@ -196,7 +193,7 @@ def _translated(error: msgspec.ValidationError, document: dict[str, Any], shape:
     if bad := BAD_ENUM.fullmatch(what):
         words = list(recipe_parameters.ParameterType if shape is _Parameters else Mode)
         return RecipeInvalid(place, f"{bad[1]!r} is none of {listed(words)}{nearest(bad[1], words)}")
-    if found["key"]:
+    if where.startswith("key`"):
         return RecipeInvalid(place, "a key in it is not text: put it in quotes")
     types = EXPECTED.fullmatch(what)
     hint = HINTS.get((types[1].split(" | ")[0], types[2])) if types else None
@@ -208,17 +205,25 @@ def _with_key(section: str, document: dict[str, Any], shape: type[msgspec.Struct
     before, anything, after = section.partition("[...]")
     if not anything:
         return section
+    path = tuple(before.split("."))
     mapping: Any = document
-    for key in filter(None, before.rstrip(".").split(".")):
+    for key in path:
         mapping = mapping[key]
-    for name, value in mapping.items():
-        alone: dict[str, Any] = copy.deepcopy(document) if shape is Recipe else {}
-        _put(alone, Place(path=tuple(before.rstrip(".").split(".")), types=()), {name: value})
-        try:
-            msgspec.convert(alone, shape)
-        except msgspec.ValidationError:
-            return ".".join(filter(None, (before.rstrip("."), str(name), after.lstrip("."))))
-    return section
+    refused = [name for name, value in mapping.items() if _refuses(shape, document, path, {name: value})]
+    return ".".join(filter(None, (before, *map(str, refused[:1]), after.lstrip("."))))
+
+
+def _refuses(
+    shape: type[msgspec.Struct], document: dict[str, Any], path: tuple[str, ...], mapping: dict[str, Any]
+) -> bool:
+    """Whether msgspec refuses the document with this mapping at the place."""
+    alone: dict[str, Any] = copy.deepcopy(document) if shape is Recipe else {}
+    _put(alone, Place(path=path, types=()), mapping)
+    try:
+        msgspec.convert(alone, shape)
+    except msgspec.ValidationError:
+        return True
+    return False
 
 
 def _in_words(found: re.Match[str]) -> str:

@@ -107,9 +107,7 @@ def keys_of(section: str) -> list[str]:
 
 
 def alternatives(kind: inspect.Type) -> tuple[inspect.Type, ...]:
-    """The types of a union, or the one type, without what msgspec.Meta says of it."""
-    while isinstance(kind, inspect.Metadata):
-        kind = kind.type
+    """The types of a union, or the one type."""
     return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
 
 
@@ -139,8 +137,8 @@ def read(place: Place, text: str) -> Any:
         return text == "true"
     if place.allows(inspect.IntType) and INTEGER.fullmatch(text):
         return int(text)
-    if place.allows(inspect.FloatType) and (number := _number(text)) is not None:
-        return number
+    if place.allows(inspect.FloatType) and (value := number(text)) is not None:
+        return value
     if place.allows(inspect.StrType, inspect.EnumType):
         return text
     if place.allows(inspect.VarTupleType):
@@ -148,7 +146,8 @@ def read(place: Place, text: str) -> Any:
     raise RecipeInvalid(place.name, f"{text!r} is not {allowed(place)}")
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """The number that is written, `inf` among them; None for anything else."""
     if NUMBER.fullmatch(text):
         return float(text)
     return math.inf if INFINITE.fullmatch(text) else None
