@@ -19,7 +19,7 @@ from jobtrail.cli.bench.directory import RunDirectory
 from jobtrail.cli.bench.load import can_warm_up, server_of, vllm_program
 from jobtrail.cli.bench.machine import hardware, job_claim
 from jobtrail.cli.bench.manifest import Record, now_us, read_manifest, write_manifest, write_stage
-from jobtrail.cli.bench.push import deliver, places_of_node
+from jobtrail.cli.bench.push import Places, deliver, places_of_node
 from jobtrail.cli.bench.repeats import Loads, program_version
 from jobtrail.cli.bench.server import RunFailed, RunningServer, start_server
 from jobtrail.cli.output import error_console
@@ -31,29 +31,31 @@ EARLIER_PATIENCE_SECONDS = 2.0
 
 
 def inside_command(
+    context: typer.Context,
     directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="as `jobtrail bench run` prepared it")],
 ) -> None:
     """Run a prepared benchmark here; exit with 0 if its results can be used."""
     try:
-        code = run_inside(directory)
+        code = run_inside(directory, context.obj)
     except (JobtrailError, OSError) as error:
         error_console().print(f"jobtrail bench inside: {error}", style="red", markup=False)
         raise typer.Exit(exit_codes.USAGE) from error
     raise typer.Exit(code)
 
 
-def run_inside(directory: Path) -> int:
-    """Run the benchmark, keep its manifest, report it: 0, or 1 if its results cannot be used.
+def run_inside(directory: Path, config_path: Path | None = None) -> int:
+    """Run the benchmark, keep its manifest, report it as the settings say: 0, or 1 if its results cannot be used.
 
     Raises ConfigError or OSError when the directory is not that of a run, or cannot be written to.
     """
-    return asyncio.run(InsideRun(RunDirectory.open(directory), os.environ).run())
+    places = places_of_node(config_path, os.environ)
+    return asyncio.run(InsideRun(RunDirectory.open(directory), places, os.environ).run())
 
 
 class InsideRun:
     """One run. Whatever happens to this process, the manifest says what became of the run so far."""
 
-    def __init__(self, directory: RunDirectory, environment: Mapping[str, str]) -> None:
+    def __init__(self, directory: RunDirectory, places: Places, environment: Mapping[str, str]) -> None:
         self._directory = directory
         self._recipe = directory.recipe
         self._environment = environment

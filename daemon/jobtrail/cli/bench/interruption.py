@@ -20,7 +20,7 @@ def why(number: int, environment: Mapping[str, str], *, now_seconds: float) -> s
         return f"was told to end ({name})"
     if number in (signal.SIGUSR1, signal.SIGUSR2):
         return f"the job came near to its time limit ({name})"
-    end = environment.get("SLURM_JOB_END_TIME", "")  # of Slurm 22.05 and later
+    end = environment.get("SLURM_JOB_END_TIME", "")  # older Slurm does not say
     if not end.isdecimal():
         return f"the job was cancelled or came to its time limit ({name})"
     if now_seconds >= int(end) - NEAR_END_SECONDS:

@@ -24,7 +24,6 @@ ANSWER_SECONDS = 5.0
 LOOK_SECONDS = 2.0  # a look is asked for while the benchmark waits
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
-DEFAULT_SOCKET = "/run/jobtrail/poke.sock"
 
 
 class Fate(StrEnum):
@@ -57,18 +56,21 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def places(config: Config, environment: Mapping[str, str]) -> Places:
-    """JOBTRAIL_POKE_SOCKET and JOBTRAIL_BENCH_DROP, else as the daemon's settings say."""
-    beside = str(Path(config.http.socket).with_name("poke.sock")) if config.http.socket else DEFAULT_SOCKET
+    """JOBTRAIL_POKE_SOCKET and JOBTRAIL_BENCH_DROP, else as the daemon's settings say.
+
+    Where the daemon has no socket for everybody, as without Slurm, it is the one of the hooks.
+    """
+    named = environment.get("JOBTRAIL_POKE_SOCKET") or config.poke_socket
     return Places(
-        socket=environment.get("JOBTRAIL_POKE_SOCKET") or config.poke_socket or beside,
+        socket=named or environment.get("JOBTRAIL_SOCKET") or config.http.socket,
         drop_directory=environment.get("JOBTRAIL_BENCH_DROP") or config.benchmarks.drop_directory,
     )
 
 
-def places_of_node(environment: Mapping[str, str]) -> Places:
-    """As `places`, with the settings of this node; with the default ones where a job's user may not read them."""
+def places_of_node(named: Path | None, environment: Mapping[str, str]) -> Places:
+    """As `places`, with the settings of this node, or those named; the default ones where a user may not read them."""
     try:
-        config = configuration.load(configuration.find_file(environment), environment)
+        config = configuration.load(named or configuration.find_file(environment), environment)
     except ConfigError:
         config = Config()
     return places(config, environment)
