@@ -124,14 +124,14 @@ def test_a_look_that_is_to_be_written_down_has_a_row_whenever_the_last_was() -> 
 
     async def scene() -> None:
         bench.open()
-        await asyncio.sleep(20)
+        await asyncio.sleep(20.05)
         before = len(bench.rows)
         for uid in (ALICE, 1002, 0):
             await asyncio.sleep(0.1)
             await bench.sampler.look_now("slurm-a", uid)
         asked = bench.rows[before:]
         assert [row.reading.cpu_usage_us for row in asked] == [
-            pytest.approx(seconds * SECOND, abs=2000) for seconds in (20.1, 20.3)
+            pytest.approx(seconds * SECOND, abs=2000) for seconds in (20.15, 20.35)
         ]
         bench.source.end("a")
         bench.close()

@@ -1,5 +1,5 @@
--- What is known of a run beside its samples. $1 cluster, $2 job id, $3 run. It is over half a minute after its end was
--- stored: by then its last samples, which take another way, have been stored too.
+-- What is known of a run beside its samples. $1 cluster, $2 job id, $3 run
+-- It is over half a minute after its end was stored: its last samples take another way, and are stored by then.
 SELECT
     ARRAY(
         SELECT node FROM unnest(j.nodes) AS named (node) UNION

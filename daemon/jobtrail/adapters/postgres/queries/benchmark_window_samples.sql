@@ -1,5 +1,5 @@
--- Energy samples of a run in a window, and of each node, for GPUs and for CPUs, the last before and the first after it.
--- $1 cluster, $2 job id, $3 run, $4 begin, $5 end
+-- A run's energy samples in a window and next to it. $1 cluster, $2 job id, $3 run, $4 begin, $5 end
+-- Next to it: of each node, for GPUs and for CPUs, the last before and the first after it.
 WITH opener AS (
     SELECT n.opened_by AS ref
     FROM job_nodes n

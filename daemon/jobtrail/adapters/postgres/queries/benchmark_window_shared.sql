@@ -1,5 +1,5 @@
--- Of a run's GPUs those that other runs held in a time. $1 cluster, $2 job id, $3 run, $4 nodes and $5 ids of the GPUs, in
--- pairs, $6 begin, $7 end
+-- GPUs that other runs held. $1 cluster, $2 job id, $3 run, $4 nodes, $5 ids of the run's GPUs, $6 begin, $7 end
+-- Nodes and ids of GPUs are in pairs.
 SELECT DISTINCT g.gpu_id
 FROM unnest($4::text[], $5::text[]) AS held (node, gpu_id)
 JOIN job_gpus g USING (node, gpu_id)
