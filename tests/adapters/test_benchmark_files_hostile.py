@@ -221,6 +221,11 @@ def test_too_many_values_are_refused() -> None:
     assert "the file holds more than 6000000 values" in _refusal(too_many)
 
 
+def test_too_many_keys_are_refused() -> None:
+    wide = {f"k{n}": n for n in range(documents.MAX_KEYS + 1)}
+    assert "'k0': begins an object of 10001 keys; at most 10000 are read" in _refusal(json.dumps(wide).encode())
+
+
 def test_too_many_results_are_refused() -> None:
     assert "holds 1001 results; at most 1000 are read" in _refusal(b"\n".join([b"{}"] * 1_001))
 

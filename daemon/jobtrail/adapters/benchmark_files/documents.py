@@ -12,6 +12,7 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_VALUES = 6_000_000  # values parsed take some 50 bytes each; a file of this size may hold ten times as many
 MAX_CONTAINERS = 1_000_000  # objects and lists; an object of one key takes 230 bytes
 MAX_LINES = 100_000
+MAX_KEYS = 10_000  # of one object; tools write a few hundred
 _LONGEST_NUMBER = 64  # characters; Python writes at most 25
 _EXACT_DIGITS = 18  # beyond them an integer may not fit 64 bits
 _SHOWN = 60  # characters of a key in a message
@@ -90,6 +91,8 @@ def _lines(text: str) -> list[Document]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise UnknownResult(shown(pairs[0][0]), f"begins an object of {len(pairs)} keys; at most {MAX_KEYS} are read")
     made = dict(pairs)
     if len(made) != len(pairs):
         seen: set[str] = set()
