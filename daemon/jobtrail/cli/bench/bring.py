@@ -110,7 +110,8 @@ def import_command(
     )
     to = places(settings(context), os.environ)
     files = list(_found(paths))
-    outcomes = [one for path in _shown(files) for one in _import(path, said, to, dry_run=dry_run)]
+    reported: set[Path] = set()
+    outcomes = [one for path in _shown(files) for one in _import(path, said, to, reported, dry_run=dry_run)]
     if not files:
         where = ", ".join(map(str, paths))
         outcomes.append(Outcome(file=where, fate=UNREADABLE, detail=f"{where} holds no *.json, *.jsonl or {LOADGEN}"))
@@ -141,15 +142,18 @@ def _shown(files: Sequence[Path]) -> Iterator[Path]:
     yield from track(files, "importing", console=err, disable=len(files) < MANY or not err.is_terminal, transient=True)
 
 
-def _import(path: Path, said: Said, to: Places, *, dry_run: bool) -> Iterator[Outcome]:
-    if _is_manifest(path):
-        yield _send_manifest(path, to, dry_run=dry_run)
-        return
+def _import(path: Path, said: Said, to: Places, reported: set[Path], *, dry_run: bool) -> Iterator[Outcome]:
+    """Send what a file holds. A result that a manifest beside it lists is reported by that manifest, once."""
     try:
-        content = _content(path)
-        sha256 = hashlib.sha256(content).hexdigest()
-        if (manifest := _manifest_of(path, sha256)) is not None:
-            yield _send_manifest(manifest, to, dry_run=dry_run)
+        manifest = path if _is_manifest(path) else None
+        if manifest is None:
+            content = _content(path)
+            sha256 = hashlib.sha256(content).hexdigest()
+            manifest = _manifest_of(path, sha256)
+        if manifest is not None:
+            if manifest.resolve() not in reported:
+                reported.add(manifest.resolve())
+                yield _send_manifest(manifest, to, dry_run=dry_run)
             return
         results = read_results(path.name, content)
         brought = [bring(one, index, path, len(content), sha256, said) for index, one in enumerate(results)]

@@ -59,7 +59,7 @@ class InsideRun:
         self._directory = directory
         self._recipe = directory.recipe
         self._environment = environment
-        self._places = places_of_node(environment)
+        self._places = places
         self._interrupted: str | None = None
         self._doing = "before it began"
         self._repeat = 0

@@ -21,7 +21,7 @@ def job_claim(environment: Mapping[str, str], role: Role) -> JobClaim | None:
     `jobtrail exec` made of it; None outside of one."""
     number = environment.get("SLURM_JOB_ID", "")
     if not number.isdecimal():
-        local, cluster = environment.get("JOBTRAIL_JOB_ID"), environment.get("JOBTRAIL_CLUSTER")
+        local, cluster = environment.get("JOBTRAIL_JOB_ID"), environment.get("JOBTRAIL_JOB_CLUSTER")
         return JobClaim(job_id=local, role=role, source=LinkSource.MANIFEST, cluster=cluster) if local else None
     restarts = environment.get("SLURM_RESTART_COUNT", "")
     return JobClaim(
