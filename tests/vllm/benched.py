@@ -20,10 +20,13 @@ from tests.slurm.cluster import SlurmCluster
 from tests.slurm.commands import DEFAULT_USER
 from tests.slurm.machine import SYSTEM_PATH
 from tests.slurm.observed import CLUSTER, HOOKS, Observed, Row
-from tests.slurm.program import Program
+from tests.vllm.meter import Meter
 
+PATIENCE_SECONDS = 60.0
 RUN_SECONDS = 900  # of a run of a minute: machines for tests are small, and shared
 SETTLE_SECONDS = 1.0
+WATTS = 50.0  # of all processors of the test's machine, by its meter
+GRAMS_PER_KWH = 100.0
 
 
 class Benched(Observed):
@@ -61,10 +64,6 @@ class Benched(Observed):
             capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
         )  # fmt: skip
 
-    def start_bench(self, *arguments: str) -> Program:
-        """Start `jobtrail bench …` as the user, to go on meanwhile."""
-        return Program(self._argv(*arguments), env=self.user_env(), directory=self.cluster.jobs_directory)
-
     def _argv(self, *arguments: str) -> list[str]:
         argv = [str(self._environment / "bin" / "python"), "-m", "jobtrail", "bench", *arguments]
         return self.cluster.machine.command(argv, user=DEFAULT_USER, directory=self._home)
@@ -75,23 +74,45 @@ class Benched(Observed):
         assert done.returncode == 0, self._told(done)
         return Run(json.loads(done.stdout))
 
+    def submit_recipe(self, recipe: str, **settings: object) -> Run:
+        """Submit a recipe, and do not wait."""
+        done = self.bench("run", recipe, *self.settings(**settings), "--json")
+        assert done.returncode == 0, self._told(done)
+        return Run(json.loads(done.stdout))
+
+    def asked(self, *arguments: str) -> Any:
+        """What `jobtrail bench … --json` tells the user."""
+        done = self.bench(*arguments, "--json")
+        assert done.returncode == 0, self._told(done)
+        return json.loads(done.stdout)
+
     def settings(self, **settings: object) -> list[str]:
-        """`--set` for each, and for the model; a place of the recipe is written with __ for its points."""
+        """`--set` for each, and for the model; a place of the recipe is a key with points."""
         named = {"model": self.model, **settings}
-        return [word for name, value in named.items() for word in ("--set", f"{name.replace('__', '.')}={value}")]
+        return [word for name, value in named.items() for word in ("--set", f"{name}={value}")]
 
     def _told(self, done: subprocess.CompletedProcess[str]) -> str:
         logs = [f"--- {path}\n{path.read_text(errors='replace')[-3000:]}" for path in self._home.rglob("*.log")]
         return "\n".join([f"{done.args}: {done.returncode}", done.stdout, done.stderr, *logs, self.daemon.tail()])
 
+    def summary(self, run: Run) -> Row | None:
+        """The run's row of view benchmark_run_summary; None before it is stored."""
+        rows = self.rows("SELECT * FROM benchmark_run_summary WHERE run_uid = %s", run.uid)
+        return rows[0] if rows else None
+
     def settled(self, run: Run) -> Row:
-        """The run's row of view benchmark_run_summary, once its link to the job and its verdicts are known."""
+        """The row once nothing more of it is awaited, from the job's end to its energy."""
 
         def condition() -> Row | None:
-            rows = self.rows("SELECT * FROM benchmark_run_summary WHERE run_uid = %s", run.uid)
-            return rows[0] if rows and rows[0]["link_state"] == "linked" else None
+            row = self.summary(run)
+            return row if row is not None and row["settled_at"] is not None else None
 
-        return wait_until(condition, f"the row of run {run.uid}; the daemon's log:\n{self.daemon.tail()}")
+        try:
+            return wait_until(condition, f"the row of run {run.uid}", timeout_seconds=PATIENCE_SECONDS)
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}; it is {self.summary(run)}; the daemon's log:\n{self.daemon.tail()}"
+            ) from None
 
 
 class Run:
@@ -130,10 +151,17 @@ def benched_cluster(environment: Path, model: Path) -> Iterator[Benched]:
             shutil.copy(HOOKS / f"{name}.sh", hooks)
             (hooks / f"{name}.sh").chmod(0o755)
         conf = hooks / "hook.conf"
-        cluster = SlurmCluster(rest=True, prolog=hooks / "prolog.sh", epilog=hooks / "epilog.sh", hook_conf=conf)
+        cluster = SlurmCluster(
+            rest=True,
+            prolog=hooks / "prolog.sh",
+            epilog=hooks / "epilog.sh",
+            hook_conf=conf,
+            extra_conf=["KillWait=30"],  # the default of slurm.conf(5), in which a run stops its server and reports
+        )
         url = stack.enter_context(embedded_postgres.running(directory / "postgres"))
         migrate.upgrade(url)
-        daemon = Daemon(directory / "daemon", **_settings(cluster, url))
+        stack.enter_context(Meter(directory / "root", watts=WATTS))
+        daemon = Daemon(directory / "daemon", **_settings(cluster, url, root=directory / "root"))
         conf.write_text(f"JOBTRAIL_SOCKET={daemon.socket}\nJOBTRAIL_SPOOL={daemon.spool}\n")
         stack.enter_context(daemon)
         stack.enter_context(cluster)
@@ -142,7 +170,7 @@ def benched_cluster(environment: Path, model: Path) -> Iterator[Benched]:
         yield running
 
 
-def _settings(cluster: SlurmCluster, url: str) -> dict[str, Any]:
+def _settings(cluster: SlurmCluster, url: str, *, root: Path) -> dict[str, Any]:
     return {
         "node": cluster.node_names[0],
         "cluster": CLUSTER,
@@ -156,6 +184,8 @@ def _settings(cluster: SlurmCluster, url: str) -> dict[str, Any]:
             "nodes_seconds": 2.0,
         },
         "http": {"slurm_user": "slurm", "socket_group": "slurm"},
+        "gpu": {"vendors": "none", "root": str(root), "interval_seconds": 1.0},
+        "energy": {"emission_factor": GRAMS_PER_KWH},
         "benchmarks": {"settle_seconds": SETTLE_SECONDS},
     }
 
