@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from jobtrail.core.benchmark_board import BenchmarkBoard
 from jobtrail.core.ports import OpenRun
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpus import GpuReading
@@ -67,8 +68,9 @@ class JobEntry(msgspec.Struct, kw_only=True):
 class Board:
     """Live jobs and the node's state. All calls come from the event loop's thread."""
 
-    def __init__(self, *, max_jobs: int) -> None:
+    def __init__(self, *, max_jobs: int, max_benchmarks: int = 1000) -> None:
         self.max_jobs = max_jobs
+        self.benchmarks = BenchmarkBoard(max_series=max_benchmarks)
         self.jobs: dict[str, JobEntry] = {}
         self.node: NodeReading | None = None
         self.node_cpu_percent: float | None = None

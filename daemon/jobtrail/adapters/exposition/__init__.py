@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jobtrail.adapters.exposition.benchmarks import BENCHMARK_FAMILIES, BenchmarkText
 from jobtrail.adapters.exposition.gpus import GPU_FAMILIES, GpuTable
 from jobtrail.adapters.exposition.jobs import JOB_FAMILIES, JobTable
 from jobtrail.adapters.exposition.nodes import NODE_FAMILIES, NodeTable
@@ -24,7 +25,9 @@ CLUSTER_FAMILIES: tuple[Family, ...] = (
     Family("hpc_job_total", "untyped", "Jobs on record (a count that can fall).", ()),
 )
 SHED_FAMILY = Family("jobtrail_series_shed_jobs_total", "counter", "Jobs left off this page by metrics.max_jobs.", ())
-FAMILIES: tuple[Family, ...] = (*JOB_FAMILIES, *GPU_FAMILIES, *NODE_FAMILIES, *CLUSTER_FAMILIES, SHED_FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    *JOB_FAMILIES, *GPU_FAMILIES, *NODE_FAMILIES, *CLUSTER_FAMILIES, *BENCHMARK_FAMILIES, SHED_FAMILY,
+)  # fmt: skip
 
 
 class Exposition:
@@ -40,6 +43,7 @@ class Exposition:
         self._jobs = JobTable()
         self._gpus = GpuTable(node)
         self._nodes = NodeTable(node)
+        self._benchmarks = BenchmarkText()
 
     def render(self) -> bytes:
         """The whole page, in UTF-8. A family without a series is left out."""
@@ -51,6 +55,7 @@ class Exposition:
             states: dict[str, Value] = {**dict.fromkeys(map(str, State), 0), **board.job_states}
             parts.append(small(CLUSTER_FAMILIES[0], states))
             parts.append(small(CLUSTER_FAMILIES[1], {"": sum(board.job_states.values())}))
+        parts.append(self._benchmarks.render(board.benchmarks.page))
         parts.append(small(SHED_FAMILY, {"": board.shed_jobs_total}))
         parts.append(self._own_metrics())
         return b"".join(parts)

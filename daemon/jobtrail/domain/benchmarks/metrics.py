@@ -58,7 +58,8 @@ METRICS: dict[str, Metric] = {
         *_metrics("g", Direction.LOWER, "emissions", "emissions_per_million_output_tokens"),
     )
 }
-STATS = ("value", "mean", "p50", "p90", "p95", "p99", "std")
+PERCENTILES = ("p50", "p90", "p95", "p99")
+STATS = ("value", "mean", *PERCENTILES, "std")
 PERCENTILE = r"^p[0-9]{1,2}(\.[0-9]{1,3})?$"  # other percentiles than those of STATS may be recorded too
 
 

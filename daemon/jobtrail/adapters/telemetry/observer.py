@@ -4,125 +4,45 @@ from __future__ import annotations
 
 import logging
 import platform
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 import jobtrail
+from jobtrail.adapters.telemetry.collectors import SpoolFigures, WithoutCreated
+from jobtrail.adapters.telemetry.words import (
+    BENCHMARK_LINKS,
+    CLOSINGS,
+    DROP_REASONS,
+    FORWARD_REASONS,
+    FOUND_BY,
+    GPU_ABSENT_REASONS,
+    GPU_MISMATCHES,
+    GPU_PROBLEMS,
+    GPU_VENDORS,
+    KINDS,
+    MISS_REASONS,
+    ORIGINS,
+    OTHER,
+    QUESTIONS,
+    READER_REASONS,
+    READERS,
+    REJECT_REASONS,
+    ROUTINE,
+    VERDICTS,
+    forward_reason,
+    one_of,
+)
 from jobtrail.core import facts
 from jobtrail.core.ports import SpoolStatus
-from jobtrail.domain.events import EventKind
-from jobtrail.domain.slurm import Origin
 
 LOGGER = "jobtrail"
-OTHER = "other"
 TICK_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.0)
-
-KINDS = tuple(kind.value for kind in EventKind)
-ROUTINE = (EventKind.CHECKPOINT, EventKind.USAGE_RECORDED)
-REJECT_REASONS = (
-    "invalid", "conflict", "too_large", "forbidden", "spool_full", "spool_broken", "timeout", "busy", "unknown_hook",
-    "unsupported",
-)  # fmt: skip
-DROP_REASONS = (
-    "no_report", "conflict", "not_regular", "linked", "too_large", "name", "unreadable", "owner", "abandoned",
-)  # fmt: skip
-MISS_REASONS = ("not_yet", "gone", "unreadable")
-FOUND_BY = ("spool", "cgroup_scan")
-QUESTIONS = ("jobs", "accounting", "nodes")
-ORIGINS = tuple(origin.value for origin in Origin)
-CLOSINGS = (
-    "node_rebooted",
-    "cgroup_gone",
-    "process_gone",
-    "later_run_began",
-    "ended_in_slurm",
-    "unknown_to_slurm",
-)
-GPU_VENDORS = ("nvidia", "amd")
-GPU_PROBLEMS = (
-    "no_driver", "no_library", "no_binding", "driver_not_loaded", "version_mismatch", "driver_reloaded", "denied",
-    "driver_error", "starting", "hung", "slow", "crashed", "stuck",
-)  # fmt: skip
-GPU_ABSENT_REASONS = ("not_supported", "no_permission", "lost", "timeout", "no_interval", "unknown")
-GPU_MISMATCHES = ("not_held", "held_by_another")
-READERS = MappingProxyType(
-    {"CgroupReader": "cgroup", "ProcessTreeReader": "processes", "NodeProc": "node", "GpuWatch": "gpus"}
-)
-READER_REASONS = MappingProxyType(
-    {
-        "PermissionError": "permission",
-        "FileNotFoundError": "missing",
-        "OSError": "io",
-        "TimeoutError": "timeout",
-        "ValueError": "unparsable",
-        "IndexError": "unparsable",
-        "KeyError": "unparsable",
-        "UnicodeDecodeError": "unparsable",
-    }
-)
-# By the first two characters of the SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
-SQLSTATE_CLASSES = MappingProxyType(
-    {"08": "connection", "28": "login", "3D": "login", "42": "schema", "53": "resources", "57": "shutdown"}
-)
-FORWARD_REASONS = ("timeout", "connection", "login", "schema", "resources", "shutdown")
-
-
-def forward_reason(text: str) -> str:
-    """One of FORWARD_REASONS or `other`, from the sentence that says why the database was not reached."""
-    if found := re.search(r"\(SQLSTATE (\w\w)\w{3}\)", text):
-        return SQLSTATE_CLASSES.get(found[1], OTHER)
-    if "in time" in text or "timed out" in text:
-        return "timeout"
-    return "connection" if re.search(r"Errno|[Cc]onnect", text) else OTHER
-
-
-class _SpoolFigures(Collector):
-    """The spool's figures, as the spool holds them in memory when the page is rendered."""
-
-    def __init__(self, status: Callable[[], SpoolStatus], time_us: Callable[[], int]) -> None:
-        self._status = status
-        self._time_us = time_us
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing to announce: without this the registry would ask for the status when it is made."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """The spool's families; the age is absent while nothing waits."""
-        status = self._status()
-        durable = float(status.durability == "disk")
-        yield GaugeMetricFamily("jobtrail_spool_depth", "Events that are not forwarded yet.", value=status.depth)
-        yield GaugeMetricFamily("jobtrail_spool_bytes", "Size of the spool.", value=status.bytes_used)
-        yield GaugeMetricFamily(
-            "jobtrail_spool_limit_bytes", "Size at which events are refused.", value=status.bytes_limit
-        )
-        yield GaugeMetricFamily("jobtrail_spool_durable", "1 on a disk, 0 on a file system in memory.", value=durable)
-        if status.oldest_unforwarded_us is not None:
-            age = max(0, self._time_us() - status.oldest_unforwarded_us) / 1e6
-            name = "jobtrail_spool_oldest_unforwarded_age_seconds"
-            yield GaugeMetricFamily(name, "Age of the oldest event that is not forwarded yet.", value=age)
-
-
-class _WithoutCreated(Collector):
-    """A registry without the `_created` samples: this text format has no use for them, and they double the page."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        """The registry's families."""
-        for metric in self._registry.collect():
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            yield metric
 
 
 def _wall_clock_us() -> int:
@@ -134,7 +54,7 @@ class Telemetry:
 
     def __init__(self, *, time_us: Callable[[], int] = _wall_clock_us) -> None:
         self.registry = CollectorRegistry()
-        self._page = _WithoutCreated(self.registry)
+        self._page = WithoutCreated(self.registry)
         self._time_us = time_us
         self._log = structlog.stdlib.get_logger(LOGGER)
         self._stdlib_log = logging.getLogger(LOGGER)
@@ -143,6 +63,7 @@ class Telemetry:
         self._make_sample_figures()
         self._make_slurm_figures()
         self._make_gpu_figures()
+        self._make_benchmark_figures()
         build = Gauge("jobtrail_build_info", "Version of the daemon.", ("version", "python"), registry=self.registry)
         build.labels(jobtrail.__version__, platform.python_version()).set(1)
 
@@ -222,9 +143,26 @@ class Telemetry:
         help_text = "Jobs with a process on a GPU they do not hold, each counted once of a GPU."
         self._gpu_mismatches = self._counter("gpu_mismatches", help_text, "kind", GPU_MISMATCHES)
 
+    def _make_benchmark_figures(self) -> None:
+        self._benchmarks_settled = self._counter(
+            "benchmark_runs_settled", "Runs of benchmarks whose jobs and energy are settled.", "link", BENCHMARK_LINKS
+        )
+        self._benchmark_verdicts = self._counter(
+            "benchmark_verdicts", "New verdicts on gated metrics of benchmarks.", "verdict", VERDICTS
+        )
+        self._benchmark_refusals = self._counter(
+            "benchmark_refusals", "Results of benchmarks' runs that the database did not take."
+        )
+        self._benchmark_failures = self._counter(
+            "benchmark_settle_failures", "Turns in which nothing was settled: the database was away."
+        )
+        self._benchmark_shed = self._counter(
+            "benchmark_series_shed", "Benchmarks left off this page by benchmarks.max_series."
+        )
+
     def watch_spool(self, status: Callable[[], SpoolStatus]) -> None:
         """Show the spool's figures; `status` must not block."""
-        self.registry.register(_SpoolFigures(status, self._time_us))
+        self.registry.register(SpoolFigures(status, self._time_us))
 
     def started(self, **details: object) -> None:
         """The daemon takes events now."""
@@ -254,7 +192,7 @@ class Telemetry:
         if fact.duplicate:
             self._deduplicated.inc()
         else:
-            self._received.labels(_one_of(KINDS, fact.kind)).inc()
+            self._received.labels(one_of(KINDS, fact.kind)).inc()
 
     def _batch_forwarded(self, fact: facts.EventsForwarded) -> None:
         self._forwarded.inc(fact.stored)
@@ -273,28 +211,25 @@ class Telemetry:
         self._reader_errors.labels(READERS.get(fact.source, OTHER), reason).inc()
 
     def _slurm_answered(self, fact: facts.SlurmAnswered) -> None:
-        self._answers.labels(_one_of(QUESTIONS, fact.question)).set(self._time_us() / 1e6)
+        self._answers.labels(one_of(QUESTIONS, fact.question)).set(self._time_us() / 1e6)
 
     def _partitions_kept(self, fact: facts.PartitionsKept) -> None:
         self._partitions.labels("made").inc(fact.created)
         self._partitions.labels("dropped").inc(fact.dropped)
 
 
-def _one_of(allowed: Iterable[str], value: str) -> str:
-    """A label value from a fixed set, so that nobody outside can make series."""
-    return str(value) if value in allowed else OTHER
-
-
 def _gpu_labels(fact: facts.GpuLookFailed | facts.GpuValueAbsent, reasons: Iterable[str]) -> tuple[str, str]:
-    return _one_of(GPU_VENDORS, fact.vendor), _one_of(reasons, fact.reason.partition(":")[0])
+    return one_of(GPU_VENDORS, fact.vendor), one_of(reasons, fact.reason.partition(":")[0])
 
 
 def _level(fact: facts.Fact, level: int) -> int:
     """The log's level of a fact: a hook's retry and the collector's own events are for those who ask for detail."""
     if isinstance(fact, facts.EventAccepted) and (fact.duplicate or fact.kind in ROUTINE):
         return logging.DEBUG
-    if isinstance(fact, facts.GpuLookFailed) and fact.repeated:
+    if isinstance(fact, facts.GpuLookFailed | facts.BenchmarksNotSettled) and fact.repeated:
         return logging.DEBUG
+    if isinstance(fact, facts.BenchmarkJudged) and fact.verdict == "regression":
+        return logging.WARNING
     return level
 
 
@@ -307,7 +242,7 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
     {
         facts.EventAccepted: (Telemetry._accepted, logging.INFO, "event accepted"),
         facts.EventRejected: (
-            lambda t, fact: t._rejected.labels(_one_of(REJECT_REASONS, fact.reason)).inc(),
+            lambda t, fact: t._rejected.labels(one_of(REJECT_REASONS, fact.reason)).inc(),
             logging.WARNING, "event rejected",
         ),
         facts.IncomingTaken: (lambda t, _: t._taken.inc(), logging.INFO, "event taken from the spool directory"),
@@ -316,7 +251,7 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
         ),
         facts.DroppedReportTaken: (lambda t, _: t._drops.inc(), logging.INFO, "benchmark's report taken from a file"),
         facts.DroppedReportRefused: (
-            lambda t, fact: t._no_drops.labels(_one_of(DROP_REASONS, fact.reason)).inc(),
+            lambda t, fact: t._no_drops.labels(one_of(DROP_REASONS, fact.reason)).inc(),
             logging.WARNING, "file among the reports of benchmarks is none, and was removed",
         ),
         facts.EventsForwarded: (Telemetry._batch_forwarded, logging.DEBUG, "events forwarded"),
@@ -329,36 +264,36 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
         ),
         facts.JobSampled: (Telemetry._sampled, logging.DEBUG, "jobs sampled"),
         facts.ReadingMissed: (
-            lambda t, fact: t._misses.labels(_one_of(MISS_REASONS, fact.reason)).inc(),
+            lambda t, fact: t._misses.labels(one_of(MISS_REASONS, fact.reason)).inc(),
             logging.DEBUG, "job gave no reading",
         ),
         facts.SampleSourceFailed: (Telemetry._source_failed, logging.ERROR, "reader failed"),
         facts.SamplesWritten: (lambda t, fact: t._written.inc(fact.rows), logging.DEBUG, "samples written"),
         facts.SamplesDropped: (lambda t, fact: t._dropped.inc(fact.rows), logging.WARNING, "samples dropped"),
         facts.JobAdopted: (
-            lambda t, fact: t._adopted.labels(_one_of(FOUND_BY, fact.found_by)).inc(),
+            lambda t, fact: t._adopted.labels(one_of(FOUND_BY, fact.found_by)).inc(),
             logging.INFO, "running job found at start",
         ),
         facts.SeriesShed: (_nothing, logging.WARNING, "cap on jobs reached: job has no series"),
         facts.PartitionsKept: (Telemetry._partitions_kept, logging.INFO, "days of samples made and dropped"),
         facts.SlurmAnswered: (Telemetry._slurm_answered, logging.DEBUG, "Slurm answered"),
         facts.SlurmAskFailed: (
-            lambda t, fact: t._ask_failures.labels(_one_of(QUESTIONS, fact.question)).inc(),
+            lambda t, fact: t._ask_failures.labels(one_of(QUESTIONS, fact.question)).inc(),
             logging.WARNING, "Slurm did not answer",
         ),
         facts.SlurmRecordUnreadable: (
             lambda t, _: t._unreadable.inc(), logging.WARNING, "a record of Slurm's answer is not understood",
         ),
         facts.RunReconciled: (
-            lambda t, fact: t._reconciled.labels(_one_of(ORIGINS, fact.origin)).inc(),
+            lambda t, fact: t._reconciled.labels(one_of(ORIGINS, fact.origin)).inc(),
             logging.DEBUG, "Slurm's word on a run recorded",
         ),
         facts.RunClosed: (
-            lambda t, fact: t._closed.labels(_one_of(CLOSINGS, fact.reason)).inc(),
+            lambda t, fact: t._closed.labels(one_of(CLOSINGS, fact.reason)).inc(),
             logging.WARNING, "run closed whose end nobody had reported",
         ),
         facts.GpusLooked: (
-            lambda t, fact: t._gpu_look.labels(_one_of(GPU_VENDORS, fact.vendor)).observe(fact.seconds),
+            lambda t, fact: t._gpu_look.labels(one_of(GPU_VENDORS, fact.vendor)).observe(fact.seconds),
             logging.DEBUG, "GPUs looked at",
         ),
         facts.GpuLookFailed: (
@@ -370,8 +305,26 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
             logging.DEBUG, "a value of a GPU cannot be read",
         ),
         facts.GpuMismatch: (
-            lambda t, fact: t._gpu_mismatches.labels(_one_of(GPU_MISMATCHES, fact.kind)).inc(),
+            lambda t, fact: t._gpu_mismatches.labels(one_of(GPU_MISMATCHES, fact.kind)).inc(),
             logging.WARNING, "a job's process is on a GPU the job does not hold",
+        ),
+        facts.BenchmarkSettled: (
+            lambda t, fact: t._benchmarks_settled.labels(one_of(BENCHMARK_LINKS, fact.link)).inc(),
+            logging.INFO, "benchmark settled",
+        ),
+        facts.BenchmarkJudged: (
+            lambda t, fact: t._benchmark_verdicts.labels(one_of(VERDICTS, fact.verdict)).inc(),
+            logging.INFO, "benchmark judged",
+        ),
+        facts.BenchmarkRefused: (
+            lambda t, _: t._benchmark_refusals.inc(), logging.ERROR, "database refuses what became of a benchmark",
+        ),
+        facts.BenchmarksNotSettled: (
+            lambda t, _: t._benchmark_failures.inc(), logging.WARNING, "benchmarks not settled",
+        ),
+        facts.BenchmarkSeriesShed: (
+            lambda t, fact: t._benchmark_shed.inc(fact.series),
+            logging.WARNING, "cap on series of benchmarks reached",
         ),
         facts.ChoreFailed: (lambda t, _: t._chore_failures.inc(), logging.WARNING, "chore not done"),
     }
