@@ -29,13 +29,13 @@ POKE_PATH = "/v1/hooks/slurm/task-epilog"
 POKE = b"SLURM_JOB_ID=17\0SLURM_LOCALID=0\0"
 
 
-async def poke_as(uid: int, api: Served, body: bytes = POKE) -> Answer:
+async def poke_as(uid: int, api: Served, body: bytes = POKE, path: str = POKE_PATH) -> Answer:
     """One poke by a process of user `uid`, through the mode that the socket really has."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CLIENT, api.settings.poke_socket, str(uid),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    data = request_bytes("POST", POKE_PATH, body, {"Connection": "close"})
+    data = request_bytes("POST", path, body, {"Connection": "close"})
     out, errors = await asyncio.wait_for(child.communicate(data), 30)
     assert child.returncode == 0, errors.decode()
     return parse_answer(out)
