@@ -28,6 +28,7 @@ _RUNS = uuid.UUID("b3d1a0a2-4a2e-5f53-8f6c-2a9d1c5e7f40")  # name space of runs 
 _JOB = re.compile(r"(?:slurm-)?0*([1-9][0-9]{0,15})")
 _LOCAL = re.compile(r"local-[1-9][0-9]{0,15}")
 _VLLM_DATE = "%Y%m%d-%H%M%S"
+_BY = {LinkSource.METADATA: "its metadata", LinkSource.PATH: "its directory", LinkSource.PERSON: "--job"}
 JOB_FORMS = "slurm-123, 123 (the same), or local-456"
 
 
@@ -114,7 +115,7 @@ def _claim(result: ToolResult, path: Path, said: Said, notes: list[str]) -> JobC
     source, job_id, cluster = found[0]
     for other, another, _ in found[1:]:
         if another != job_id:
-            notes.append(f"taken for a run of {job_id} by its {source.value}, not of {another} by its {other.value}")
+            notes.append(f"taken for a run of {job_id} by {_BY[source]}, not of {another} by {_BY[other]}")
     return JobClaim(job_id=job_id, role=said.role, source=source, cluster=said.cluster or cluster)
 
 
