@@ -93,7 +93,7 @@ class LocalJob:
         """Tells the command which job it is, where a daemon will know that job."""
         if not Path(self.socket_path).is_socket():
             return {}
-        return {"JOBTRAIL_JOB_ID": self.job_id, "JOBTRAIL_CLUSTER": self.config.local_cluster}
+        return {"JOBTRAIL_JOB_ID": self.job_id, "JOBTRAIL_JOB_CLUSTER": self.config.local_cluster}
 
     def _started_body(self) -> dict[str, Any]:
         body: dict[str, Any] = {
