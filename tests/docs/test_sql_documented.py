@@ -114,3 +114,17 @@ def test_gpu_errors_and_unused_hours_add_up(database: str, now: datetime) -> Non
             ("n1", "GPU-a", "79", 1, 1, now - timedelta(hours=1)),
         ]
         assert ask(connection, "GPU hours") == [{"user_name": "ada", "unused_hours": 3.0, "hours": 6.0}]
+
+
+def test_watts_are_the_energy_between_two_looks_of_one_run(database: str, now: datetime) -> None:
+    """Not from the last look at one run to the first at the next."""
+    looks = [("1", 0, 0.0), ("1", 15, 1500.0), ("1", 20, None), ("1", 30, 6000.0), ("2", 60, 5.0), ("2", 61, 205.0)]
+    with psycopg.connect(database) as connection:
+        for run, seconds, joules in looks:
+            insert(
+                connection, "energy_samples", sampled_at=now + timedelta(seconds=seconds), cluster_name="c1",
+                job_id="slurm-123", node="n1", opened_by=f"00000000-0000-0000-0000-00000000000{run}",
+                gpu_joules=joules,
+            )  # fmt: skip
+        found = [row["gpu_watts"] for row in ask(connection, "Watts of a job over time")]
+    assert found == [None, 100.0, 300.0, None, 200.0]
