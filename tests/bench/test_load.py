@@ -45,8 +45,9 @@ def test_the_load_of_vllm_serve() -> None:
         "vllm", "bench", "serve", "--host", "127.0.0.1", "--port", "8123", "--model", "org/model",
         "--dataset-name", "random", "--random-input-len", "1024", "--random-output-len", "128",
         "--num-prompts", "500", "--request-rate", "inf", "--max-concurrency", "32", "--seed", "0", "--temperature", "0",
-        "--ignore-eos", "--disable-tqdm", "--percentile-metrics", "ttft,tpot,itl,e2el", "--metric-percentiles", "50,99.9",
-        "--save-result", "--result-dir", "/runs/a", "--result-filename", "result-1.json",
+        "--ignore-eos", "--disable-tqdm", "--percentile-metrics", "ttft,tpot,itl,e2el",
+        "--metric-percentiles", "50,99.9", "--save-result",
+        "--result-dir", "/runs/a", "--result-filename", "result-1.json",
         "--goodput", "ttft:500", "tpot:50.5",
         "--metadata", "jobtrail_run_uid=u", "jobtrail_repeat=1", "jobtrail_job_id=slurm-42", "jobtrail_cluster=lab",
     ]  # fmt: skip

@@ -347,6 +347,41 @@ API nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned index, nvm
     return NVML_SUCCESS;
 }
 
+API nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned *is_instance) {
+    ENTER(device->gpu);
+    *is_instance = device->instance >= 0;
+    return NVML_SUCCESS;
+}
+
+API nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t instance, nvmlDevice_t *device) {
+    ENTER(instance->gpu);
+    boards[instance->gpu] = (struct device){instance->gpu, -1};
+    *device = &boards[instance->gpu];
+    return NVML_SUCCESS;
+}
+
+API nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) {
+    ENTER(-1);
+    for (int gpu = 0; gpu < MAX_GPUS && gpu < number_or(script_text("count"), 0); gpu++) {
+        for (int number = -1; number < MAX_INSTANCES; number++) {
+            struct device *candidate = number < 0 ? &boards[gpu] : &instances[gpu][number];
+            *candidate = (struct device){gpu, number};
+            const char *own = of_device(candidate, "uuid");
+            if (!own || strcmp(own, uuid) != 0) continue;
+            *device = candidate;
+            return NVML_SUCCESS;
+        }
+    }
+    return NVML_ERROR_NOT_FOUND;
+}
+
+API nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, unsigned kind, unsigned *megahertz) {
+    ENTER(device->gpu);
+    char name[32];
+    snprintf(name, sizeof name, "max_clock.%u", kind);
+    return give_unsigned(device, name, megahertz);
+}
+
 API nvmlDeviceGetGpuInstanceId(nvmlDevice_t device, unsigned *id) {
     ENTER(device->gpu);
     return give_unsigned(device, "gpu_instance", id);

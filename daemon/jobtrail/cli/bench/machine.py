@@ -96,17 +96,18 @@ def _gpus(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _handles(nvml: Any, wanted: Sequence[str] | None) -> list[Any]:
-    count = nvml.nvmlDeviceGetCount()
     if wanted is None:
-        return [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+        every = range(nvml.nvmlDeviceGetCount())
+        return [handle for index in every if (handle := _ask(nvml.nvmlDeviceGetHandleByIndex, index)) is not None]
     found = []
     for word in wanted:
-        if word.isdecimal() and int(word) < count:
-            found.append(nvml.nvmlDeviceGetHandleByIndex(int(word)))
-        elif word.startswith(("GPU-", "MIG-")):
-            found.append(nvml.nvmlDeviceGetHandleByUUID(word))
-        else:
+        by, name = (
+            (nvml.nvmlDeviceGetHandleByIndex, int(word)) if word.isdecimal() else (nvml.nvmlDeviceGetHandleByUUID, word)
+        )
+        handle = _ask(by, name)
+        if handle is None:
             break  # CUDA takes no notice of what follows a word that it does not know
+        found.append(handle)
     return found
 
 
@@ -132,14 +133,19 @@ def _facts(nvml: Any, handles: Sequence[Any]) -> dict[str, Any]:
 
 def _board(nvml: Any, handle: Any) -> Any:
     """The GPU that an instance is a part of."""
-    if _ask(nvml.nvmlDeviceIsMigDeviceHandle, handle):
+    if _is_instance(nvml, handle):
         return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
     return handle
 
 
+def _is_instance(nvml: Any, handle: Any) -> bool:
+    answer = _ask(nvml.nvmlDeviceIsMigDeviceHandle, handle)  # of the binding a ctypes.c_uint; older drivers have no MIG
+    return answer is not None and bool(getattr(answer, "value", answer))
+
+
 def _mig_profile(nvml: Any, handle: Any) -> str | None:
     """As 1g.5gb; the driver tells it in the instance's name, as `NVIDIA A100-SXM4-40GB MIG 1g.5gb`."""
-    if not _ask(nvml.nvmlDeviceIsMigDeviceHandle, handle):
+    if not _is_instance(nvml, handle):
         return None
     found = _MIG.search(_ask(nvml.nvmlDeviceGetName, handle) or "")
     return found[1] if found else None
