@@ -134,6 +134,19 @@ def test_texts_that_a_database_refuses_are_made_fit() -> None:
     assert result.raw["label"] == result.claims["label"]
 
 
+def test_a_file_cannot_say_what_was_cut() -> None:
+    assert "jobtrail_cut" not in one(THROUGHPUT, document(THROUGHPUT) | {"jobtrail_cut": ["nothing"]}).raw
+
+
+def test_metadata_does_not_make_it_a_file_of_another_tool() -> None:
+    said = {"aiperf_version": "1", "schema_version": "1.4", "metadata": "x", "benchmarks": "y", "avg_latency": "1"}
+    assert one(SERVE, said | {"latencies": "1", "percentiles": "2"} | document(SERVE)).tool == "vllm"
+
+
+def test_a_byte_order_mark_does_no_harm() -> None:
+    assert one(SERVE, b"\xef\xbb\xbf" + content(SERVE)).measurements == one(SERVE).measurements
+
+
 def test_claims_and_raw_are_bounded() -> None:
     many = {f"note{n}": "x" * 3_000 for n in range(3_000)}
     result = one(SERVE, many | document(SERVE))

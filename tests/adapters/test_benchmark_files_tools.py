@@ -91,6 +91,37 @@ def test_aiperf_without_usage_counts_itself() -> None:
     assert values(result)["output_token_throughput.value"] == capture["output_token_throughput"]["avg"]
 
 
+def test_aiperf_without_a_window_has_tokens_and_no_rate_of_them() -> None:
+    capture = document(AIPERF)
+    del capture["request_throughput"], capture["total_usage_prompt_tokens"]
+    found = values(one(AIPERF, capture))
+    assert (found["output_tokens.value"], found["input_tokens.value"]) == (1280, 2560)
+    assert not [name for name in found if name.endswith("token_throughput.value")]
+
+
+def test_aiperf_with_neither_count_has_none() -> None:
+    capture = {k: v for k, v in document(AIPERF).items() if "usage" not in k and "token" not in k and "osl" not in k}
+    result = one(AIPERF, capture)
+    assert result.token_count_source is None
+    assert "output_tokens.value" not in values(result)
+
+
+def test_aiperfs_goodput_and_acceptance() -> None:
+    capture = document(AIPERF) | {
+        "goodput": {"unit": "requests/sec", "avg": 7.5},
+        "spec_decode_overall_draft_acceptance_rate": {"unit": "%", "avg": 62.5},
+    }
+    found = values(one(AIPERF, capture))
+    assert found["request_goodput.value"] == 7.5
+    assert found["spec_decode_acceptance_rate.value"] == pytest.approx(0.625)
+
+
+def test_several_models_are_none() -> None:
+    capture = document(AIPERF)
+    capture["input_config"]["models"]["items"].append({"name": "another"})
+    assert one(AIPERF, capture).model is None
+
+
 def test_aiperfs_times_are_utc() -> None:
     result = one(AIPERF)
     assert result.started_us == _microseconds(2026, 11, 21, 1, 46, 6, 414958)
@@ -363,6 +394,19 @@ def test_all_at_once_is_one_query_of_many_samples() -> None:
     assert result.requests_completed == 24
     assert values(result)["request_throughput.value"] == 12.5
     assert values(result)["output_token_throughput.value"] == 100.0
+
+
+def test_numbers_of_c_that_are_no_json_are_absent() -> None:
+    text = (
+        content(MLPERF)
+        .decode()
+        .replace('"result_mean_latency_ns", "value": 5996349', '"result_mean_latency_ns", "value": -nan')
+    )
+    text = text.replace('"result_token_throughput", "value": 2.66829e-06', '"result_token_throughput", "value": inf')
+    assert text.count("nan") > content(MLPERF).decode().count("nan")
+    found = values(one(MLPERF, text.encode()))
+    assert "request_latency.mean" not in found
+    assert found["request_latency.p99"] == pytest.approx(0.010333272)
 
 
 def test_a_log_without_a_verdict_is_refused() -> None:

@@ -177,6 +177,7 @@ def test_the_median_stands_in_for_a_percentile_that_was_not_asked_for() -> None:
 def test_the_request_rate_may_be_inf(rate: float | str) -> None:
     result = one(SERVE, document(SERVE) | {"request_rate": rate})
     assert result.raw["request_rate"] == rate
+    assert "request_rate" not in result.claims
     assert values(result) == values(one(SERVE))
 
 
@@ -284,6 +285,20 @@ def test_what_measured_nothing_is_invalid() -> None:
     empty = one(THROUGHPUT, dict.fromkeys(document(THROUGHPUT), 0))
     assert empty.invalid_reason == "no request was completed"
     assert values(empty) == {"requests_completed.value": 0}
+
+
+@pytest.mark.parametrize(
+    ("percentiles", "problem"),
+    [
+        ([1, 2], "percentiles: must be an object of at most 100"),
+        ({"best": 0.1}, r"percentiles\.'best': must be named by a number between 0 and 100"),
+        ({"0": 0.1}, r"percentiles\.'0': must be named by"),
+        ({"50": "x"}, r"percentiles\.50: must be a number, and is a text"),
+    ],
+)
+def test_latencys_percentiles_are_checked(percentiles: Any, problem: str) -> None:
+    with pytest.raises(UnknownResult, match=f"^{LATENCY}: {problem}"):
+        one(LATENCY, document(LATENCY) | {"percentiles": percentiles})
 
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "noise").iterdir()), ids=lambda path: path.stem)

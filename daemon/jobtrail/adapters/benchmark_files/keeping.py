@@ -57,7 +57,7 @@ def kept(document: Mapping[str, Any], *, lists: bool = True, without: frozenset[
     cuts = _Cuts()
     for key in sorted(without & document.keys()):
         cuts.name(key, "left out")
-    chosen = {key: value for key, value in document.items() if key not in without}
+    chosen = {key: value for key, value in document.items() if key not in without and key != CUT}
     cleaned = _Cleaner(cuts, lists=lists).members(chosen, "", 0)
     raw = _fitted(cleaned, "", _BUDGET, 0, cuts)
     if cuts.names:

@@ -33,6 +33,7 @@ MARK = ":::MLLOG"
 SUMMARY_TITLE = "MLPerf Results Summary"
 MAX_LINES = 50_000
 _LINE = re.compile(rf"^{MARK}[ \t]*(\{{[^\n]*)$", re.MULTILINE)
+_NOT_FINITE = re.compile(r'("value": ?)-?(?:nan|inf)\b')  # as C++ prints them, which is no JSON
 _NS = 1e9
 _REQUEST_RATES = ("result_completed_samples_per_sec", "result_samples_per_second", "result_qps_with_loadgen_overhead")
 _TOKEN_RATES = ("result_completed_tokens_per_second", "result_tokens_per_second")  # served, and all at once
@@ -94,7 +95,7 @@ def _said(text: str) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for match in _LINE.finditer(text):
         try:
-            line = parsed(match[1])
+            line = parsed(_NOT_FINITE.sub(r"\1null", match[1]))
         except json.JSONDecodeError as error:
             number = text.count("\n", 0, match.start()) + 1
             raise UnknownResult(f"line {number}", f"is no JSON after {MARK}: {error.msg}") from None

@@ -20,13 +20,14 @@ _PYTORCH = ".pytorch.json"
 _HEAD = 4_096  # characters in which a log's first mark must stand
 
 _Reader = Callable[[Mapping[str, Any], str], ToolResult | tuple[ToolResult, ...]]
-# Each with the keys that all its versions have. The first of two that fit equally badly names what is lacking.
+# Each with the keys that all its versions have. vLLM's serve is asked first: its metadata may add any key to the file,
+# and none of these four.
 _FORMATS: tuple[tuple[str, tuple[str, ...], _Reader], ...] = (
-    ("aiperf", aiperf.SHAPE, aiperf.read),
-    ("guidellm", guidellm.SHAPE, guidellm.read),
     ("vllm bench serve", vllm_serve.SHAPE, vllm_serve.read),
     ("vllm bench throughput", vllm_throughput.SHAPE, vllm_throughput.read),
     ("vllm bench latency", vllm_latency.SHAPE, vllm_latency.read),
+    ("guidellm", guidellm.SHAPE, guidellm.read),
+    ("aiperf", aiperf.SHAPE, aiperf.read),
 )
 
 
@@ -97,7 +98,8 @@ def _why_unknown(value: Mapping[str, Any]) -> str:
     def share(shape: tuple[str, ...]) -> float:
         return sum(key in value for key in shape) / len(shape)
 
-    tool, shape, _ = max(_FORMATS, key=lambda known: share(known[1]))
+    # Of two that fit equally badly the later one: aiperf's metrics are named like two of vLLM's.
+    tool, shape, _ = max(reversed(_FORMATS), key=lambda known: share(known[1]))
     if share(shape) > 0:
         lacking = ", ".join(key for key in shape if key not in value)
         return f"looks like a result of {tool}, and lacks {lacking}; {KNOWN}"
