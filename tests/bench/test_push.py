@@ -70,7 +70,7 @@ async def test_while_no_daemon_takes_it_the_report_is_left_where_it_will_look(
     assert delivery.fate is Fate.DROPPED
     (file,) = drop.iterdir()
     assert file.name == f"{report_event_id(REPORT.run_uid, report_body(REPORT))}.json"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
     assert read_report(file.read_bytes(), now_us=NOW_US + 6_000_000) == REPORT
 
 

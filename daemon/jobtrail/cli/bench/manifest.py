@@ -138,11 +138,14 @@ def report_body(report: BenchmarkReport) -> bytes:
     return msgspec.json.encode(report)
 
 
-def write_durably(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Write a temporary file, flush it to the disk, give it its name, flush that too. Raises OSError."""
+def write_durably(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Write a temporary file, flush it to the disk, give it its name, flush that too. `mode` is what it gets whatever
+    the umask is. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

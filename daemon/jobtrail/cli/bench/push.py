@@ -162,12 +162,13 @@ def _message(answer: bytes) -> str:
 
 
 def _drop(directory: str, body: bytes, event_id: str, problem: str) -> Delivery:
-    """Leave it where the daemon looks. Only its owner and root may read it: it says who ran what."""
+    """Leave it where the daemon looks, which has no capability to read what others may not. Nobody else can list that
+    directory or guess the name."""
     if not directory:
         return Delivery(fate=Fate.UNREACHED, detail=problem)
     path = Path(directory) / f"{event_id}.json"
     try:
-        write_durably(path, body, mode=0o600)
+        write_durably(path, body, mode=0o644)
     except OSError as error:
         return Delivery(fate=Fate.UNREACHED, detail=f"{problem}; cannot write to {directory}: {error.strerror}")
     return Delivery(fate=Fate.DROPPED, detail=f"left for the daemon in {path} ({problem})")
