@@ -1,6 +1,7 @@
 """Benchmarks in memory, held to the same contract suite as PostgreSQL's.
 
-The suite is tests/contract/test_benchmark_store_contract.py. A test puts reports and decisions in with `take`, as the sink does, and jobs into `jobs`.
+The suite is tests/contract/test_benchmark_store_contract.py. A test puts reports and decisions in with `take`, as the
+sink does, and jobs into `jobs`.
 """
 
 from __future__ import annotations

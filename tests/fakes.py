@@ -7,13 +7,14 @@ from typing import TypeVar
 from jobtrail.core.facts import Fact
 from jobtrail.core.ports import OpenRun, SampleRow, StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
+from jobtrail.domain.benchmarks.holding import content_sha256, is_about_benchmarks, precedence, refusal
 from jobtrail.domain.errors import (
     ChainGap,
     InvalidEvent,
     StoreRefused,
     StoreUnavailable,
 )
-from jobtrail.domain.events import decode
+from jobtrail.domain.events import Event, decode
 from jobtrail.domain.job import Run
 from jobtrail.domain.joining import choose_run
 from jobtrail.domain.samples import CpuTotals, FoundJob, Miss, Missed, NodeReading, Reading, Target
@@ -28,6 +29,7 @@ class MemorySink:
     def __init__(self) -> None:
         self.chains: dict[str, list[ChainedEvent]] = {}
         self.runs: dict[tuple[str, str], list[Run]] = {}
+        self.benchmarks: dict[str, Event] = {}  # the event that counts, by uid of the run
         self.conflicts: list[tuple[str, int]] = []
         self.trail_only: list[tuple[str, int]] = []
         self.unavailable: str | None = None  # set it to make the store go away
@@ -94,6 +96,8 @@ class MemorySink:
             event = decode(row.payload)
         except InvalidEvent as error:
             return str(error)
+        if is_about_benchmarks(event):
+            return self._apply_benchmark(event)
         if event.job_id is None:
             return None
         runs = self.runs.setdefault((event.cluster, event.job_id), [])
@@ -105,6 +109,18 @@ class MemorySink:
             runs.append(result.run)
         else:
             runs[runs.index(chosen)] = result.run
+        return None
+
+    def _apply_benchmark(self, event: Event) -> str | None:
+        """Hold a report. Nothing about a benchmark changes any run of a job."""
+        if (reason := refusal(event)) is not None or event.benchmark is None:
+            return reason
+        run_uid = event.benchmark.run_uid
+        held = self.benchmarks.setdefault(run_uid, event)
+        assert held.benchmark is not None
+        if content_sha256(held.benchmark) != content_sha256(event.benchmark):
+            return f"benchmark run {run_uid} is held with other contents"
+        self.benchmarks[run_uid] = min(held, event, key=precedence)
         return None
 
 

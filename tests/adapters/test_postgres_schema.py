@@ -11,6 +11,8 @@ import pytest
 
 from jobtrail.adapters.postgres import keep_partitions, migrate, session
 from jobtrail.adapters.postgres.statements import DIRECTORY, SQL
+from jobtrail.domain.benchmarks.metrics import METRICS
+from jobtrail.domain.benchmarks.recipe import Gate
 from jobtrail.domain.errors import ConfigError, StoreRefused, StoreUnavailable
 from tests.postgres import PostgresServer
 
@@ -190,13 +192,18 @@ INSERTS = {
     "energy_samples": "INSERT INTO energy_samples (sampled_at, cluster_name, job_id, node) "
     "VALUES (now(), 'c', 'j', 'n')",
     "audit_payload": "INSERT INTO audit_payload VALUES (gen_random_uuid(), 1, now(), 'p', 's')",
+    "benchmark_decision": "INSERT INTO benchmark_decision (run_uid, event_id, decision, decided_at, decided_by) "
+    "VALUES (gen_random_uuid(), gen_random_uuid(), 'pin', now(), 'x')",
 }
 RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it may not
     "jobtrail_ingest": (
         [*INSERTS.values(), "UPDATE jobs SET qos = 'q'", "SELECT * FROM job_audit_events",
          "SELECT jobtrail_keep_partitions(1, 7)", "SELECT * FROM job_efficiency", "DELETE FROM nodes",
-         "UPDATE job_gpus SET name = 'x'", "SELECT * FROM job_energy"],
-        ["DELETE FROM jobs", "TRUNCATE jobs", "DELETE FROM job_gpus", "DELETE FROM gpu_samples",
+         "UPDATE job_gpus SET name = 'x'", "UPDATE benchmark_run SET model = 'x'", "DELETE FROM benchmark_energy",
+         "DELETE FROM benchmark_verdict", "SELECT * FROM benchmark_run_summary", "SELECT * FROM job_energy"],
+        ["DELETE FROM benchmark_run", "DELETE FROM benchmark_recipe", "UPDATE benchmark_decision SET reason = 'x'",
+         "DELETE FROM benchmark_decision", "UPDATE benchmark_metric_def SET unit = 'x'", "DELETE FROM jobs",
+         "TRUNCATE jobs", "DELETE FROM job_gpus", "DELETE FROM gpu_samples",
          "DELETE FROM energy_samples", "UPDATE audit_log SET kind = 'x'", "DELETE FROM audit_log",
          "TRUNCATE audit_log", "UPDATE audit_payload SET payload = ''", "DELETE FROM audit_chain",
          "ALTER TABLE audit_log DISABLE TRIGGER ALL", "DROP TABLE job_samples",
@@ -205,7 +212,8 @@ RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it
     "jobtrail_reader": (
         ["SELECT * FROM jobs", "SELECT * FROM job_nodes", "SELECT * FROM nodes", "SELECT * FROM job_samples",
          "SELECT * FROM audit_log", "SELECT * FROM job_audit_events", "SELECT * FROM job_efficiency",
-         "SELECT payload FROM audit_payload", "SELECT * FROM job_gpus", "SELECT * FROM gpu_samples",
+         "SELECT payload FROM audit_payload", "SELECT * FROM benchmark_run_summary", "SELECT * FROM benchmark_metric",
+         "SELECT * FROM job_gpus", "SELECT * FROM gpu_samples",
          "SELECT * FROM job_energy", "SELECT * FROM energy_samples"],
         [*INSERTS.values(), "SELECT salt FROM audit_payload", "SELECT * FROM audit_payload",
          "UPDATE jobs SET qos = 'q'", "DELETE FROM nodes", "SELECT jobtrail_keep_partitions(1, 7)"],
@@ -213,7 +221,8 @@ RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it
     "jobtrail_auditor": (
         ["SELECT * FROM audit_log", "SELECT * FROM audit_payload", "SELECT * FROM audit_chain",
          "SELECT * FROM audit_conflict", "SELECT * FROM job_audit_events"],
-        [*INSERTS.values(), "SELECT * FROM jobs", "SELECT * FROM nodes", "SELECT * FROM job_samples",
+        [*INSERTS.values(), "SELECT * FROM jobs", "SELECT * FROM benchmark_run_summary", "SELECT * FROM nodes",
+         "SELECT * FROM job_samples",
          "SELECT * FROM job_gpus", "SELECT * FROM gpu_samples", "SELECT * FROM job_energy",
          "SELECT * FROM energy_samples"],
     ),
@@ -316,3 +325,12 @@ async def test_the_state_and_verdict_of_a_job_are_checked(pool: Any, values: str
                 "INSERT INTO jobs (cluster_name, job_id, run, correlation_id, projection, state, verdict) "
                 f"VALUES ('c', 'j', 1, gen_random_uuid(), '{{}}', {values})"
             )
+
+
+def test_the_vocabulary_of_benchmarks_is_the_same_in_the_database(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("SELECT metric, unit, direction, gates, min_rel FROM benchmark_metric_def").fetchall()
+    assert {row[0]: row[1:] for row in rows} == {
+        name: (metric.unit, str(metric.direction), list(metric.gates), Gate().min_rel)
+        for name, metric in METRICS.items()
+    }

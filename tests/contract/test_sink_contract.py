@@ -14,6 +14,7 @@ from jobtrail.domain.errors import ChainGap, StoreRefused
 from jobtrail.domain.events import EventKind
 from jobtrail.domain.job import Job
 from jobtrail.domain.states import State
+from tests.benchmark_reports import claim, report, tell, uid
 from tests.chains import SECOND, ChainWriter
 from tests.fakes import MemorySink
 
@@ -25,6 +26,10 @@ class Bench(Protocol):
 
     async def jobs(self) -> list[Job]: ...
 
+    async def benchmarks(self) -> dict[str, str | None]:
+        """Who is said to have reported each run of a benchmark."""
+        ...
+
 
 class MemoryBench:
     def __init__(self) -> None:
@@ -32,6 +37,10 @@ class MemoryBench:
 
     async def jobs(self) -> list[Job]:
         return [run.job for key in sorted(self.sink.runs) for run in self.sink.runs[key]]
+
+    async def benchmarks(self) -> dict[str, str | None]:
+        events = self.sink.benchmarks.items()
+        return {uid: event.benchmark.user_name for uid, event in events if event.benchmark is not None}
 
 
 class PostgresBench:
@@ -43,6 +52,11 @@ class PostgresBench:
         async with session(self.pool, 10.0) as connection:
             rows = await connection.fetch("SELECT projection FROM jobs ORDER BY cluster_name, job_id, run")
         return [msgspec.json.decode(row["projection"], type=Job) for row in rows]
+
+    async def benchmarks(self) -> dict[str, str | None]:
+        async with session(self.pool, 10.0) as connection:
+            rows = await connection.fetch("SELECT run_uid::text, user_name FROM benchmark_run")
+        return {row["run_uid"]: row["user_name"] for row in rows}
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -198,3 +212,34 @@ async def test_a_job_started_again_after_its_end_is_a_second_run(bench: Bench) -
     writer.started("slurm-1", 60 * SECOND)
     await store(bench, writer)
     assert [(job.run, job.state) for job in await bench.jobs()] == [(1, State.ENDED), (2, State.RUNNING)]
+
+
+async def test_a_report_of_a_benchmark_is_held_and_changes_no_run_of_its_job(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    await store(bench, writer)
+    before = await bench.jobs()
+    tell(writer, report(), at=11 * SECOND)
+    tell(writer, report(2, jobs=(claim("slurm-404"),)), at=12 * SECOND)
+    assert (await store(bench, writer)).unapplied == {}
+    assert await bench.jobs() == before
+    assert await bench.benchmarks() == {uid(1): None, uid(2): None}
+
+
+async def test_of_reports_of_one_run_the_first_stands_and_the_word_from_inside_the_job_counts(bench: Bench) -> None:
+    inside = msgspec.structs.replace(report(), from_job=True, user_name="ada")
+    writer, other = ChainWriter("n1"), ChainWriter("n2")
+    tell(writer, msgspec.structs.replace(report(), user_name="bob"))
+    tell(other, inside, at=60 * SECOND)
+    tell(other, msgspec.structs.replace(report(), user_name="eve"))
+    tell(other, report(throughput=1.0))
+    await store(bench, writer)
+    assert (await store(bench, other)).unapplied == {3: f"benchmark run {uid(1)} is held with other contents"}
+    assert await bench.benchmarks() == {uid(1): "ada"}
+
+
+async def test_what_is_no_report_is_kept_and_named(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.event(EventKind.BENCHMARK_RECORDED, "slurm-1", 0)
+    assert list((await store(bench, writer)).unapplied) == [1]
+    assert (await bench.jobs(), await bench.benchmarks()) == ([], {})

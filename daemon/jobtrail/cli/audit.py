@@ -69,10 +69,10 @@ def rebuild(
     yes: Annotated[bool, typer.Option("--yes", help="rewrite without asking")] = False,
     as_json: Json = False,
 ) -> None:
-    """Recompute the jobs from the trail: compare with --check, else rewrite them."""
+    """Recompute jobs and benchmarks from the trail: compare with --check, else rewrite them."""
     config = settings(context)
     if not check and not yes:
-        typer.confirm("rewrite all jobs from the trail? Writers wait meanwhile", abort=True)
+        typer.confirm("rewrite all jobs and benchmarks from the trail? Writers wait meanwhile", abort=True)
     with error_console().status("reading the trail") as status:
         report = ask(
             config,
@@ -102,11 +102,19 @@ async def _rebuild(pool: Pool, *, check: bool, progress: Any) -> RebuildReport:
 def _print_report(report: RebuildReport, *, check: bool) -> None:
     out = console()
     verb = "differ from" if check else "differed from, and now follow,"
-    out.print(f"{report.runs} runs recomputed from {report.events} events; {report.differing} values {verb} the trail")
+    recomputed = f"{report.runs} runs and {report.benchmarks} benchmarks recomputed from {report.events} events"
+    out.print(f"{recomputed}; {report.differing} values {verb} the trail")
     if report.differences:
         columns = ("job", "run", "node", "field", "stored", "by the trail")
         lines = [
-            (one.job_id, str(one.run), one.node or "", one.field, str(one.stored), str(one.from_trail))
+            (
+                one.job_id or f"benchmark {one.benchmark}",
+                UNKNOWN if one.run is None else str(one.run),
+                one.node or "",
+                one.field,
+                str(one.stored),
+                str(one.from_trail),
+            )
             for one in report.differences
         ]
         out.print(table("", columns, lines))

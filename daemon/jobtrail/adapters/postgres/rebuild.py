@@ -1,4 +1,4 @@
-"""Derives `jobs`, `job_nodes` and `job_gpus` anew from the trail: to check them, or to put them right."""
+"""Derives jobs and benchmarks anew from the trail: to check the tables, or to put them right."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from jobtrail.adapters.postgres.benchmark_rebuild import BenchmarkTrail, compare_benchmarks, rebuild_benchmarks
 from jobtrail.adapters.postgres.columns import job_row, node_row, with_projection
 from jobtrail.adapters.postgres.folding import RunKey, decode_storable
 from jobtrail.adapters.postgres.sink import write_projection
@@ -30,13 +31,15 @@ Progress = Callable[[int], None]  # runs done so far
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One value that differs. `node` is None for a column of `jobs`; a missing row has field `row`.
 
-    A column of `job_gpus` has the GPU before it: `GPU-….busy_seconds`.
+    A column of `job_gpus` has the GPU before it: `GPU-….busy_seconds`. What is about a benchmark names no run of a job
+    but `benchmark`: the uid of its run, or name and hash of its recipe.
     """
 
-    cluster_name: str
-    job_id: str
-    run: int
-    node: str | None
+    cluster_name: str | None = None
+    job_id: str | None = None
+    run: int | None = None
+    node: str | None = None
+    benchmark: str | None = None
     field: str
     stored: Any
     from_trail: Any
@@ -46,10 +49,12 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a check or a rebuild found.
 
     `differences` holds the first 1,000 of `differing`. `unverifiable` are runs of which an event's payload was erased
-    or is no event any more, with the reason: nothing can be derived for them, so they are left as they are.
+    or is no event any more, with the reason: nothing can be derived for them, so they are left as they are. So it is
+    with events about benchmarks. `benchmarks` are runs of these.
     """
 
     runs: int
+    benchmarks: int
     events: int
     differing: int
     differences: tuple[Difference, ...]
@@ -74,7 +79,7 @@ class _Tally:
     """Gathers a report."""
 
     def __init__(self, progress: Progress | None) -> None:
-        self.runs = self.events = self.differing = 0
+        self.runs = self.benchmarks = self.events = self.differing = 0
         self.differences: list[Difference] = []
         self.unverifiable: dict[str, str] = {}
         self._progress = progress
@@ -88,6 +93,16 @@ class _Tally:
         if self._progress is not None:
             self._progress(self.runs)
 
+    async def count_benchmarks(self, connection: Connection) -> BenchmarkTrail:
+        """Compare what is held of benchmarks; what the trail says of them."""
+        trail, differences = await compare_benchmarks(connection)
+        self.benchmarks += len(trail.winners)
+        self.events += trail.events
+        self.unverifiable |= trail.unverifiable
+        for one in differences:
+            self.differ(Difference(benchmark=one.which, field=one.field, stored=one.stored, from_trail=one.from_trail))
+        return trail
+
     def differ(self, difference: Difference) -> None:
         self.differing += 1
         if len(self.differences) < MAX_DIFFERENCES:
@@ -96,6 +111,7 @@ class _Tally:
     def report(self) -> RebuildReport:
         return RebuildReport(
             runs=self.runs,
+            benchmarks=self.benchmarks,
             events=self.events,
             differing=self.differing,
             differences=tuple(self.differences),
@@ -105,8 +121,11 @@ class _Tally:
 
 async def rebuild_check(connection: Connection, progress: Progress | None = None) -> RebuildReport:
     """Compare the projection with what the trail gives, on one snapshot of the database while everybody writes on."""
+    tally = _Tally(progress)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        return await _compare_all(connection, progress)
+        await _compare_all(connection, tally)
+        await tally.count_benchmarks(connection)
+    return tally.report()
 
 
 async def rebuild(connection: Connection, progress: Progress | None = None) -> RebuildReport:
@@ -114,9 +133,11 @@ async def rebuild(connection: Connection, progress: Progress | None = None) -> R
 
     Rows of which the trail knows nothing are deleted. Needs the rights of the tables' owner; writers wait meanwhile.
     """
+    tally = _Tally(progress)
     async with connection.transaction():
         await connection.execute(SQL["rebuild_lock"], timeout=PATIENCE_SECONDS)
-        report = await _compare_all(connection, progress)
+        await _compare_all(connection, tally)
+        benchmarks = await tally.count_benchmarks(connection)
         orphans = [_key(row) for row in await connection.fetch(SQL["rebuild_orphans"], timeout=PATIENCE_SECONDS)]
         await _delete(connection, orphans)
         async for derived in _batches(connection):
@@ -124,11 +145,11 @@ async def rebuild(connection: Connection, progress: Progress | None = None) -> R
             await _delete(connection, [one.key for one in runs])
             jobs = {one.key: one.run.job for one in runs if one.run is not None}
             await write_projection(connection, jobs, _nodes(runs))
-    return report
+        await rebuild_benchmarks(connection, benchmarks)
+    return tally.report()
 
 
-async def _compare_all(connection: Connection, progress: Progress | None) -> RebuildReport:
-    tally = _Tally(progress)
+async def _compare_all(connection: Connection, tally: _Tally) -> None:
     async for derived in _batches(connection):
         await _compare(connection, [one for one in derived if one.run is not None], tally)
         tally.count(derived)
@@ -139,7 +160,6 @@ async def _compare_all(connection: Connection, progress: Progress | None) -> Reb
                 cluster_name=cluster, job_id=job_id, run=run, node=None, field="row", stored="present", from_trail=None
             )
         )
-    return tally.report()
 
 
 async def _batches(connection: Connection) -> AsyncIterator[list[_Derived]]:
