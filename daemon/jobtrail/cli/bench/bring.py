@@ -14,13 +14,13 @@ import typer
 
 from jobtrail.adapters.benchmark_files import read_results
 from jobtrail.cli import exit_codes
-from jobtrail.cli.bench.foreign import JOB_FORMS, Brought, Said, bring, job_id_of
+from jobtrail.cli.bench.foreign import BY, JOB_FORMS, Brought, Said, bring, job_id_of
 from jobtrail.cli.bench.manifest import now_us, read_manifest, report_body
 from jobtrail.cli.bench.push import Delivery, Fate, Places, deliver, places
 from jobtrail.cli.output import clean, console, error_console, from_us, print_json
 from jobtrail.cli.settings import settings
 from jobtrail.cli.times import moment as parse_moment
-from jobtrail.domain.benchmarks.report import BenchmarkReport, Role
+from jobtrail.domain.benchmarks.report import BenchmarkReport, LinkSource, Role
 from jobtrail.domain.benchmarks.submitted import read_report
 from jobtrail.domain.errors import ConfigError, InvalidEvent, UnknownResult
 
@@ -245,7 +245,8 @@ def _print(outcome: Outcome) -> None:
     if outcome.run_uid is None:
         out.print(clean(f"{outcome.file}: {outcome.detail}"), style=style)
         return
-    job = "no job" if outcome.job_id is None else f"{outcome.job_id} (by its {outcome.job_source})"
+    source = None if outcome.job_source is None else BY[LinkSource(outcome.job_source)]
+    job = "no job" if source is None else f"{outcome.job_id} (by {source})"
     what = f"run {outcome.run_uid}, {outcome.status}, {outcome.model or 'no model'}, {job}"
     out.print(clean(f"{outcome.file}: {outcome.fate}: {what}"), style=style)
     if not outcome.is_well or outcome.fate == Fate.DROPPED:

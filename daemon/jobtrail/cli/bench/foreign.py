@@ -28,7 +28,12 @@ _RUNS = uuid.UUID("b3d1a0a2-4a2e-5f53-8f6c-2a9d1c5e7f40")  # name space of runs 
 _JOB = re.compile(r"(?:slurm-)?0*([1-9][0-9]{0,15})")
 _LOCAL = re.compile(r"local-[1-9][0-9]{0,15}")
 _VLLM_DATE = "%Y%m%d-%H%M%S"
-_BY = {LinkSource.METADATA: "its metadata", LinkSource.PATH: "its directory", LinkSource.PERSON: "--job"}
+BY = {
+    LinkSource.MANIFEST: "its manifest",
+    LinkSource.METADATA: "its metadata",
+    LinkSource.PATH: "its directory",
+    LinkSource.PERSON: "--job",
+}
 JOB_FORMS = "slurm-123, 123 (the same), or local-456"
 
 
@@ -67,10 +72,7 @@ def bring(result: ToolResult, index: int, path: Path, size_bytes: int, sha256: s
     notes: list[str] = []
     started_us, ended_us = _window(result, path, said, notes)
     claim = _claim(result, path, said, notes)
-    claimed_model = result.claims.get("model_id")
-    model = said.model or result.model or claimed_model
-    if model is None:
-        notes.append("says no model; name it with --model")
+    model = said.model or result.model or _claimed_model(result, notes)
     status = Status.OK if result.invalid_reason is None else Status.INVALID
     report = BenchmarkReport(
         run_uid=str(uuid.uuid5(_RUNS, f"{sha256}:{index}")),
@@ -88,6 +90,15 @@ def bring(result: ToolResult, index: int, path: Path, size_bytes: int, sha256: s
         files=(ResultFile(name=path.name, sha256=sha256, size_bytes=size_bytes),),
     )
     return Brought(report=report, notes=tuple(notes))
+
+
+def _claimed_model(result: ToolResult, notes: list[str]) -> str | None:
+    """What vLLM's file says; `--metadata model_id=…` may have written it."""
+    claimed = result.claims.get("model_id")
+    notes.append(
+        "says no model; name it with --model" if claimed is None else f"its model is the one it claims: {claimed}"
+    )
+    return claimed
 
 
 def _recipe(name: str) -> RecipeIdentity:
@@ -115,7 +126,7 @@ def _claim(result: ToolResult, path: Path, said: Said, notes: list[str]) -> JobC
     source, job_id, cluster = found[0]
     for other, another, _ in found[1:]:
         if another != job_id:
-            notes.append(f"taken for a run of {job_id} by {_BY[source]}, not of {another} by {_BY[other]}")
+            notes.append(f"taken for a run of {job_id} by {BY[source]}, not of {another} by {BY[other]}")
     return JobClaim(job_id=job_id, role=said.role, source=source, cluster=said.cluster or cluster)
 
 
