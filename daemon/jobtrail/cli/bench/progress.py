@@ -16,11 +16,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from jobtrail.cli.bench.directory import RunDirectory
 from jobtrail.cli.bench.manifest import Stage
 
-POLL_SECONDS = 0.5
-SQUEUE_SECONDS = 5.0  # a busy slurmctld answers users' squeue with everybody else's questions waiting
-# A file of the node's shows up here when the shared file system says so: within a minute with nfs(5)'s acdirmax.
-SETTLE_SECONDS = 60.0
-UNSEEN_SECONDS = 10.0  # of a job whose log never appeared: it most likely never began
 QUEUED = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 UNDER_WAY = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"})
 GONE = re.compile(r"invalid job id", re.IGNORECASE)
@@ -32,6 +27,22 @@ SAYINGS = {
     "done": "done",
 }
 STEPS_AROUND = 3  # start, warm-up, stop: beside the repeats
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How often to look, and how long to wait for a file of the node's once the job is over; in seconds.
+
+    A shared file system shows it within a minute (nfs(5), acdirmax). Of a job whose log never appeared, it most likely
+    never began. A busy slurmctld answers squeue with everybody else's questions waiting.
+    """
+
+    poll: float = 0.5
+    squeue: float = 5.0
+    settle: float = 60.0
+    unseen: float = 10.0
+
+
+PACE = Pace()
 
 
 class JobWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +129,7 @@ class Display:
         self._last = text
 
 
-def follow_job(directory: RunDirectory, ask: Callable[[], JobWord], display: Display) -> JobWord:
+def follow_job(directory: RunDirectory, ask: Callable[[], JobWord], display: Display, *, pace: Pace = PACE) -> JobWord:
     """Show the run until its manifest is there, or its job is over without one. Slurm's last word."""
     word = JobWord(state="PENDING")
     next_question = 0.0
@@ -127,15 +138,15 @@ def follow_job(directory: RunDirectory, ask: Callable[[], JobWord], display: Dis
         now = time.monotonic()
         if now >= next_question:
             word = ask()
-            next_question = time.monotonic() + SQUEUE_SECONDS
+            next_question = time.monotonic() + pace.squeue
         if not word.is_over:
             over_since = None
         elif over_since is None:
             over_since = now
-        elif now - over_since > (SETTLE_SECONDS if directory.run_log.exists() else UNSEEN_SECONDS):
+        elif now - over_since > (pace.settle if directory.run_log.exists() else pace.unseen):
             break
         _show(display, word, read_stage(directory))
-        time.sleep(POLL_SECONDS)
+        time.sleep(pace.poll)
     return word
 
 
@@ -167,7 +178,7 @@ def follow_process(directory: RunDirectory, process: subprocess.Popen[bytes], di
         else:
             display.show("starting")
         try:
-            return process.wait(timeout=POLL_SECONDS)
+            return process.wait(timeout=PACE.poll)
         except subprocess.TimeoutExpired:
             continue
 
