@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from jobtrail.domain.benchmarks.recipe import Argument, Recipe
+from jobtrail.domain.benchmarks.recipe_places import word
 from jobtrail.domain.benchmarks.report import RecipeIdentity
 
 INFINITY = "inf"  # JSON has no number for it
@@ -71,9 +72,9 @@ def canonical(recipe: Recipe) -> str:
 
 
 def _words(arguments: dict[str, Argument]) -> dict[str, str | bool]:
-    """An option given as 1 or as "1" is one command line, one that is false or null is not on it."""
+    """An option given as 1, 1.0 or "1" is one command line, one that is false or null is not on it."""
     return {
-        name: True if value is True else str(value)
+        name: True if value is True else word(value)
         for name, value in arguments.items()
         if value is not None and value is not False
     }

@@ -135,15 +135,22 @@ def read(place: Place, text: str) -> Any:
         return None
     if place.allows(inspect.BoolType) and text in ("true", "false"):
         return text == "true"
-    if place.allows(inspect.IntType) and INTEGER.fullmatch(text):
+    free = place.allows(inspect.StrType)  # then 007 or 1e5 stays the word that it is
+    if place.allows(inspect.IntType) and INTEGER.fullmatch(text) and not (free and word(int(text)) != text):
         return int(text)
-    if place.allows(inspect.FloatType) and (value := number(text)) is not None:
+    value = number(text) if place.allows(inspect.FloatType) else None
+    if value is not None and not (free and word(value) != text):
         return value
     if place.allows(inspect.StrType, inspect.EnumType):
         return text
     if place.allows(inspect.VarTupleType):
         return _list(place, text)
     raise RecipeInvalid(place.name, f"{text!r} is not {allowed(place)}")
+
+
+def word(value: str | float) -> str:
+    """As it stands on a command line: 2 for 2.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def number(text: str) -> float | None:
