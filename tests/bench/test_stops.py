@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jobtrail.domain.benchmarks.report import Status
@@ -132,6 +133,42 @@ async def test_whoever_kills_the_wrapper_kills_what_it_started_and_a_record_stay
         pushed = await jobtrail("bench", "push", str(directory.path), JOBTRAIL_POKE_SOCKET=str(daemon.socket))
         assert (await outcome(pushed))[0] == 0
         assert daemon.reports == [report]
+
+
+async def test_a_run_that_is_told_to_end_while_the_server_starts(tmp_path: Path) -> None:
+    """It need not wait for a server that nobody needs any more."""
+    directory = prepared(tmp_path, recipe(tmp_path, timeout_s=600, SERVER_FAULT="never_ready"))
+    async with receiving() as daemon:
+        wrapper = await jobtrail("bench", "inside", str(directory.path), JOBTRAIL_POKE_SOCKET=str(daemon.socket), **JOB)
+        await appears(tmp_path / "engine.pid")
+        send(wrapper, signal.SIGTERM)
+        code, printed = await outcome(wrapper)
+    assert code == 1, printed
+    reason = "the job was cancelled or came to its time limit (SIGTERM) while starting the server"
+    assert manifest(directory).reason == reason
+    await all_gone(pids(tmp_path))
+
+
+async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    """As on a node where vLLM is not installed."""
+    wanted = recipe(tmp_path)
+    assert wanted.server is not None
+    server = msgspec.structs.replace(wanted.server, command=("no-such-vllm", "serve"))
+    directory = prepared(tmp_path, msgspec.structs.replace(wanted, server=server))
+    code, _ = await inside(directory)
+    assert code == 1
+    assert (manifest(directory).reason or "").endswith(
+        "server.log ends: cannot start no-such-vllm: No such file or directory"
+    )
+
+
+async def test_a_port_that_another_took_meanwhile_is_left_to_them(tmp_path: Path) -> None:
+    """Between finding it free and listening on it there is time for others."""
+    directory = prepared(tmp_path, recipe(tmp_path, SERVER_FAULT="port_taken_once"))
+    code, printed = await inside(directory)
+    assert code == 0, printed
+    (repeat,) = manifest(directory).repeats
+    assert repeat.exit_code == 0
 
 
 async def test_a_server_that_takes_no_notice_of_the_signal_is_killed(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A program with the command line, the endpoints and the result files of vLLM, and a few words instead of a model.
 
 It really serves and really measures; only the answers are not those of a language model. What goes wrong in it is told
-by environment variables: SERVER_FAULT die | never_ready | die_under_load | stubborn, LOAD_FAULT exit | no_result | hang
+by environment variables: SERVER_FAULT die | never_ready | die_under_load | stubborn |
+port_taken_once, LOAD_FAULT exit | no_result | hang
 | refuse_all | unknown. STATE names a directory where it leaves the ids of its processes.
 """
 
@@ -45,6 +46,10 @@ def serve(arguments: list[str]) -> None:
     if fault == "die":
         sys.stderr.write("ValueError: no such quantization\n")
         sys.exit(4)
+    if fault == "port_taken_once" and not Path(os.environ["STATE"], "taken.pid").exists():
+        note("taken.pid", options.port)
+        sys.stderr.write("OSError: [Errno 98] Address already in use\n")
+        sys.exit(1)
     if fault == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     engine = subprocess.Popen(["sleep", "600"], start_new_session=True)

@@ -54,9 +54,9 @@ def server_of(recipe: Recipe) -> Server | None:
 
 
 def fixed_port(server: Server) -> int | None:
-    """The port that the recipe insists on."""
-    port = server.args.get("port")
-    return int(port) if port is not None else None
+    """The port that the recipe insists on; None where it does not, or with what is no port: its server will say so."""
+    port = str(server.args.get("port", ""))
+    return int(port) if port.isdecimal() and 0 < int(port) < 65_536 else None
 
 
 def served_name(recipe: Recipe) -> str:

@@ -22,6 +22,7 @@ from jobtrail.domain.errors import UnknownResult
 GRACE_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 5.0
 OWN_SIGNAL_SECONDS = 1.0
+SERVER_END_SECONDS = 15.0  # its own grace, and a little
 VERSION_SECONDS = 120.0
 _VERSION = re.compile(r"^v?([0-9]+\.[0-9]+\S*)\s*$", re.MULTILINE)
 
@@ -118,6 +119,7 @@ class Loads:
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             await self._wait_for_own_signal(child)
+            await self._wait_for_servers_end(child)
         finally:
             for wait in waits:
                 wait.cancel()
@@ -136,6 +138,11 @@ class Loads:
         codes = [child.code] + ([self._server.child.code] if self._server is not None else [])
         if any(code in (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM) for code in codes):
             await asyncio.sleep(OWN_SIGNAL_SECONDS)
+
+    async def _wait_for_servers_end(self, child: Child) -> None:
+        """A load fails as soon as the server dies, and before all that belongs to the server has ended."""
+        if self._server is not None and child.code not in (None, 0) and not await self._server.is_ready():
+            await asyncio.wait({asyncio.ensure_future(self._server.child.wait())}, timeout=SERVER_END_SECONDS)
 
     async def _look(self) -> None:
         if self._record.jobs:

@@ -32,10 +32,15 @@ class RunFailed(JobtrailError):
 class RunningServer:
     """A server that is ready."""
 
-    def __init__(self, child: Child, port: int) -> None:
+    def __init__(self, child: Child, port: int, ready_url: str) -> None:
         self.child = child
         self.port = port
         self.url = f"http://{HOST}:{port}"
+        self._ready_url = ready_url
+
+    async def is_ready(self) -> bool:
+        """Whether it still answers."""
+        return await _get(self._ready_url) is not None
 
     async def version(self) -> str | None:
         """What it says its version is, as vLLM does; None where it says nothing."""
@@ -65,14 +70,15 @@ async def start_server(recipe: Recipe, server: Server, *, log: Path, environment
             server_words(recipe, server, port), log=log, environment=environment, grace_seconds=GRACE_SECONDS
         )
         try:
-            await _wait_until_ready(child, server, port)
+            url = f"http://{HOST}:{port}/{server.ready.path.lstrip('/')}"
+            await _wait_until_ready(child, server, url)
         except BaseException as error:
             await asyncio.shield(child.stop())
             again = isinstance(error, RunFailed) and wanted is None and attempt < ATTEMPTS
             if again and _IN_USE.search(last_words(log)):
                 continue
             raise
-        return RunningServer(child, port)
+        return RunningServer(child, port, url)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -90,8 +96,7 @@ def free_port(wanted: int | None) -> int:
         return port
 
 
-async def _wait_until_ready(child: Child, server: Server, port: int) -> None:
-    url = f"http://{HOST}:{port}/{server.ready.path.lstrip('/')}"
+async def _wait_until_ready(child: Child, server: Server, url: str) -> None:
     try:
         async with asyncio.timeout(server.ready.timeout_s):
             while True:
