@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -147,6 +148,21 @@ async def test_a_run_that_is_told_to_end_while_the_server_starts(tmp_path: Path)
     reason = "the job was cancelled or came to its time limit (SIGTERM) while starting the server"
     assert manifest(directory).reason == reason
     await all_gone(pids(tmp_path))
+
+
+async def test_a_run_whose_directory_is_gone_is_reported_all_the_same(tmp_path: Path) -> None:
+    """Or whose file system is full: the record does not hang on it."""
+    directory = prepared(tmp_path, recipe(tmp_path, LOAD_FAULT="hang"))
+    async with receiving() as daemon:
+        wrapper = await jobtrail("bench", "inside", str(directory.path), JOBTRAIL_POKE_SOCKET=str(daemon.socket), **JOB)
+        load = int(await appears(tmp_path / "load.pid"))
+        shutil.rmtree(directory.path)
+        send(wrapper, signal.SIGTERM)
+        code, printed = await outcome(wrapper)
+        assert [report.status for report in daemon.reports] == [Status.FAILED]
+    assert code == 1, printed
+    assert f"cannot write to {directory.path}: No such file or directory" in printed
+    await all_gone([load, *pids(tmp_path)])
 
 
 async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:

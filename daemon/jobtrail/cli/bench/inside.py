@@ -7,7 +7,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +89,7 @@ class InsideRun:
 
     async def run(self) -> int:
         """The whole of it, to the report."""
-        self._keep(Status.FAILED, self._cut_off())
+        write_manifest(self._directory.manifest_file, self._report_now(Status.FAILED, self._cut_off()))
         work = asyncio.ensure_future(self._judged())
         loop = asyncio.get_running_loop()
         for number in interruption.SIGNALS:
@@ -113,8 +114,8 @@ class InsideRun:
             return
         reason = interruption.why(number, self._environment, now_seconds=time.time())
         self._interrupted = f"{reason} {self._doing}"
+        work.cancel()  # which takes effect when this returns
         self._keep(Status.FAILED, self._interrupted)
-        work.cancel()
 
     async def _judged(self) -> tuple[Status, str | None]:
         try:
@@ -163,8 +164,9 @@ class InsideRun:
         self._doing = f"while {text}" if stage != "done" else ""
         if stage == "loading":
             self._doing = f"during {text}"
-        write_stage(self._directory.stage_file, stage, self._repeat, self._recipe.measure.repeats)
         typer.echo(f"jobtrail: {text}")
+        with self._writing():
+            write_stage(self._directory.stage_file, stage, self._repeat, self._recipe.measure.repeats)
         if stage in ("starting", "warming_up", "loading"):
             self._keep(Status.FAILED, self._cut_off())
 
@@ -172,10 +174,21 @@ class InsideRun:
         return f"was cut off {self._doing}: the wrapper was killed"
 
     def _keep(self, status: Status, reason: str | None, *, with_files: bool = False) -> BenchmarkReport:
-        files = self._files() if with_files else ()
-        report = self._record.report(status, reason, now_us=now_us(), files=files)
-        write_manifest(self._directory.manifest_file, report)
+        report = self._report_now(status, reason, with_files=with_files)
+        with self._writing():
+            write_manifest(self._directory.manifest_file, report)
         return report
+
+    def _report_now(self, status: Status, reason: str | None, *, with_files: bool = False) -> BenchmarkReport:
+        return self._record.report(status, reason, now_us=now_us(), files=self._files() if with_files else ())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A run goes on, and is reported, when its directory takes no more."""
+        try:
+            yield
+        except OSError as error:
+            typer.echo(f"jobtrail: cannot write to {self._directory.path}: {error.strerror}")
 
     def _files(self) -> list[Path]:
         directory = self._directory
