@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,30 @@ def test_a_job_on_a_gpu_it_does_not_hold_is_told(observed: OnGpus) -> None:
         observed.settled(job)
     rows = observed.rows("SELECT attribution_mismatch FROM job_gpus WHERE job_id = %s", f"slurm-{holder}")
     assert [row["attribution_mismatch"] for row in rows] == [f"process {pid} of slurm-{other} was on it"]
+
+
+def test_a_jobs_user_has_the_energy_of_a_part_of_it(observed: OnGpus) -> None:
+    """Asked for from inside the job, as its user; another user's word about it counts nothing."""
+    curl = require_tool("curl", "a job cannot ask for looks at itself without it")
+    users = observed.daemon.socket.with_name("poke.sock")
+    ask = f"{curl} -s --unix-socket {users} -X POST http://localhost/v1/jobs/"
+    script = f"#!/bin/sh\nsleep 2\n{ask}$SLURM_JOB_ID/look\nsleep 3\n{ask}$SLURM_JOB_ID/look\n"
+    for index in range(2):
+        observed.driver.gpu(index, **{ENERGY: "5000000000@100000"})  # 100 W
+    job = observed.cluster.submit(script, "--gres=gpu:1", "--mem=50", user="jt-alice")
+    other = f"#!/bin/sh\n{ask}{job}/look\n"
+    stranger = observed.cluster.submit(other, "--mem=50", user="jt-bob")
+    observed.cluster.wait_finished(stranger)
+    assert json.loads(observed.cluster.output(stranger))["error"] == "forbidden"
+    observed.cluster.wait_finished(job)
+    answers = [json.loads(line) for line in observed.cluster.output(job).splitlines()]
+    assert [(answer["job_id"], answer["looked"]) for answer in answers] == [(f"slurm-{job}", True)] * 2
+    began, ended = (datetime.fromisoformat(answer["time"]) for answer in answers)
+    asked = "SELECT * FROM energy_samples WHERE job_id = %s AND sampled_at <= %s ORDER BY sampled_at DESC LIMIT 1"
+    after = "SELECT 1 FROM energy_samples WHERE job_id = %s AND sampled_at > %s"
+    wait_until(lambda: observed.rows(after, f"slurm-{job}", ended), "the row of its end", every_seconds=0.2)
+    one, two = (observed.rows(asked, f"slurm-{job}", moment)[0] for moment in (began, ended))
+    passed = (two["sampled_at"] - one["sampled_at"]).total_seconds()
+    assert passed >= 2.9
+    assert (two["gpu_joules"] - one["gpu_joules"]) * 3 / passed == pytest.approx(300, rel=0.02)
+    assert one["node"] == two["node"] == observed.rows("SELECT node FROM job_nodes LIMIT 1")[0]["node"]
