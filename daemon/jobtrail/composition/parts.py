@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,27 +10,28 @@ import msgspec
 
 from jobtrail.adapters.cgroup import CgroupReader
 from jobtrail.adapters.clock import SystemClock
-from jobtrail.adapters.procfs import NodeProc, ProcessTreeReader, read_boot_id
+from jobtrail.adapters.procfs import read_boot_id
 from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.adapters.telemetry import Telemetry
 from jobtrail.composition.gpu_role import GpuParts, make_gpu_parts
-from jobtrail.composition.node_role import make_runaways, user_name
-from jobtrail.composition.slurm_role import SlurmSources, make_cluster_of, make_node_watcher, make_reconciler
+from jobtrail.composition.node_role import make_collector, make_runaways, make_sampler
+from jobtrail.composition.server_role import make_server_parts
+from jobtrail.composition.slurm_role import SlurmSources
 from jobtrail.composition.storage import Store
 from jobtrail.config import Config
+from jobtrail.core.benchmark_settler import BenchmarkSettler
 from jobtrail.core.board import Board
 from jobtrail.core.collector import Collector
 from jobtrail.core.forwarder import Forwarder
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
 from jobtrail.core.nodes import NodeWatcher
-from jobtrail.core.ports import SampleRow, UsageSource
+from jobtrail.core.ports import SampleRow
 from jobtrail.core.reconciler import Reconciler
 from jobtrail.core.runaways import Runaways
 from jobtrail.core.sample_buffer import SampleBuffer
-from jobtrail.core.sampler import Rhythm, Sampler, Watched
+from jobtrail.core.sampler import Sampler, Watched
 from jobtrail.core.waiting import Backoff
-from jobtrail.domain.samples import Target
 
 DAY_US = 86_400_000_000
 
@@ -56,6 +56,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     slurm: SlurmSources
     reconciler: Reconciler | None
     node_watcher: NodeWatcher | None
+    settler: BenchmarkSettler | None
     store: Store | None
 
 
@@ -81,59 +82,23 @@ def wire(
     store: Store | None,
     slurm: SlurmSources,
 ) -> Parts:
-    board = Board(max_jobs=config.metrics.max_jobs)
-    cgroup = CgroupReader(Path(config.sampling.cgroup_root), node=config.node_name, clock_us=clock.time_us)
-    processes = ProcessTreeReader(Path(config.sampling.proc_root), clock_us=clock.time_us)
+    """All parts, each made where its role is described, and handed to those that need it."""
     tell = telemetry.observe
+    board = Board(max_jobs=config.metrics.max_jobs, max_benchmarks=config.benchmarks.max_series)
+    cgroup = CgroupReader(Path(config.sampling.cgroup_root), node=config.node_name, clock_us=clock.time_us)
     buffer = SampleBuffer(store.samples if store else None, clock=clock, tell=tell, backoff=Backoff())
-
-    def source_for(target: Target) -> UsageSource:
-        return processes if target.whereabouts.root_pid is not None else cgroup
 
     async def report(watched: Watched, final: bool) -> bool:  # noqa: FBT001 - the shape of sampler.Report
         return await collector.report(watched, final)
 
-    sampler = Sampler(
-        source_for=source_for,
-        node_source=NodeProc(Path(config.sampling.proc_root), clock_us=clock.time_us),
-        board=board,
-        add_row=buffer.add,
-        report=report,
-        clock=clock,
-        tell=tell,
-        rhythm=Rhythm(
-            first_seconds=config.sampling.first_seconds,
-            interval_seconds=config.sampling.interval_seconds,
-            checkpoint_seconds=config.sampling.checkpoint_seconds,
-        ),
+    sampler = make_sampler(
+        config, cgroup=cgroup, board=board, add_row=buffer.add, report=report, clock=clock, tell=tell
     )
-    sampler.trust_parents(complete=config.scheduler != "slurm")  # see _adopt
     intake = Intake(spool, sampler, tell)
-    reconciler, node_watcher = None, None
-    if store is not None:
-        cluster_of = make_cluster_of(config, slurm, runs=store.runs, last_cluster=spool.last_cluster, clock=clock)
-        leads = store.leadership_of(cluster_of).held  # of all daemons that may ask Slurm, one does
-        reconciler = make_reconciler(
-            config,
-            slurm,
-            store=store.runs,
-            board=board,
-            intake=intake,
-            cluster_of=cluster_of,
-            leads=leads,
-            clock=clock,
-            tell=tell,
-        )
-        node_watcher = make_node_watcher(
-            config, slurm, store=store, board=board, cluster_of=cluster_of, leads=leads, clock=clock, tell=tell
-        )
-    collector = Collector(
-        intake=intake,
-        clock=clock,
-        tell=tell,
-        new_event_id=lambda: str(uuid.uuid4()),
-        user_name_of=user_name,
-        node=config.node_name,
+    collector = make_collector(config, intake=intake, clock=clock, tell=tell)
+    over_runs = store.over_runs if store else None
+    server = make_server_parts(
+        config, store, slurm, board=board, intake=intake, last_cluster=spool.last_cluster, clock=clock, tell=tell
     )
     return Parts(
         config=config,
@@ -146,13 +111,7 @@ def wire(
         collector=collector,
         intake=intake,
         runaways=make_runaways(
-            config,
-            spool=spool,
-            intake=intake,
-            sampler=sampler,
-            clock=clock,
-            tell=telemetry.observe,
-            over_runs=store.over_runs if store else None,
+            config, spool=spool, intake=intake, sampler=sampler, clock=clock, tell=tell, over_runs=over_runs
         ),
         buffer=buffer,
         gpus=make_gpu_parts(
@@ -165,10 +124,11 @@ def wire(
             tell=tell,
         ),
         forwarder=_forwarder(config, clock, telemetry, spool, store),
-        housekeeper=_housekeeper(config, clock, telemetry, board, store, reconciler),
+        housekeeper=server.housekeeper,
         slurm=slurm,
-        reconciler=reconciler,
-        node_watcher=node_watcher,
+        reconciler=server.reconciler,
+        node_watcher=server.node_watcher,
+        settler=server.settler,
         store=store,
     )
 
@@ -179,23 +139,3 @@ def _forwarder(
     if store is None:
         return None
     return Forwarder(spool, store.events, node=config.node_name, clock=clock, tell=telemetry.observe, backoff=Backoff())
-
-
-def _housekeeper(
-    config: Config,
-    clock: SystemClock,
-    telemetry: Telemetry,
-    board: Board,
-    store: Store | None,
-    reconciler: Reconciler | None,
-) -> Housekeeper | None:
-    if store is None or "server" not in config.roles:
-        return None
-    return Housekeeper(
-        store.central,
-        board=board,
-        clock=clock,
-        tell=telemetry.observe,
-        retention_days=config.sampling.retention_days,
-        pending_jobs=lambda: None if reconciler is None else reconciler.pending_jobs,
-    )

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 
 from jobtrail.config import Config
+from jobtrail.core.benchmark_ports import BenchmarkReader, BenchmarkStore
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_ports import EnergySampleSink, GpuSampleSink
 from jobtrail.core.over_runs import OverRuns
@@ -40,6 +41,8 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     nodes: NodeStore
     asked_nodes: NodeReader
     asked_jobs: JobReader
+    benchmarks: BenchmarkStore
+    asked_benchmarks: BenchmarkReader
     leadership_of: Callable[[ClusterOf], Leadership]  # released when the store is closed
 
 
@@ -50,6 +53,8 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         yield None
         return
     from jobtrail.adapters.postgres import (
+        PostgresBenchmarkReader,
+        PostgresBenchmarks,
         PostgresEnergySamples,
         PostgresGpuSamples,
         PostgresLeadership,
@@ -65,6 +70,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
     )
 
     url, seconds = config.database.url, config.database.timeout_seconds
+    most_errors = config.benchmarks.max_error_ratio
     async with AsyncExitStack() as stack:
         pool = await open_pool(url, size=config.database.pool_size, timeout_seconds=seconds)
         stack.push_async_callback(close_pool, pool, timeout_seconds=CLOSE_SECONDS)
@@ -87,5 +93,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             nodes=PostgresNodes(pool, timeout_seconds=seconds),
             asked_nodes=PostgresNodes(readers, timeout_seconds=seconds),
             asked_jobs=PostgresReader(readers, timeout_seconds=seconds),
+            benchmarks=PostgresBenchmarks(pool, timeout_seconds=seconds, max_error_ratio=most_errors),
+            asked_benchmarks=PostgresBenchmarkReader(readers, timeout_seconds=seconds, max_error_ratio=most_errors),
             leadership_of=leadership_of,
         )

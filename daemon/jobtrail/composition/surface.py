@@ -73,6 +73,7 @@ def make_http(parts: Parts) -> HttpApi:
         jobs=parts.store.asked_jobs if parts.store else None,
         nodes=parts.store.asked_nodes if parts.store else None,
         benchmark_intake=make_reported(parts),
+        benchmarks=parts.store.asked_benchmarks if parts.store else None,
         tell=parts.telemetry.observe,
         clock=clock,
         settings=HttpSettings(
