@@ -62,12 +62,6 @@ class HeldRun:
         own = {(one.metric, one.stat): one.value for one in self.summary.measurements}
         return {(metric, stat): value for metric, stat, value in self.settlement.measurements} | own
 
-    def to_judge(self) -> set[Key]:
-        """The numbers by which it is judged."""
-        if self.gates:
-            return self.values().keys() & self.gates.keys()
-        return {(metric, stat) for metric, stat in self.values() if stat in METRICS[metric].gates}
-
 
 class MemoryBenchmarks:
     """A BenchmarkStore in memory."""
@@ -133,12 +127,13 @@ class MemoryBenchmarks:
         self.now_us += 1
         run.waiting_since_us = self.now_us
         run.settlement, run.settled = settlement, settlement.open_reason is None
-        new = {(metric, stat) for metric, stat, _ in settlement.measurements} & run.to_judge()
-        run.judged = run.judged and new <= run.verdicts.keys()
+        if {(metric, stat) for metric, stat, _ in settlement.measurements} & run.gates.keys():
+            run.judged = False
+            self._judge_again_after(run_uid)
 
     async def unjudged(self, *, limit: int) -> Sequence[str]:
         self._check_available()
-        waiting = [run for run in self._valid() if not run.judged and run.to_judge()]
+        waiting = [run for run in self.runs.values() if not run.judged and run.summary.status is Status.OK]
         return [run.report.run_uid for run in sorted(waiting, key=lambda run: run.place)][:limit]
 
     async def history(self, run_uid: str, *, limit: int) -> Sequence[HistoryRun]:

@@ -192,38 +192,37 @@ async def test_a_settlement_replaces_the_one_before(bench: Bench) -> None:
     assert found.values[THROUGHPUT] == 100.0
 
 
-async def test_ok_runs_with_something_to_judge_are_unjudged_oldest_first(bench: Bench) -> None:
-    only_facts = msgspec.structs.replace(result(1.0), measurements=result(1.0).measurements[-1:])
+async def test_ok_runs_are_unjudged_oldest_first_until_there_is_a_verdict(bench: Bench) -> None:
     await tell_all(
         bench,
         report(2, at=2 * MINUTE),
         report(1),
         report(3, status=Status.FAILED, reason="exit 1"),
-        report(4, repeats=0),
-        with_result(report(5), only_facts),
-        with_result(report(6), result(1.0, failed=2)),
-        with_result(report(7, at=7 * MINUTE), result(1.0, failed=1)),
+        report(4, repeats=0),  # without a result it is not ok
+        with_result(report(5, at=5 * MINUTE), result(1.0, failed=50)),
     )
-    assert list(await bench.store.unjudged(limit=10)) == [uid(1), uid(2), uid(7)]
+    assert list(await bench.store.unjudged(limit=10)) == [uid(1), uid(2), uid(5)]
     assert list(await bench.store.unjudged(limit=1)) == [uid(1)]
     await bench.store.write_verdicts([verdict(1), verdict(2), verdict(77)])
-    assert list(await bench.store.unjudged(limit=10)) == [uid(7)]
+    assert list(await bench.store.unjudged(limit=10)) == [uid(5)]
+    await bench.store.write_verdicts([])
+    assert list(await bench.store.unjudged(limit=10)) == [uid(5)]
 
 
 async def test_a_recipe_that_gates_on_energy_is_judged_again_when_that_is_known(bench: Bench) -> None:
     body = {"gate": {"output_tokens_per_joule": {"min_rel": 0.1}, "time_per_output_token.p99": {"min_rel": 0.2}}}
     recipe = msgspec.structs.replace(RECIPE, body=body)
-    await tell_all(bench, report(recipe=recipe), report(2))
+    await tell_all(bench, report(recipe=recipe), report(2, model="other"), report(3, at=MINUTE, recipe=recipe))
     gates = await bench.store.gates(uid(1))
     assert gates == {("output_tokens_per_joule", "value"): 0.1, ("time_per_output_token", "p99"): 0.2}
     assert (await bench.store.gates(uid(2)), await bench.store.gates(uid(77))) == ({}, {})
-    known = {"metric": "time_per_output_token", "stat": "p99"}
-    await bench.store.write_verdicts([verdict(1, **known), verdict(2)])
+    unknown = {"metric": "output_tokens_per_joule", "stat": "value"}
+    await bench.store.write_verdicts([verdict(1, "insufficient", **unknown), verdict(2), verdict(3)])
     assert list(await bench.store.unjudged(limit=10)) == []
     settlement = Settlement(measurements=(("output_tokens_per_joule", "value", 20.0),))
     for number in (1, 2):
         await bench.store.settle(uid(number), settlement)
-    assert list(await bench.store.unjudged(limit=10)) == [uid(1)]
+    assert list(await bench.store.unjudged(limit=10)) == [uid(1), uid(3)]
 
 
 async def test_the_history_is_of_the_same_series_oldest_first_with_the_run_last(bench: Bench) -> None:

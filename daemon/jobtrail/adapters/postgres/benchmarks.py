@@ -36,7 +36,7 @@ class PostgresBenchmarks:
     """A BenchmarkStore on a PostgreSQL pool. Every method raises StoreUnavailable.
 
     All that write take the lock of the reports, so that a report, a settlement and a verdict never wait for each other
-    in a circle. Runs with more failed requests than `max_error_ratio` are never judged nor the last valid ones.
+    in a circle. A run with a larger share of failed requests than `max_error_ratio` is never the last valid one.
     """
 
     def __init__(self, pool: Pool, *, timeout_seconds: float, max_error_ratio: float = 0.01) -> None:
@@ -83,12 +83,9 @@ class PostgresBenchmarks:
             await connection.execute(SQL["benchmark_unjudge_new_numbers"], run_uid)
 
     async def unjudged(self, *, limit: int) -> Sequence[str]:
-        """Uids of ok runs without verdicts, and of those whose history has changed; oldest first.
-
-        Not of runs without any number to judge, or with more failed requests than are allowed.
-        """
+        """Uids of ok runs without verdicts, and of those whose own numbers or history have changed; oldest first."""
         async with session(self._pool, self._timeout) as connection:
-            rows = await connection.fetch(SQL["benchmark_unjudged"], self._max_error_ratio, limit)
+            rows = await connection.fetch(SQL["benchmark_unjudged"], limit)
         return [row["run_uid"] for row in rows]
 
     async def history(self, run_uid: str, *, limit: int) -> Sequence[HistoryRun]:
