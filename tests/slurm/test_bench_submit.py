@@ -139,3 +139,26 @@ def test_a_job_cancelled_before_it_began_ends_the_waiting(cluster: SlurmCluster,
             waiting.wait()
     assert "(CANCELLED)" in printed.read_text()
     assert "left no manifest" in printed.read_text()
+
+
+def test_a_job_cancelled_while_it_runs_is_a_failed_run(cluster: SlurmCluster, workplace: Path) -> None:
+    """The wrapper, not a shell, is told by Slurm, and still writes down how far it came."""
+    recipe = write_recipe(workplace, environment={"SERVER_FAULT": "never_ready"}, name="never-ready")
+    words = [sys.executable, "-m", "jobtrail", "bench", "run", str(recipe), "--wait", "--json"]
+    with (workplace / "printed-json").open("w") as out:
+        waiting = subprocess.Popen(words, env=environment(cluster), cwd=workplace, stdout=out, stderr=subprocess.PIPE)
+        try:
+            stage = wait_until(
+                lambda: next((workplace / "jobtrail-bench").glob("never-ready-*/stage.json"), None),
+                "the run to begin",
+                timeout_seconds=60,
+            )
+            cluster.cancel(int(json.loads((stage.parent / "run.json").read_text())["job_id"]))
+            waiting.communicate(timeout=100)
+        finally:
+            waiting.kill()
+            waiting.wait()
+    assert waiting.returncode == 1
+    outcome = json.loads((workplace / "printed-json").read_text())
+    assert outcome["status"] == "failed"
+    assert "while starting the server" in outcome["reason"]

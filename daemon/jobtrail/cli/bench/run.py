@@ -161,6 +161,8 @@ def _wait(directory: RunDirectory, job: Submitted, *, squeue: str, as_json: bool
 
 def _conclude(directory: RunDirectory, how: str, *, as_json: bool) -> int:
     """Show the manifest; exit code 0 for results that can be used."""
+    if not progress.is_done(directory):  # it was killed: Slurm may know why
+        error_console().print(how, style="yellow", markup=False)
     try:
         report = read_manifest(directory.manifest_file)
     except FileNotFoundError:
@@ -180,7 +182,9 @@ def _without_manifest(directory: RunDirectory, how: str, *, as_json: bool) -> in
     if as_json:
         values: dict[str, Any] = {"run_uid": directory.run_uid, "status": Status.FAILED.value, "reason": reason}
         print_json({**values, "directory": str(directory.path)})
-    error_console().print(reason, style="red", markup=False)
+    error_console().print(
+        f"it left no manifest: it never began, or {directory.path} is not what the node sees", style="red", markup=False
+    )
     if last := progress.tail(directory.run_log):
         error_console().print(f"the end of {directory.run_log}:\n{last}", style="dim", markup=False)
     return exit_codes.FAILED

@@ -85,7 +85,8 @@ class ResultFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RecipeIdentity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which recipe ran. `sha256` is over `body`, the recipe with all parameters resolved, as canonical JSON."""
+    """Which recipe ran. `body` is the recipe with all parameters resolved; `sha256` is over the parts of it that decide
+    results, as canonical JSON (`recipe_identity`)."""
 
     name: str
     sha256: str
