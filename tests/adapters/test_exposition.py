@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobtrail.adapters.exposition import FAMILIES, PLAIN_JOBS, Exposition
 from jobtrail.core.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.core.ports import OpenRun
+from jobtrail.domain.benchmarks.settling import LastValidRun
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpus import Gpu, GpuReading
 from jobtrail.domain.samples import NodeReading, Reading, Target
@@ -74,6 +77,27 @@ OTHER_NODE = NodeRecord(
     memory_bytes=1 << 38, memory_allocated_bytes=0, gpus=4, gpus_allocated=1,
 )  # fmt: skip
 BARE_NODE = NodeRecord(name="n3", state="down")
+
+BENCHMARK = LastValidRun(
+    cluster="c1", recipe="chat", model="llama", hardware="00aa11bb", ended_us=1_799_990_000_500_000,
+    values={
+        ("output_token_throughput", "value"): 2562.549214562589, ("total_token_throughput", "value"): 7697.5,
+        ("request_throughput", "value"): 80.0, ("request_goodput", "value"): 0.0, ("error_rate", "value"): 0.0,
+        **{
+            (metric, stat): seconds
+            for metric in ("time_to_first_token", "time_per_output_token", "inter_token_latency", "request_latency",
+                           "batch_latency")
+            for stat, seconds in (("mean", 0.0125), ("p50", 0.01), ("p90", 0.02), ("p95", 0.03), ("p99", 0.04),
+                                  ("p99.9", 0.5), ("std", 0.001))
+        },
+        ("output_tokens_per_joule", "value"): 1.25, ("emissions_per_million_output_tokens", "value"): 23.5,
+    },
+    energies={("gpu", "bench"): 6144.0, ("total", "bench"): 7000.5, ("total", "job"): 9000.25},
+    regressions={"output_token_throughput": True, "time_to_first_token": False},
+    baseline_ratios={"output_token_throughput": 0.85, "time_to_first_token": 1.01},
+    runs_by_status={"ok": 12, "failed": 1},
+)  # fmt: skip
+BARE_BENCHMARK = LastValidRun(cluster="", recipe="", model="", hardware="22cc33dd", ended_us=1, values={})
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -156,6 +180,7 @@ def full_board() -> Board:
     board.job_states = {"running": 3, "completed": 120}
     board.shed_jobs_total = 1
     board.cluster_nodes = (OWN_NODE, OTHER_NODE, BARE_NODE)
+    board.benchmarks.show([BENCHMARK, BARE_BENCHMARK])
     return board
 
 
@@ -390,6 +415,15 @@ def hostile_board(texts: tuple[str, ...]) -> Board:
         board.open(run(f"r{number}", f"slurm-{number}", node=f"n{text}", cluster=text, **facts))
         board.update(f"r{number}", WHOLE, 1.0, WHOLE_USAGE)
     board.cluster_nodes = tuple(NodeRecord(name=f"m{text}", state="idle", flags=(text,)) for text in texts)
+    board.benchmarks.show(
+        [
+            LastValidRun(
+                cluster=text, recipe=text, model=text, hardware=text, ended_us=NOW_US, values={},
+                regressions={text: True}, runs_by_status={text: 1},
+            )
+            for text in texts
+        ]
+    )  # fmt: skip
     return board
 
 
@@ -487,3 +521,79 @@ def test_of_a_job_that_runs_again_the_newer_runs_gpus_are_shown() -> None:
     board.update_gpus("new", JobGpus(usage=NodeUsage()))
     board.update_gpus("old", JobGpus(usage=NodeUsage()))
     assert not {name for name in names(page.render()) if "gpu" in name or "energy" in name}
+
+
+LLAMA = {"cluster": "c1", "recipe": "chat", "model": "llama", "hardware": "00aa11bb"}
+
+
+def with_benchmarks(*runs: LastValidRun) -> bytes:
+    """The page of a board with these benchmarks alone."""
+    board = Board(max_jobs=1)
+    board.benchmarks.show(runs)
+    return exposition(board).render()
+
+
+def test_benchmarks_are_told_by_recipe_model_and_hardware() -> None:
+    """Percentiles are quantiles, the mean is a series of its own, and each word of the labels is the run's."""
+    page = with_benchmarks(BENCHMARK)
+    assert value(page, "hpc_benchmark_output_tokens_per_second", **LLAMA) == 2562.549214562589
+    quantiles = {
+        dict(labels)["quantile"]: seconds
+        for (name, labels), seconds in parsed(page).items()
+        if name == "hpc_benchmark_time_to_first_token_seconds"
+    }
+    assert quantiles == {"0.5": 0.01, "0.9": 0.02, "0.95": 0.03, "0.99": 0.04}
+    assert value(page, "hpc_benchmark_time_to_first_token_seconds_mean", **LLAMA) == 0.0125
+    assert value(page, "hpc_benchmark_energy_joules", **LLAMA, domain="total", window="job") == 9000.25
+    assert value(page, "hpc_benchmark_last_run_timestamp_seconds", **LLAMA) == 1_799_990_000.5
+    assert value(page, "hpc_benchmark_regression", **LLAMA, metric="output_token_throughput") == 1
+    assert value(page, "hpc_benchmark_regression", **LLAMA, metric="time_to_first_token") == 0
+    assert value(page, "hpc_benchmark_baseline_ratio", **LLAMA, metric="output_token_throughput") == 0.85
+    assert value(page, "hpc_benchmark_runs", **LLAMA, status="failed") == 1
+
+
+def test_what_a_benchmark_did_not_measure_has_no_series() -> None:
+    """No 0 and no NaN stands for unknown; a 0 that was measured is told."""
+    bare = names(with_benchmarks(BARE_BENCHMARK))
+    assert {name for name in bare if name.startswith("hpc_benchmark")} == {"hpc_benchmark_last_run_timestamp_seconds"}
+    odd = {("output_token_throughput", "value"): float("nan"), ("request_throughput", "value"): float("inf")}
+    page = with_benchmarks(LastValidRun(**{**LLAMA, "ended_us": 1, "values": odd}))  # type: ignore[arg-type]
+    assert "hpc_benchmark_output_tokens_per_second" not in names(page)
+    assert "hpc_benchmark_requests_per_second" not in names(page)
+    assert value(with_benchmarks(BENCHMARK), "hpc_benchmark_goodput_requests_per_second", **LLAMA) == 0.0
+
+
+def test_benchmarks_come_change_and_go() -> None:
+    """The text is kept while the runs are the same, and is never that of others."""
+    board = Board(max_jobs=1)
+    page = exposition(board)
+    assert b"hpc_benchmark" not in page.render()
+    board.benchmarks.show([BENCHMARK])
+    first = page.render()
+    board.benchmarks.show([BENCHMARK])
+    assert page.render() == first
+    board.benchmarks.show([BENCHMARK, BARE_BENCHMARK])
+    assert len(parsed(page.render())) == len(parsed(first)) + 1
+    board.benchmarks.clear()
+    assert b"hpc_benchmark" not in page.render()
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_any_recipe_and_model_is_read_back_as_it_was(recipe: str, model: str) -> None:
+    """Whoever names a recipe can neither break the page nor forge a series."""
+    labels = {**LLAMA, "recipe": recipe, "model": model}
+    page = with_benchmarks(LastValidRun(**labels, ended_us=2_000_000, values={}))  # type: ignore[arg-type]
+    assert value(page, "hpc_benchmark_last_run_timestamp_seconds", **labels) == 2.0
+
+
+def test_a_full_page_of_benchmarks_is_made_in_no_time() -> None:
+    """The cap's worth of runs is rendered once of each settling; the event loop waits for it."""
+    runs = [LastValidRun(**{**msgspec.structs.asdict(BENCHMARK), "recipe": f"r{number}"}) for number in range(1000)]
+    board = Board(max_jobs=1)
+    board.benchmarks.show(runs)
+    page = exposition(board)
+    started = time.process_time()
+    page.render()
+    assert time.process_time() - started < 1.0
+    assert len(board.benchmarks.page.runs if board.benchmarks.page else ()) == 1000

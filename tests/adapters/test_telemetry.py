@@ -25,6 +25,7 @@ NOW_US = 1_800_000_000_000_000
 HOSTILE = 'line\nlevel=error event=forged\r\x1b[31mred\x9b0m "quoted" ünï\x00'
 
 ACCEPTED = facts.EventAccepted(kind="job_started", event_id="e", job_id="j", seq=1)
+REGRESSION = facts.BenchmarkJudged(run_uid="u", metric="m", stat="value", verdict="regression")
 HELD_ALREADY = facts.EventAccepted(kind="job_started", event_id="e", job_id="j", seq=1, duplicate=True)
 SAMPLES_NOT_WRITTEN = facts.ForwardFailed(reason="samples: gone", retry_in_seconds=1.0)
 
@@ -121,6 +122,11 @@ def test_every_fact_moves_a_figure_and_writes_one_line(kind: type[facts.Fact]) -
         (facts.PartitionsKept(created=2, dropped=1), ("partitions_total", "made"), 2),
         (facts.PartitionsKept(created=2, dropped=1), ("partitions_total", "dropped"), 1),
         (facts.ChoreFailed(reason="r"), ("chore_failures_total",), 1),
+        (facts.BenchmarkSettled(run_uid="u", link="conflict"), ("benchmark_runs_settled_total", "conflict"), 1),
+        (REGRESSION, ("benchmark_verdicts_total", "regression"), 1),
+        (facts.BenchmarkRefused(run_uid="u", reason="r"), ("benchmark_refusals_total",), 1),
+        (facts.BenchmarksNotSettled(reason="r"), ("benchmark_settle_failures_total",), 1),
+        (facts.BenchmarkSeriesShed(series=3), ("benchmark_series_shed_total",), 3),
     ],
 )  # fmt: skip
 def test_each_fact_counts_where_it_belongs(fact: facts.Fact, series: tuple[str, ...], grows_by: float) -> None:
@@ -266,6 +272,10 @@ def test_times_are_utc_and_iso() -> None:
         (facts.EventRejected(reason="invalid"), "warning"),
         (facts.ForwardConflict(seq=1), "error"),
         (facts.JobSampled(readings=1, seconds=0.1), "debug"),
+        (REGRESSION, "warning"),
+        (facts.BenchmarkJudged(run_uid="u", metric="m", stat="value", verdict="ok"), "info"),
+        (facts.BenchmarksNotSettled(reason="r"), "warning"),
+        (facts.BenchmarksNotSettled(reason="r", repeated=True), "debug"),
     ],
 )
 def test_levels(fact: facts.Fact, level: str) -> None:
