@@ -9,12 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobtrail.adapters.exposition import FAMILIES
 from jobtrail.adapters.telemetry import (
+    BENCHMARK_LINKS,
     FORWARD_REASONS,
     GPU_ABSENT_REASONS,
     GPU_MISMATCHES,
     GPU_PROBLEMS,
     MISS_REASONS,
     REJECT_REASONS,
+    VERDICTS,
     Telemetry,
 )
 from jobtrail.core import facts
@@ -99,5 +101,5 @@ def test_every_reason_and_state_is_named() -> None:
     """An alert can be written from the document alone."""
     text = PAGE.read_text(encoding="utf-8")
     gpus = (*GPU_PROBLEMS, *GPU_ABSENT_REASONS, *GPU_MISMATCHES)
-    for word in (*REJECT_REASONS, *FORWARD_REASONS, *MISS_REASONS, *State, *gpus):
+    for word in (*REJECT_REASONS, *FORWARD_REASONS, *MISS_REASONS, *State, *gpus, *BENCHMARK_LINKS, *VERDICTS):
         assert re.search(rf"\b{word}\b", text), word
