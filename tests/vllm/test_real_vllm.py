@@ -235,7 +235,7 @@ def test_a_cancelled_benchmark_is_on_record_as_failed(benched: Benched) -> None:
     benched.cluster.cancel(run.slurm_id)
     assert benched.cluster.wait_finished(run.slurm_id, timeout=120) == "CANCELLED"
     row = wait_until(lambda: benched.summary(run), "the cancelled run's row", timeout_seconds=60)
-    assert row["status"] == "failed"
+    assert (row["status"], row["tool"], row["tool_version"]) == ("failed", "vllm", "0.32.0")
     assert "cancelled" in row["invalid_reason"]
     assert row["output_tokens_per_second"] is None
     assert not [line for line in remains.processes_of(benched.cluster.directory).values() if "vllm" in line]

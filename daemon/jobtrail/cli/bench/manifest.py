@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from jobtrail.cli.bench.load import vllm_program
 from jobtrail.domain.benchmarks.recipe import Argument, Recipe
 from jobtrail.domain.benchmarks.report import (
     BenchmarkReport,
@@ -60,7 +61,8 @@ class Record:
     def report(self, status: Status, reason: str | None, *, now_us: int, files: Sequence[Path] = ()) -> BenchmarkReport:
         """The report as of now."""
         result = next((repeat.result for repeat in self.repeats if repeat.result is not None), None)
-        tool = result.tool if result is not None else None
+        # Of a run that failed before its first result, the tool is what its recipe calls.
+        tool = result.tool if result is not None else ("vllm" if vllm_program(self.recipe) is not None else None)
         version = self.tool_version or (result.tool_version if result is not None else None)
         parameters = dict(self.parameters)
         if self.server_version is not None:
