@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from jobtrail.cli.bench.manifest import report_body, write_manifest
-from jobtrail.cli.bench.push import Fate, Places, deliver
+from jobtrail.cli.bench.push import Fate, Places, deliver, places_of_node
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Mode, Repeat, Status, ToolResult, report_event_id
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES, read_report
+from jobtrail.domain.errors import ConfigError
 from tests.bench.support import jobtrail, outcome, receiving
 
 NOW_US = 1_780_000_000_000_000
@@ -121,6 +122,33 @@ async def test_a_report_too_long_for_the_daemon_loses_the_tools_own_words_of_lat
         assert (await deliver(long, Places(socket=str(daemon.socket)))).fate is Fate.RECORDED
         (taken,) = daemon.reports
     assert [bool(one.result and one.result.raw) for one in taken.repeats] == [True] + [False] * 49
+
+
+def test_settings_that_a_user_may_not_read_are_done_without(tmp_path: Path) -> None:
+    """They may hold the database's password; the socket is then where it is by default."""
+    if os.geteuid() != 0:
+        pytest.skip("becomes another user, which only root can")
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    (tmp_path / "etc").mkdir(mode=0o700)
+    file = tmp_path / "etc" / "jobtrail.yaml"
+    file.write_text("http: {socket: /srv/hooks.sock}\n", encoding="utf-8")
+    environment = {"JOBTRAIL_CONFIG": str(file), "JOBTRAIL_BENCH_DROP": "/drop"}
+    assert places_of_node(None, environment) == Places(socket="/srv/poke.sock", drop_directory="/drop")
+    os.seteuid(65534)
+    try:
+        assert places_of_node(None, environment).socket == "/run/jobtrail/poke.sock"
+        with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+            places_of_node(file, {})
+    finally:
+        os.seteuid(0)
+
+
+def test_without_slurm_the_hooks_socket_takes_reports(tmp_path: Path) -> None:
+    """There is no socket for everybody then; a named one wins."""
+    environment = {"SCHEDULER_BACKEND": "local", "JOBTRAIL_HTTP__SOCKET": "/srv/hooks.sock"}
+    assert places_of_node(None, environment).socket == "/srv/hooks.sock"
+    assert places_of_node(None, {**environment, "JOBTRAIL_POKE_SOCKET": "/p"}).socket == "/p"
 
 
 async def test_pushing_twice_says_that_it_is_known(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from jobtrail.adapters.benchmark_files import read_results
 from jobtrail.cli import exit_codes
 from jobtrail.cli.bench.foreign import BY, JOB_FORMS, Brought, Said, bring, job_id_of
 from jobtrail.cli.bench.manifest import now_us, read_manifest, report_body
-from jobtrail.cli.bench.push import Delivery, Fate, Places, deliver, places
+from jobtrail.cli.bench.push import Delivery, Fate, Places, deliver, places_of_node
 from jobtrail.cli.output import clean, console, error_console, from_us, print_json
-from jobtrail.cli.settings import settings
 from jobtrail.cli.times import moment as parse_moment
 from jobtrail.domain.benchmarks.report import BenchmarkReport, LinkSource, Role
 from jobtrail.domain.benchmarks.submitted import read_report
@@ -65,7 +64,7 @@ def push_command(
     as_json: Json = False,
 ) -> None:
     """Report runs again whose manifests did not reach the daemon. A run that it knows stays as it is."""
-    to = places(settings(context), os.environ)
+    to = _places(context)
     outcomes: list[Outcome] = []
     for directory in directories:
         manifests = sorted(directory.glob(MANIFESTS))
@@ -108,7 +107,7 @@ def import_command(
         started=parse_moment(started),
         ended=parse_moment(ended),
     )
-    to = places(settings(context), os.environ)
+    to = _places(context)
     files = list(_found(paths))
     reported: set[Path] = set()
     outcomes = [one for path in _shown(files) for one in _import(path, said, to, reported, dry_run=dry_run)]
@@ -116,6 +115,14 @@ def import_command(
         where = ", ".join(map(str, paths))
         outcomes.append(Outcome(file=where, fate=UNREADABLE, detail=f"{where} holds no *.json, *.jsonl or {LOADGEN}"))
     _finish(outcomes, as_json=as_json)
+
+
+def _places(context: typer.Context) -> Places:
+    try:
+        return places_of_node(context.obj, os.environ)
+    except ConfigError as error:
+        error_console().print(f"jobtrail: {error}", style="red", markup=False)
+        raise typer.Exit(exit_codes.USAGE) from error
 
 
 def _found(paths: Sequence[Path]) -> Iterator[Path]:

@@ -21,11 +21,13 @@ from jobtrail.cli.bench.load import can_warm_up, server_of, vllm_program
 from jobtrail.cli.bench.machine import hardware, job_claim
 from jobtrail.cli.bench.manifest import Record, now_us, read_manifest, write_manifest, write_stage
 from jobtrail.cli.bench.push import Places, deliver, places_of_node
+from jobtrail.cli.bench.push import places as places_of
 from jobtrail.cli.bench.repeats import Loads, program_version
 from jobtrail.cli.bench.server import RunFailed, RunningServer, start_server
 from jobtrail.cli.output import error_console
+from jobtrail.config import Config
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Role, Status
-from jobtrail.domain.errors import JobtrailError
+from jobtrail.domain.errors import ConfigError, JobtrailError
 
 PATIENCE_WHEN_STOPPED_SECONDS = 6.0  # within what Slurm leaves between its SIGTERM and its SIGKILL
 EARLIER_PATIENCE_SECONDS = 2.0
@@ -49,7 +51,11 @@ def run_inside(directory: Path, config_path: Path | None = None) -> int:
 
     Raises ConfigError or OSError when the directory is not that of a run, or cannot be written to.
     """
-    places = places_of_node(config_path, os.environ)
+    try:
+        places = places_of_node(config_path, os.environ)
+    except ConfigError as error:  # of the daemon, not of the benchmark: it is run all the same
+        typer.echo(f"jobtrail: {error}; taking the default settings")
+        places = places_of(Config(), os.environ)
     return asyncio.run(InsideRun(RunDirectory.open(directory), places, os.environ).run())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from enum import StrEnum
@@ -16,7 +17,6 @@ from jobtrail.cli.bench.manifest import report_body, write_durably
 from jobtrail.config import Config
 from jobtrail.domain.benchmarks.report import BenchmarkReport, report_event_id
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES
-from jobtrail.domain.errors import ConfigError
 
 PATH = "/v1/benchmarks/runs"
 PATIENCE_SECONDS = 20.0
@@ -68,12 +68,14 @@ def places(config: Config, environment: Mapping[str, str]) -> Places:
 
 
 def places_of_node(named: Path | None, environment: Mapping[str, str]) -> Places:
-    """As `places`, with the settings of this node, or those named; the default ones where a user may not read them."""
+    """As `places`, with the settings named, or those of this node; without the file where this user may not read it,
+    as it may hold the database's password. Raises ConfigError for settings that are wrong."""
     try:
-        config = configuration.load(named or configuration.find_file(environment), environment)
-    except ConfigError:
-        config = Config()
-    return places(config, environment)
+        path = named or configuration.find_file(environment)
+        readable = path is None or os.access(path, os.R_OK, effective_ids=True)
+    except PermissionError:  # not even the directory
+        path, readable = None, False
+    return places(configuration.load(path if readable or named else None, environment), environment)
 
 
 async def deliver(report: BenchmarkReport, to: Places, *, patience_seconds: float = PATIENCE_SECONDS) -> Delivery:
