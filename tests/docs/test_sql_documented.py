@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_every_table_and_view_is_named_and_no_other(database: str) -> None:
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')"
             " AND NOT relispartition AND relname <> 'alembic_version'"
         ).fetchall()
-    assert {name for (name,) in rows} == set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE))
+    assert {name for (name,) in rows} == set(re.findall(r"^\| `(\w+)` \|", TEXT.partition("\n## ")[0], re.MULTILINE))
 
 
 def test_only_gpus_that_did_nothing_for_the_whole_hour_are_listed_as_idle(database: str, now: datetime) -> None:
@@ -128,3 +129,110 @@ def test_watts_are_the_energy_between_two_looks_of_one_run(database: str, now: d
             )  # fmt: skip
         found = [row["gpu_watts"] for row in ask(connection, "Watts of a job over time")]
     assert found == [None, 100.0, 300.0, None, 200.0]
+
+
+UID = "6f1f2c3a-0b5e-4c5d-9d43-7d3f5a1f4e21"  # the one that the queries name
+METRIC = "output_token_throughput"
+
+
+def add_benchmark(connection: Any, uid: str, started_at: datetime, job_id: str | None = None, **values: Any) -> None:
+    """A run, linked to a job unless `job_id` is None; what of `values` is no column of it is a number of the run."""
+    numbers = {name: values.pop(name) for name in (METRIC, "output_tokens_per_joule") if name in values}
+    known: dict[str, Any] = {
+        "cluster_name": "c1", "node": "n1", "recipe_name": "llama8b-chat", "recipe_sha256": "a", "mode": "serve",
+        "model": "llama", "parameters": "{}", "fingerprint": "f" * 64, "fingerprint_without_version": "f",
+        "fingerprint_parts": "{}", "hardware": "ffffffff", "gpu_model": "H100", "gpu_count": 1, "gpus": [],
+        "ended_at": started_at + timedelta(minutes=1), "status": "ok", "error_rate": 0, "repeats": 1, "notes": [],
+        "gates": "{}", "claims": "[]", "argv": [], "files": "[]", "raw": "[]", "report_sha256": uid, "from_job": True,
+        "event_id": uid, "reported_at": started_at,
+    }  # fmt: skip
+    insert(connection, "benchmark_run", run_uid=uid, started_at=started_at, **{**known, **values})
+    for metric, value in numbers.items():
+        insert(connection, "benchmark_metric", run_uid=uid, repeat=0, metric=metric, stat="value", value=value)
+    if job_id is not None:
+        insert(
+            connection, "benchmark_run_job", run_uid=uid, position=0, role="both", link_state="linked",
+            link_source="manifest", cluster_name="c1", job_id=job_id, run=1,
+        )  # fmt: skip
+
+
+def test_every_column_of_the_summary_of_benchmarks_is_named_and_no_other(database: str) -> None:
+    section = TEXT.partition("## Benchmarks")[2].partition("## ")[0]
+    rows = re.findall(r"^\| (`[^|]+`) \|", section, re.MULTILINE)
+    with psycopg.connect(database) as connection:
+        described = connection.execute("SELECT * FROM benchmark_run_summary").description
+    assert described is not None
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(column.name for column in described)
+
+
+def test_a_recipes_results_are_told_by_hardware_in_order_of_time(database: str, now: datetime) -> None:
+    with psycopg.connect(database) as connection:
+        for minutes, hardware, status in ((1, "bb", "ok"), (3, "aa", "ok"), (2, "aa", "ok"), (4, "aa", "failed")):
+            begun = now + timedelta(minutes=minutes)
+            add_benchmark(connection, str(uuid.uuid4()), begun, hardware=hardware, status=status, **{METRIC: minutes})
+        add_benchmark(connection, str(uuid.uuid4()), now, recipe_name="other")
+        found = ask(connection, "How a recipe's results")
+    assert [(row["hardware"], row["output_tokens_per_second"]) for row in found] == [("aa", 2), ("aa", 3), ("bb", 1)]
+
+
+def test_the_best_tokens_per_joule_are_of_runs_whose_energy_was_measured(database: str, now: datetime) -> None:
+    runs: tuple[tuple[str, float, float, dict[str, Any]], ...] = (
+        ("H100", 5.0, 0.95, {}), ("H100", 6.0, 1.0, {}), ("H100", 9.0, 0.5, {}), ("L4", 7.0, 1.0, {}),
+        ("L4", 9.0, 1.0, {"error_rate": 0.5}), ("L4", 9.0, 1.0, {"energy_invalid_reason": "the GPU was shared"}),
+    )  # fmt: skip
+    with psycopg.connect(database) as connection:
+        for gpu, tokens, coverage, more in runs:
+            uid = str(uuid.uuid4())
+            add_benchmark(connection, uid, now, gpu_model=gpu, output_tokens_per_joule=tokens, **more)
+            insert(
+                connection, "benchmark_energy", run_uid=uid, time_window="bench", domain="total", joules=1,
+                method="counter", coverage=coverage,
+            )  # fmt: skip
+        found = ask(connection, "Most output tokens per joule")
+    assert [(row["gpu_model"], row["output_tokens_per_joule"]) for row in found] == [("L4", 7.0), ("H100", 6.0)]
+
+
+def test_regressions_of_this_month_are_those_that_count(database: str, now: datetime) -> None:
+    verdicts = (("regression", False, -0.1), ("suspect", False, -0.3), ("regression", True, -0.4), ("ok", False, 0.0))
+    old = now.replace(day=1) - timedelta(days=3)
+    with psycopg.connect(database) as connection:
+        for begun in (now, old):
+            for word, advisory, change in verdicts:
+                uid = str(uuid.uuid4())
+                add_benchmark(connection, uid, begun)
+                insert(
+                    connection, "benchmark_verdict", run_uid=uid, metric=METRIC, stat="value", verdict=word,
+                    advisory=advisory, baseline_n=9, relative_change=change, rule_version=1,
+                )  # fmt: skip
+        (found,) = ask(connection, "Regressions of this month")
+    assert (found["started_at"], found["metric"], float(found["percent"])) == (now, METRIC, -10.0)
+
+
+def test_a_users_benchmarks_are_those_of_their_jobs_with_energy(database: str, now: datetime) -> None:
+    with psycopg.connect(database) as connection:
+        for job_id, user in (("slurm-1", "alice"), ("slurm-2", "bob")):
+            add_job(connection, job_id, "completed", user_name=user)
+            add_benchmark(connection, str(uuid.uuid4()), now, job_id, user_name="alice", output_tokens=10)
+        found = ask(connection, "Benchmarks of one user")
+    assert [(row["job_id"], row["output_tokens"], row["total_joules"]) for row in found] == [("slurm-1", 10.0, None)]
+
+
+def test_everything_about_a_benchmarks_job_is_one_query(database: str, now: datetime) -> None:
+    with psycopg.connect(database) as connection:
+        add_job(connection, "slurm-1", "completed", user_name="alice", cpus_allocated=2, energy_joules=7)
+        key = {"cluster_name": "c1", "job_id": "slurm-1", "run": 1, "node": "n1"}
+        insert(connection, "job_gpus", **key, gpu_id="GPU-a", energy_joules=5)
+        add_benchmark(connection, UID, now, "slurm-1")
+        add_benchmark(connection, str(uuid.uuid4()), now, "slurm-2")
+        zero = b"\0" * 32
+        for number, run in ((1, 1), (2, None), (3, 2)):
+            insert(
+                connection, "audit_log", chain_id=UID, seq=number, event_id=str(uuid.uuid4()), kind=f"kind{number}",
+                prev_hash=bytes([number]) * 32, commitment=zero, row_hash=zero, changed_at=now, received_at=now,
+                cluster_name="c1", job_id="slurm-1", run=run,
+            )  # fmt: skip
+        (found,) = ask(connection, "Everything about the job of one benchmark")
+    assert (found["recipe"], found["user_name"], found["energy_joules"]) == ("llama8b-chat", "alice", 7)
+    assert found["gpus"] == [{"node": "n1", "gpu": "GPU-a", "errors": None, "joules": 5}]
+    assert sorted(event["what"] for event in found["trail"]) == ["kind1", "kind2"]
