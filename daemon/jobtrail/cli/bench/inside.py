@@ -155,6 +155,7 @@ class InsideRun:
         if server is not None:
             self._record.server_version = await server.version()
         elif (program := vllm_program(self._recipe)) is not None:
+            self._say("starting", "asking the tool for its version")
             log = self._directory.path / "version.log"
             self._record.tool_version = await program_version(program, log, environment)
         if can_warm_up(self._recipe):
