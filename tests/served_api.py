@@ -37,8 +37,10 @@ class RecordingIntake:
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None  # when set, accept waits for it
         self.entered = asyncio.Event()
+        self.waiting = 0  # how often accept was entered
 
     async def accept(self, event: Event, digest: bytes) -> Receipt:
+        self.waiting += 1
         self.entered.set()
         if self.gate is not None:
             await self.gate.wait()

@@ -1,5 +1,6 @@
 """What is answered about benchmarks: to whom, with which words in the address, as JSON and as CSV."""
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from jobtrail.domain.benchmarks.submitted import WRITTEN_BY_DAEMON, read_report
 from jobtrail.domain.errors import InvalidEvent, NotFound, StoreUnavailable
 from tests.adapters.benchmark_runs import SECRET, UID, ScriptedRuns
 from tests.adapters.test_http_pokes import poke
+from tests.adapters.test_http_reading import ScriptedJobs
 from tests.adapters.test_http_report_readers import read_as
 from tests.adapters.test_http_senders import SLURM_UID, STRANGER_UID, reachable
 from tests.adapters.test_http_tokens import OTHER, TOKEN, write
@@ -230,3 +232,32 @@ def test_the_described_report_is_the_accepted_one() -> None:
         assert schemas["BenchmarkReport"]["properties"][word]["enum"] == ours[word.title()]["enum"]
     example = API["paths"][RUNS]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert read_report(json.encode(example), now_us=example["ended_us"]).run_uid == example["run_uid"]
+
+
+class SlowRuns(ScriptedRuns):
+    """Answers when `gate` opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.entered = asyncio.Event(), asyncio.Event()
+
+    async def _note(self, *question: Any) -> None:
+        self.entered.set()
+        await self.gate.wait()
+        await super()._note(*question)
+
+
+async def test_a_user_has_one_question_at_a_time_about_jobs_and_benchmarks_together(reachable: Path) -> None:
+    """There are two connections to the database for those who ask: one user cannot take both."""
+    slow = SlowRuns()
+    async with served(reachable, benchmarks=slow, jobs=ScriptedJobs()) as api:
+        socket = api.settings.poke_socket
+        waiting = asyncio.create_task(read_as(STRANGER_UID, socket, RUNS))
+        await asyncio.wait_for(slow.entered.wait(), 20)
+        for path in (*ALL, "/v1/jobs/7/report"):
+            answer = await read_as(STRANGER_UID, socket, path)
+            assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        others = [asyncio.create_task(read_as(uid, socket, RUNS)) for uid in (0, 1)]
+        slow.gate.set()
+        assert [(await one).status for one in (waiting, *others)] == [200, 200, 200]
+        assert (await read_as(STRANGER_UID, socket, RUNS)).status == 200

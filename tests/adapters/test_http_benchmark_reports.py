@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.adapters.http.benchmark_posts import MAX_DECISION_BYTES
+from jobtrail.adapters.http.benchmark_posts import MAX_DECISION_BYTES, MOST_AT_ONCE
 from jobtrail.core.facts import EventRejected
 from jobtrail.core.report_shares import BURST
 from jobtrail.domain.benchmarks.report import BaselineDecision, Decision, report_event_id
@@ -228,6 +228,25 @@ async def test_a_user_who_sends_slowly_holds_up_neither_pokes_nor_others(reachab
         assert b" 408 " in said.partition(b"\r\n")[0]
         await child.wait()
         assert (await send_as(STRANGER_UID, api.settings.poke_socket, PATH, body())).status == 200
+
+
+async def test_only_so_many_users_reports_are_read_at_a_time(reachable: Path) -> None:
+    """The others are told to come again, and a poke is answered all the same. Root waits for nobody."""
+    async with served(reachable) as api:
+        api.intake.gate = asyncio.Event()
+        first = [
+            asyncio.create_task(send_as(STRANGER_UID + n, api.settings.poke_socket, PATH, body(number=n + 1)))
+            for n in range(MOST_AT_ONCE)
+        ]
+        while api.intake.waiting < MOST_AT_ONCE:
+            api.intake.entered.clear()
+            await asyncio.wait_for(api.intake.entered.wait(), 20)
+        answer = await send_as(1, api.settings.poke_socket, PATH, body(number=50))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert (await poke(api)).status == 200
+        root = asyncio.create_task(poke(api, PATH, body(number=51)))
+        api.intake.gate.set()
+        assert [(await one).status for one in (*first, root)] == [201] * (MOST_AT_ONCE + 1)
 
 
 async def test_a_refusal_on_the_hooks_socket_is_told_as_any_there(tmp_path: Path) -> None:
