@@ -146,8 +146,8 @@ class InsideRun:
         try:
             await self._load(server, environment)
         finally:
-            self._say("stopping", "stopping the server")
             if server is not None:
+                self._say("stopping", "stopping the server")
                 await server.stop()
 
     async def _load(self, server: RunningServer | None, environment: Mapping[str, str]) -> None:
