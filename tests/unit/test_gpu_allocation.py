@@ -314,13 +314,24 @@ def test_of_more_detected_gpus_than_slurm_conf_counts_the_first_files_are_taken(
     assert [place.gpu_id for place in places] == [UUIDS[0], UUIDS[1]]
 
 
-def test_a_configured_gpu_that_is_not_detected_stands_last() -> None:
-    gpus = (board(3, index=0), board(2, index=1))
-    places = positions(detects("nvml", "/dev/nvidia7", "/dev/nvidia2", "/dev/nvidia3"), gpus).places
-    assert [place.gpu_id or place.files for place in places] == [UUIDS[3], UUIDS[2], ("/dev/nvidia7",)]
-    assert positions(detects("nvml", node=(NodeGres(None, 9),)), gpus).places == tuple(
-        place for place in places if place.gpu_id
-    )
+@pytest.mark.parametrize(
+    "conf",
+    [
+        detects("nvml", node=(NodeGres(None, 4),)),
+        detects("nvml", *(f"/dev/nvidia{number}" for number in range(4))),
+        detects("nvml", *(f"/dev/nvidia{number}" for number in range(4)), node=(NodeGres(None, 4),)),
+    ],
+)
+@pytest.mark.parametrize("gone", range(4))
+def test_a_gpu_that_fell_off_the_bus_moves_no_other_to_its_place(conf: GresConf, gone: int) -> None:
+    """slurmd's list is of its start; NVML numbers the GPUs that are left anew, so place 2 would be what was place 3."""
+    left = [minor for minor in range(4) if minor != gone]
+    gpus = tuple(board(minor, index=index) for index, minor in enumerate(left))
+    why = "Slurm counts 4 GPUs, and of these 3 are found with nvml now"
+    found = given_to("0,1,2,3", conf, *gpus)
+    assert [one.reason.partition(":")[0] for one in found.unresolved] == [why] * 4
+    by_id = given_to("0", conf, *gpus, cuda=UUIDS[left[0]])
+    assert by_id.gpu_ids == (UUIDS[left[0]],)
 
 
 def test_instances_stand_by_their_number_within_the_board() -> None:

@@ -202,6 +202,8 @@ class _Finder:
         if problem is not None:
             return UnresolvedGpu(asked=asked, reason=problem)
         number = int(asked)
+        if self._order.lacking:
+            return UnresolvedGpu(asked=asked, reason=self._order.problem or "")
         if self._order.problem is not None:
             return self._guess(asked, number)
         places = self._order.places

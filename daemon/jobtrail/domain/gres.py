@@ -81,6 +81,7 @@ class Positions(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[Position, ...] = ()
     doubt: str | None = None  # what would make the order another one
     problem: str | None = None
+    lacking: bool = False  # the problem is that a GPU is gone: the order of those that are left says nothing either
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -158,13 +159,17 @@ def _detected(vendor: str, conf: GresConf, records: Sequence[_Record], gpus: Seq
     if nameless and len(types) > 1:
         return Positions(problem=f"no detected GPU has a name with {min(nameless)} in it")
     chosen = _chosen(records, found, by_type=not nameless)
+    if len(chosen) < len(records):
+        # slurmd's list is of its start. A GPU that fell off the bus since then moves the others to lower indices here.
+        what = f"Slurm counts {len(records)} GPUs, and of these {len(chosen)} are found with {vendor} now"
+        return Positions(problem=f"{what}: which place each had is not known", lacking=True)
     chosen.sort(key=lambda device: (device.link is None, device.link or 0, _natural(device.files)))
     places = tuple(Position(files=one.files, gpu_id=one.gpu_id, where=one.where) for one in chosen)
     return Positions(places=places, doubt=_doubt(vendor, records, places))
 
 
 def _chosen(records: Sequence[_Record], found: list[_Device], *, by_type: bool) -> list[_Device]:
-    """For each record, those with files first, the detected device that Slurm takes for it."""
+    """For each record, those with files first, the detected device that Slurm takes for it, where there is one."""
     left = sorted(found, key=lambda device: _natural(device.files))
     chosen = []
     for record in sorted(records, key=lambda record: (not record.files, _natural(record.files))):
@@ -177,8 +182,6 @@ def _chosen(records: Sequence[_Record], found: list[_Device], *, by_type: bool) 
         if device is not None:
             left.remove(device)
             chosen.append(device)
-        elif record.files:  # configured and not found: Slurm keeps it
-            chosen.append(_Device(files=record.files, where=record.where))
     return chosen
 
 
@@ -193,7 +196,7 @@ def _doubt(vendor: str, records: Sequence[_Record], places: Sequence[Position]) 
 
 class _Device(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...]
-    gpu_id: str | None = None
+    gpu_id: str
     link: int | None = None
     name: str | None = None
     where: str = ""
