@@ -224,7 +224,7 @@ def test_two_runs_are_compared(benched: Benched, served: list[Run]) -> None:
 
 def test_a_cancelled_benchmark_is_on_record_as_failed(benched: Benched) -> None:
     """scancel during the load: the run says so, it has no figures, and nothing of vLLM is left."""
-    run = benched.submit_recipe(SERVE, num_prompts=100_000, repeats=1)
+    run = benched.submit_recipe(SERVE, num_prompts=100_000, repeats=1, **{"workload.warmups": 0})
     stage = run.directory / "stage.json"
 
     def loading() -> bool:
