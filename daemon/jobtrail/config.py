@@ -42,6 +42,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     socket: str = "/run/jobtrail/hooks.sock"
     poke_socket: str = "auto"  # open to all users, for what is theirs; auto: poke.sock beside socket, empty: none
     read_token_file: str = ""  # holds the token with which jobs may be read over TCP; empty refuses that
+    write_token_file: str = ""  # holds the token with which decisions come in over TCP; empty refuses them
     socket_group: str = ""  # group that may connect, beside root; empty keeps the daemon's own group
     slurm_user: str = "slurm"  # besides root, this user may post hook events
     max_body_bytes: Count = 1_048_576
@@ -129,7 +130,7 @@ class Benchmarks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What /metrics shows."""
+    """What /metrics shows, and where Prometheus finds it."""
 
     max_jobs: Count = 1000
 

@@ -204,7 +204,8 @@ async def test_nothing_is_written_over_tcp(api: Served) -> None:
 
 def all_routes(api: HttpApi) -> list[RouteDef]:
     """The routes of every listener, but for the one over TCP, which is a part of one on the Unix socket."""
-    (remote,) = api.remote_writing_routes()
+    remote, decisions = api.remote_writing_routes()
+    assert (decisions.method, decisions.path) == ("POST", "/v1/benchmarks/runs/{uid}/decisions")
     assert (remote.method, remote.path) == ("POST", f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}")
     return [*api.reading_routes(), *api.writing_routes(), *api.poke_routes()]
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.adapters.http.benchmark_posts import MAX_DECISION_BYTES, MOST_AT_ONCE
+from jobtrail.adapters.http.benchmark_posts import BODY_SECONDS, MAX_DECISION_BYTES, MOST_AT_ONCE
 from jobtrail.core.facts import EventRejected
 from jobtrail.core.report_shares import BURST
 from jobtrail.domain.benchmarks.report import BaselineDecision, Decision, report_event_id
@@ -19,6 +19,7 @@ from jobtrail.domain.events import Actor, EventKind
 from tests.adapters.benchmark_runs import UID, ScriptedRuns
 from tests.adapters.test_http_pokes import POKE, poke
 from tests.adapters.test_http_senders import CLIENT, OVERFLOW_UID, SLURM_UID, STRANGER_UID, reachable
+from tests.adapters.test_http_tokens import OTHER, TOKEN, write
 from tests.benchmark_reports import claim, report
 from tests.benchmark_reports import uid as run_uid
 from tests.served_api import Answer, Served, hang_up, parse_answer, read_all, request_bytes, served
@@ -206,28 +207,29 @@ sys.stdout.buffer.write(states[-1])
     assert api.facts == []
 
 
-async def test_a_user_who_sends_slowly_holds_up_neither_pokes_nor_others(reachable: Path) -> None:
-    """One report of a user at a time: a second one is told to wait."""
-    slow = CLIENT.replace("while data", "import time\nprint('sent', flush=True); sys.stdin.close()\nwhile data")
-    half = request_bytes("POST", PATH, b"", {"Content-Length": "100"}) + b"{"
+async def test_a_user_has_one_report_taken_at_a_time(reachable: Path) -> None:
+    """A second one is told to wait; others are not held up."""
     async with served(reachable) as api:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", slow, api.settings.poke_socket, str(STRANGER_UID),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(half)
-        child.stdin.close()
-        assert await asyncio.wait_for(child.stdout.readline(), 20) == b"sent\n"
-        answer = await send_as(STRANGER_UID, api.settings.poke_socket, PATH, body())
+        api.intake.gate = asyncio.Event()
+        waiting = asyncio.create_task(send_as(STRANGER_UID, api.settings.poke_socket, PATH, body()))
+        await asyncio.wait_for(api.intake.entered.wait(), 20)
+        answer = await send_as(STRANGER_UID, api.settings.poke_socket, PATH, body(number=2))
         assert (answer.status, answer.headers["retry-after"]) == (429, "1")
-        assert (await poke(api)).status == 200
-        assert (await send_as(SLURM_UID, api.settings.poke_socket, PATH, body())).status == 201
-        said = await asyncio.wait_for(child.stdout.read(), 20)
-        assert b" 408 " in said.partition(b"\r\n")[0]
-        await child.wait()
+        other = asyncio.create_task(send_as(SLURM_UID, api.settings.poke_socket, PATH, body(number=3)))
+        api.intake.gate.set()
+        assert [(await one).status for one in (waiting, other)] == [201, 201]
         assert (await send_as(STRANGER_UID, api.settings.poke_socket, PATH, body())).status == 200
+
+
+async def test_who_sends_slowly_is_given_up_and_holds_up_no_poke(tmp_path: Path) -> None:
+    async with served(tmp_path) as api:
+        reader, writer = await asyncio.open_unix_connection(api.settings.poke_socket)
+        writer.write(request_bytes("POST", PATH, b"", {"Content-Length": "100"}) + b"{")
+        assert (await poke(api)).status == 200
+        said = await asyncio.wait_for(read_all(reader), 4 * BODY_SECONDS)
+        await hang_up(writer)
+        assert b" 408 " in said.partition(b"\r\n")[0]
+    assert api.intake.events == []
 
 
 async def test_only_so_many_users_reports_are_read_at_a_time(reachable: Path) -> None:
@@ -326,3 +328,26 @@ async def test_without_a_database_reports_come_in_and_decisions_do_not(tmp_path:
         assert (await poke(api, PATH, body())).status == 201
         answer = await poke(api, DECISIONS, b'{"decision": "pin"}')
         assert (answer.status, "database" in answer.json()["message"]) == (503, True)
+
+
+async def test_over_tcp_who_shows_the_token_decides_and_says_in_whose_name(tmp_path: Path) -> None:
+    file = tmp_path / "write.token"
+    write(file, TOKEN)
+    known = {"Authorization": f"Bearer {TOKEN}", "X-Changed-By": "ada@portal", "X-Source": "portal"}
+    wrong: list[tuple[dict[str, str], int, str | None]] = [
+        ({"Authorization": ""}, 401, None),
+        ({"Authorization": f"Bearer {OTHER}"}, 403, None),
+        ({"X-Changed-By": ""}, 400, "X-Changed-By"),
+        ({"X-Changed-By": "a b"}, 400, "X-Changed-By"),
+        ({"X-Source": ""}, 400, "X-Source"),
+    ]
+    async with served(tmp_path, benchmarks=ScriptedRuns(owner=7), write_token_file=str(file)) as api:
+        for change, status, field in wrong:
+            headers = {name: value for name, value in {**known, **change}.items() if value}
+            answer = await api.request("POST", DECISIONS, b'{"decision": "pin"}', headers, tcp=True)
+            assert (answer.status, answer.json()["details"].get("field")) == (status, field)
+        assert (await api.request("POST", DECISIONS, b'{"decision": "pin"}', known, tcp=True)).status == 201
+        assert (await api.request("POST", PATH, body(), known, tcp=True)).status == 403
+    (event,) = api.intake.events
+    assert event.baseline == BaselineDecision(run_uid=UID, decision=Decision.PIN, by="ada@portal")
+    assert (event.source, event.changed_by) == ("portal", Actor.API)

@@ -84,6 +84,7 @@ def make_http(parts: Parts) -> HttpApi:
             read_token_file=config.http.read_token_file,
             hook_token_file=config.slurm.hook_token_file,
             socket_group=config.http.socket_group,
+            write_token_file=config.http.write_token_file,
             trusted_uids=frozenset(_uid_of(config.http.slurm_user)),
             local_scheduler=config.scheduler == "local",
             node=config.node_name,

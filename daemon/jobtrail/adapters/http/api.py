@@ -11,7 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from jobtrail.adapters.http.benchmarks import Benchmarks
+from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
 from jobtrail.adapters.http.looks import Looks
@@ -71,6 +71,7 @@ class HttpApi:
         self._read_token = read_token(settings.read_token_file, users_socket=settings.poke_socket)
         ownership = Ownership(owner_of_run, proc_root=Path(settings.proc_root), cgroup_root=Path(settings.cgroup_root))
         self._posts = Posts(
+        self._write_token = write_token(settings.write_token_file)
             intake=intake,
             decode_hook=decode_hook,
             gate=gate,
@@ -88,7 +89,13 @@ class HttpApi:
         turns = Turns()
         self._reports = Reports(jobs, gate=gate, token=self._read_token, turns=turns)
         self._benchmarks = Benchmarks(
-            benchmark_intake, benchmarks, gate=gate, token=self._read_token, turns=turns, settings=settings
+            benchmark_intake,
+            benchmarks,
+            gate=gate,
+            read_token=self._read_token,
+            write_token=self._write_token,
+            turns=turns,
+            settings=settings,
         )
 
     def reading_routes(self) -> list[web.RouteDef]:
@@ -119,7 +126,10 @@ class HttpApi:
 
     def remote_writing_routes(self) -> list[web.RouteDef]:
         """What is answered over TCP to those who show the token."""
-        return [web.post(f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}", self._posts.controller_hook)]
+        return [
+            web.post(f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}", self._posts.controller_hook),
+            *self._benchmarks.remote_writing_routes(),
+        ]
 
     def poke_routes(self) -> list[web.RouteDef]:
         """What is answered on the socket that is open to all users; nothing where there is none."""
@@ -150,6 +160,7 @@ class HttpApi:
                 unix_socket("http.socket", Path(settings.socket), group=settings.socket_group)
             )
             local = await stack.enter_async_context(self._served([*self.reading_routes(), *self.writing_routes()]))
+        self._write_token.load()
             remote = await stack.enter_async_context(
                 self._served([*self.reading_routes(), *self.remote_writing_routes()], self._refuse_writes)
             )
@@ -231,7 +242,8 @@ class HttpApi:
     @web.middleware
     async def _refuse_writes(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """TCP knows no sender, and on a node every user can reach a loopback port; but a token is known."""
-        if request.method not in READING and request.path not in CONTROLLER_PATHS:
+        takes_token = request.path in CONTROLLER_PATHS or DECISIONS.fullmatch(request.path)
+        if request.method not in READING and not takes_token:
             raise forbidden(f"nothing can be written over TCP; use the Unix socket {self._settings.socket}")
         return await handler(request)
 

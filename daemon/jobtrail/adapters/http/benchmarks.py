@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aiohttp import web
 
 from jobtrail.adapters.http.benchmark_posts import BenchmarkPosts
@@ -13,11 +15,12 @@ from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 
 RUNS = "/v1/benchmarks/runs"
+DECISIONS = re.compile(rf"{RUNS}/[^/]+/decisions")
 
 
 class Benchmarks:
-    """Results are read wherever jobs are; reports and decisions are taken on Unix sockets, where the kernel names who
-    sends them."""
+    """Results are read wherever jobs are. Reports are taken on Unix sockets, where the kernel names who sends them;
+    decisions there too, and over TCP from who shows the token for writing."""
 
     def __init__(
         self,
@@ -25,12 +28,13 @@ class Benchmarks:
         runs: BenchmarkReader | None,
         *,
         gate: Gate,
-        token: TokenFile,
+        read_token: TokenFile,
+        write_token: TokenFile,
         turns: Turns,
         settings: HttpSettings,
     ) -> None:
-        self._reads = BenchmarkReads(runs, gate=gate, token=token, turns=turns)
-        self._posts = BenchmarkPosts(intake, runs, gate=gate, settings=settings)
+        self._reads = BenchmarkReads(runs, gate=gate, token=read_token, turns=turns)
+        self._posts = BenchmarkPosts(intake, runs, gate=gate, token=write_token, settings=settings)
 
     def reading_routes(self) -> list[web.RouteDef]:
         """On every listener."""
@@ -47,3 +51,7 @@ class Benchmarks:
             web.post(RUNS, self._posts.report),
             web.post(f"{RUNS}/{{uid}}/decisions", self._posts.decision),
         ]
+
+    def remote_writing_routes(self) -> list[web.RouteDef]:
+        """Over TCP."""
+        return [web.post(f"{RUNS}/{{uid}}/decisions", self._posts.decision)]

@@ -109,3 +109,13 @@ def read_token(path: str, *, users_socket: str) -> TokenFile:
         f"token, and send `Authorization: Bearer <token>`{aside}",
         missing=f"over TCP, who asks of a job needs `Authorization: Bearer <token>`{aside}",
     )
+
+
+def write_token(path: str) -> TokenFile:
+    """The token of those who may decide about every benchmark's run."""
+    return TokenFile(
+        path,
+        setting="http.write_token_file",
+        unset="nothing can be decided over TCP while http.write_token_file is not set; use a Unix socket",
+        missing="a decision over TCP needs `Authorization: Bearer <token>`",
+    )
