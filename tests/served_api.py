@@ -20,6 +20,7 @@ from jobtrail.core.benchmark_ports import BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact
 from jobtrail.core.ports import Health, HookDecoder, JobReader, NodeReader, PokeAnswer, Receipt, SpoolStatus
 from jobtrail.core.reported_benchmarks import ReportedBenchmarks
+from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import EventConflict
 from jobtrail.domain.events import Event, EventKind
 
@@ -89,6 +90,7 @@ class Served:
         decode: HookDecoder = settings.pop("decode_hook", hook_decoder(own_node="n1"))
         jobs: JobReader | None = settings.pop("jobs", None)
         nodes: NodeReader | None = settings.pop("nodes", None)
+        targets: TargetReader | None = settings.pop("targets", None)
         benchmarks: BenchmarkReader | None = settings.pop("benchmarks", None)
         self.intake = RecordingIntake()
         self.facts: list[Fact] = []
@@ -112,6 +114,7 @@ class Served:
             looks=self.looks,
             jobs=jobs,
             nodes=nodes,
+            targets=targets,
             benchmark_intake=self._reported_benchmarks(),
             benchmarks=benchmarks,
         )

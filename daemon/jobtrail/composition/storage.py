@@ -22,6 +22,7 @@ from jobtrail.core.ports import (
     RunStore,
     SampleSink,
 )
+from jobtrail.core.target_ports import TargetReader
 
 CLOSE_SECONDS = 2.0
 ClusterOf = Callable[[], Awaitable[str | None]]
@@ -40,6 +41,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     over_runs: OverRuns
     nodes: NodeStore
     asked_nodes: NodeReader
+    asked_targets: TargetReader
     asked_jobs: JobReader
     benchmarks: BenchmarkStore
     asked_benchmarks: BenchmarkReader
@@ -65,6 +67,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         PostgresSamples,
         PostgresSink,
         PostgresStore,
+        PostgresTargets,
         close_pool,
         open_pool,
     )
@@ -92,6 +95,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             over_runs=PostgresOverRuns(pool, timeout_seconds=seconds),
             nodes=PostgresNodes(pool, timeout_seconds=seconds),
             asked_nodes=PostgresNodes(readers, timeout_seconds=seconds),
+            asked_targets=PostgresTargets(readers, timeout_seconds=seconds),
             asked_jobs=PostgresReader(readers, timeout_seconds=seconds),
             benchmarks=PostgresBenchmarks(pool, timeout_seconds=seconds, max_error_ratio=most_errors),
             asked_benchmarks=PostgresBenchmarkReader(readers, timeout_seconds=seconds, max_error_ratio=most_errors),

@@ -18,6 +18,7 @@ from jobtrail.adapters.postgres.runs import PostgresRuns
 from jobtrail.adapters.postgres.samples import PostgresSamples
 from jobtrail.adapters.postgres.sink import PostgresSink
 from jobtrail.adapters.postgres.store import PostgresStore
+from jobtrail.adapters.postgres.targets import PostgresTargets
 
 __all__ = [
     "Difference",
@@ -35,6 +36,7 @@ __all__ = [
     "PostgresSamples",
     "PostgresSink",
     "PostgresStore",
+    "PostgresTargets",
     "RebuildReport",
     "close_pool",
     "keep_partitions",
