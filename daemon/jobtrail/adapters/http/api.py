@@ -26,7 +26,7 @@ from jobtrail.adapters.http.reports import Reports
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
 from jobtrail.adapters.http.targets import Targets
-from jobtrail.adapters.http.tokens import hook_token, read_token
+from jobtrail.adapters.http.tokens import hook_token, read_token, write_token
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
@@ -71,10 +71,10 @@ class HttpApi:
         self._settings = settings
         gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler)
         self._hook_token = hook_token(settings.hook_token_file)
+        self._write_token = write_token(settings.write_token_file)
         self._read_token = read_token(settings.read_token_file, users_socket=settings.poke_socket)
         ownership = Ownership(owner_of_run, proc_root=Path(settings.proc_root), cgroup_root=Path(settings.cgroup_root))
         self._posts = Posts(
-        self._write_token = write_token(settings.write_token_file)
             intake=intake,
             decode_hook=decode_hook,
             gate=gate,
@@ -160,12 +160,12 @@ class HttpApi:
         settings = self._settings
         self._hook_token.load()
         self._read_token.load()
+        self._write_token.load()
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(
                 unix_socket("http.socket", Path(settings.socket), group=settings.socket_group)
             )
             local = await stack.enter_async_context(self._served([*self.reading_routes(), *self.writing_routes()]))
-        self._write_token.load()
             remote = await stack.enter_async_context(
                 self._served([*self.reading_routes(), *self.remote_writing_routes()], self._refuse_writes)
             )

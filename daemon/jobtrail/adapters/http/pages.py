@@ -36,8 +36,8 @@ POST /v1/benchmarks/runs, /v1/benchmarks/runs/{uid}/decisions
 
 Over TCP, with a token:
 POST /v1/hooks/slurm/{prolog-slurmctld,epilog-slurmctld}
-
 POST /v1/benchmarks/runs/{uid}/decisions, with that of http.write_token_file
+
 On the socket for all users:
 POST /v1/hooks/slurm/task-epilog
 GET  /v1/jobs/{id}/report of one's own job

@@ -15,8 +15,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     target_port: int = 0  # on which Prometheus finds the nodes' daemons; 0 is unknown
     poke_socket: str = ""  # path of the Unix socket open to all users; empty opens none
     read_token_file: str = ""  # holds the token of those who read of jobs over TCP; empty refuses them
-    hook_token_file: str = ""  # holds the token of slurmctld's hooks over TCP; empty refuses them
     write_token_file: str = ""  # holds the token of those who decide about benchmarks over TCP; empty refuses them
+    hook_token_file: str = ""  # holds the token of slurmctld's hooks over TCP; empty refuses them
     socket_group: str = ""  # group that may connect beside root; empty keeps the daemon's own
     trusted_uids: frozenset[int] = frozenset()  # beside root and the daemon's own uid: Slurm's user
     local_scheduler: bool = False  # anybody who can connect may report local jobs, as themselves
