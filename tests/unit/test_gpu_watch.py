@@ -373,6 +373,7 @@ def test_runs_it_does_not_know_keep_their_usage() -> None:
     """What the sampler says of them is passed on."""
     bench = GpuBench()
     usage = NodeUsage(cpu_usage_us=5)
+    bench.watch.closed("ref-x", 1)
     assert bench.watch.so_far("ref-x", usage) is usage
     assert bench.watch.final("ref-x", usage) is usage
 

@@ -16,13 +16,18 @@ from jobtrail.domain.gpus import GpuReading
 AddEnergyRow = Callable[[EnergySampleRow], None]
 
 
+def nobody_uses(_ref: str) -> Mapping[str, GpuUse]:
+    """What a look that asked no GPU tells of who uses them."""
+    return {}
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What one look saw. `asked_gpus` is false for one at the node's own counters alone."""
 
     now: float  # monotonic seconds
     asked_gpus: bool = True
     readings: Mapping[str, GpuReading] = {}
-    uses: Mapping[str, GpuUse] = {}
+    uses: Callable[[str], Mapping[str, GpuUse]] = nobody_uses  # of each GPU, as far as it concerns a run, by ref
     energy: EnergyReading | None = None
 
 
@@ -76,8 +81,9 @@ def _row(seen: Seen, books: RunBooks, sample: EnergySample, emissions: EmissionS
     held = None if allocation is None or not allocation.complete else allocation.gpu_ids
     shared: tuple[str, ...] | None = None
     boards: list[str | None] = []
-    if held is not None and seen.uses.keys() >= set(held):
-        shared = tuple(gpu_id for gpu_id in held if seen.uses[gpu_id].shared)
+    uses = seen.uses(target.ref)
+    if held is not None and uses.keys() >= set(held):
+        shared = tuple(gpu_id for gpu_id in held if uses[gpu_id].shared)
         boards = [seen.readings[gpu_id].gpu.parent_gpu_id for gpu_id in held]
     return EnergySampleRow(
         cluster=target.cluster,

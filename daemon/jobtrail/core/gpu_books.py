@@ -37,7 +37,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     reading: GpuReading
     board: GpuReading | None = None  # of an instance: the whole it is part of
-    holders: int = 1
+    holders: int = 1  # runs that had it in the time since the look before
     active: bool | None = None  # whether a process of the run is on it; None where that cannot be told
 
 
@@ -146,6 +146,11 @@ class GpuBook:
         self.energy.add(_cut(span, ended_us), share)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it was looked at before: from then on its energy is the run's."""
+        return self._last is not None
+
+    @property
     def usage(self) -> GpuUsage:
         """What is known so far."""
         return msgspec.structs.replace(
@@ -163,6 +168,7 @@ class RunBooks:
         before = run.usage or NodeUsage()
         self.run = run
         self.allocation: GpuAllocation | None = None
+        self.ended_us: int | None = None  # when it was over, as soon as that is known
         self.cpu_last_us: int | None = None  # its CPU time at the last look at the node's energy
         self.cpu_is_new = False  # it began after a look at the node's energy: before it, it had used nothing
         self.cpu = EnergyBook(before.energy_cpu_microjoules, before.energy_covered_us, Method.APPORTIONED)
@@ -175,6 +181,10 @@ class RunBooks:
     def gpu(self, gpu_id: str) -> GpuBook:
         """The book of one GPU, begun if there is none."""
         return self._gpus.setdefault(gpu_id, GpuBook(GpuUsage(gpu_id=gpu_id)))
+
+    def has_begun(self, *gpu_ids: str | None) -> bool:
+        """Whether the run had any of these GPUs at an earlier look."""
+        return any(gpu_id in self._gpus and self._gpus[gpu_id].has_begun for gpu_id in gpu_ids if gpu_id is not None)
 
     def gpu_energies(self) -> dict[str, EnergyBook]:
         """The energy of each GPU it has a book of."""

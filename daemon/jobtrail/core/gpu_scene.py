@@ -8,7 +8,6 @@ from jobtrail.core.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.core.facts import GpuMismatch, Observer
 from jobtrail.core.gpu_books import EmissionSettings, Held, RunBooks
 from jobtrail.core.gpu_ports import GpuSampleRow
-from jobtrail.core.node_energy import Ended
 from jobtrail.domain.energy import Limits
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpu_allocation import GpuAllocation
@@ -44,6 +43,7 @@ class Scene:
         self._attribution = Attribution(gpus={}, jobs={})
         self._time_us = 0
         self._mismatched: set[tuple[str, str]] = set()  # (ref, gpu_id) told of
+        self._apart: Mapping[str, frozenset[str]] = {}  # ref -> runs of another time, at the last look
 
     def settle(
         self,
@@ -51,7 +51,6 @@ class Scene:
         looks: Sequence[GpuLook],
         runs: Mapping[str, RunBooks],
         owners: Mapping[int, str],
-        ended: Mapping[str, Ended],
     ) -> None:
         """Take one look in."""
         readings = [reading for look in looks for reading in look.readings]
@@ -60,18 +59,34 @@ class Scene:
         self._readings = {reading.gpu.gpu_id: reading for reading in readings}
         self._attribution = attribute(readings, held, owners.get)
         self._idle.observe_all(time_us, self._attribution)
+        self._apart = _apart(runs)
         problems = ", ".join(sorted({look.problem for look in looks if look.problem is not None}))
+        sharers = {ref: self._sharers(ref, runs) for ref in runs}  # before any book goes on
         for ref, books in runs.items():
-            self._into_books(books, self._attribution.jobs[ref], ended.get(ref), problems)
+            self._into_books(books, self._attribution.jobs[ref], problems, sharers[ref])
         for mismatch in self._attribution.mismatches:
             self._note(mismatch, runs)
         self._mismatched = {key for key in self._mismatched if key[0] in runs}
         self._into_store(readings, runs)
 
-    @property
-    def uses(self) -> Mapping[str, GpuUse]:
-        """Who holds and who uses each GPU."""
-        return self._attribution.gpus
+    def uses_beside(self, ref: str) -> Mapping[str, GpuUse]:
+        """Who holds and who uses each GPU, without those that were over before a run began or began when it was over:
+        the last look at a run that ended often finds the next one there already.
+        """
+        apart = self._apart.get(ref)
+        uses = self._attribution.gpus
+        return {gpu_id: use.without(apart) for gpu_id, use in uses.items()} if apart else uses
+
+    def _sharers(self, ref: str, runs: Mapping[str, RunBooks]) -> dict[str, int]:
+        """How many runs had each of the run's GPUs since the look before: one that is new has nothing of that time."""
+        allocation = runs[ref].allocation
+        uses = self.uses_beside(ref)
+        found = {}
+        for gpu_id in allocation.gpu_ids if allocation else ():
+            if gpu_id in uses:
+                parent = self._readings[gpu_id].gpu.parent_gpu_id
+                found[gpu_id] = sum(runs[holder].has_begun(gpu_id, parent) for holder in uses[gpu_id].holders)
+        return found
 
     def show(self, runs: Mapping[str, RunBooks]) -> None:
         """Put what is known now on the board."""
@@ -83,7 +98,7 @@ class Scene:
             use = self._attribution.jobs.get(ref, JobGpuUse(job=ref))
             self._board.update_gpus(ref, self._shown(ref, books, use))
 
-    def _into_books(self, books: RunBooks, use: JobGpuUse, end: Ended | None, problems: str) -> None:
+    def _into_books(self, books: RunBooks, use: JobGpuUse, problems: str, sharers: Mapping[str, int]) -> None:
         for gpu_id in books.allocation.gpu_ids if books.allocation else ():
             reading = self._readings.get(gpu_id)
             if reading is None:
@@ -91,10 +106,10 @@ class Scene:
             held = Held(
                 reading=reading,
                 board=self._readings.get(reading.gpu.parent_gpu_id or ""),
-                holders=len(self._attribution.gpus[gpu_id].holders),
+                holders=sharers[gpu_id],
                 active=True if gpu_id in use.active else False if gpu_id in use.idle else None,
             )
-            books.gpu(gpu_id).look(held, self._limits, ended_us=None if end is None else end.ended_us)
+            books.gpu(gpu_id).look(held, self._limits, ended_us=books.ended_us)
             if ENERGY_GPU not in books.absent and "energy_microjoules" in reading.absent:
                 books.absent[ENERGY_GPU] = reading.absent["energy_microjoules"]
         if use.allocated and problems:
@@ -118,6 +133,8 @@ class Scene:
     def _into_store(self, readings: Sequence[GpuReading], runs: Mapping[str, RunBooks]) -> None:
         for reading in readings:
             holders = self._attribution.gpus[reading.gpu.gpu_id].holders
+            if len(holders) > 1:
+                holders = tuple(ref for ref in holders if runs[ref].ended_us is None)
             target = runs[holders[0]].run.target if len(holders) == 1 else None
             self._add_row(
                 GpuSampleRow(
@@ -158,3 +175,14 @@ class Scene:
             usage=usages.get(gpu_id, GpuUsage(gpu_id=gpu_id)),
             idle_seconds=None if idle is None else idle.idle_seconds,
         )
+
+
+def _apart(runs: Mapping[str, RunBooks]) -> dict[str, frozenset[str]]:
+    """The runs that were never open at the same time as another, by its ref; only those that have any."""
+    found: dict[str, set[str]] = {}
+    for gone, ended_us in [(ref, books.ended_us) for ref, books in runs.items() if books.ended_us is not None]:
+        for ref, books in runs.items():
+            if ref != gone and books.run.started_us >= ended_us:
+                found.setdefault(ref, set()).add(gone)
+                found.setdefault(gone, set()).add(ref)
+    return {ref: frozenset(others) for ref, others in found.items()}

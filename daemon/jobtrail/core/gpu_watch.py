@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from jobtrail.core.board import Board
-from jobtrail.core.energy_rows import AddEnergyRow, EnergyRows, Seen
+from jobtrail.core.energy_rows import AddEnergyRow, EnergyRows, Seen, nobody_uses
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_books import EmissionSettings, RunBooks
 from jobtrail.core.gpu_holders import Holders, Place, names_gpus
@@ -126,6 +126,11 @@ class GpuWatch:
         self._due = min(self._due, max(self._clock.monotonic(), self._began + self._rhythm.soonest_seconds))
         self._wake.set()
 
+    def closed(self, ref: str, ended_us: int) -> None:
+        """A run is over: no look from now on finds it beside those that begin after it."""
+        if ref in self._books:
+            self._books[ref].ended_us = ended_us
+
     def so_far(self, ref: str, usage: NodeUsage) -> NodeUsage:
         """The usage of a run that goes on, with what is known of its GPUs and energy."""
         books = self._books.get(ref)
@@ -205,13 +210,13 @@ class GpuWatch:
             if self._energy is not None and read.energy is not None:
                 self._energy.divide(read.energy, runs.values(), ended)
             if gpus:
-                self._scene.settle(self._clock.time_us(), looks, runs, owners, ended)
+                self._scene.settle(self._clock.time_us(), looks, runs, owners)
             self._scene.show(runs)
             seen = Seen(
                 now=now,
                 asked_gpus=gpus,
                 readings={reading.gpu.gpu_id: reading for reading in readings},
-                uses=self._scene.uses if gpus else {},
+                uses=self._scene.uses_beside if gpus else nobody_uses,
                 energy=None if read.energy is None else read.energy.reading,
             )
             self._rows.write(seen, runs, over=ended, asked=asked)

@@ -82,6 +82,10 @@ class Companion(Protocol):
         """A run began on this node."""
         ...
 
+    def closed(self, ref: str, ended_us: int) -> None:
+        """A run is over; its last measurement comes later."""
+        ...
+
     def so_far(self, ref: str, usage: NodeUsage) -> NodeUsage:
         """The usage of a run that goes on."""
         ...
@@ -179,6 +183,8 @@ class Sampler:
         if watched is None:
             return
         watched.ended_us = ended_us
+        if self._companion is not None:
+            self._companion.closed(watched.ref, ended_us)
         self._closing.append(watched)
         self._wake.set()
 

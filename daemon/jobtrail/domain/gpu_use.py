@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -43,6 +43,12 @@ class GpuUse(msgspec.Struct, frozen=True, kw_only=True):
     def shared(self) -> bool:
         """Whether several jobs hold or use the GPU: shards, MPS."""
         return len({*self.holders, *(self.users or ())}) > 1
+
+    def without(self, jobs: Collection[str]) -> GpuUse:
+        """The same as if these jobs were not there."""
+        users = None if self.users is None else tuple(job for job in self.users if job not in jobs)
+        holders = tuple(job for job in self.holders if job not in jobs)
+        return msgspec.structs.replace(self, holders=holders, users=users)
 
 
 class JobGpuUse(msgspec.Struct, frozen=True, kw_only=True):
