@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.adapters.postgres import JobFilter, PostgresReader, PostgresSink, PostgresStore, public_job_id
+from jobtrail.adapters.postgres import JobFilter, PostgresReader, PostgresSink, PostgresStore, public_job_id, session
+from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.domain.errors import NotFound, StoreUnavailable
 from jobtrail.domain.events import Actor, EventKind, NodeUsage
 from jobtrail.domain.slurm import Origin, SlurmRecord
@@ -143,3 +144,28 @@ async def test_a_database_not_migrated_is_unavailable(empty_database: str) -> No
 )
 def test_a_bare_number_means_slurms(text: str, stored: str) -> None:
     assert public_job_id(text) == stored
+
+
+async def test_a_task_of_an_array_is_found_by_the_id_it_has_in_it(pool: Any) -> None:
+    """The task has a job id of its own; the array's last task has the array's."""
+    writer = ChainWriter("n1")
+    for job_id, task in (("slurm-51", 3), ("slurm-50", 4)):
+        writer.started(job_id, array_job_id="slurm-50", array_task_id=task)
+    await PostgresSink(pool).store(writer.rows, node="n1")
+    reader = PostgresReader(pool, timeout_seconds=10.0)
+    assert (await reader.show_job("50_3")).job["job_id"] == "slurm-51"
+    assert (await reader.show_job("slurm-50_4", cluster="c1")).job["job_id"] == "slurm-50"
+    assert [row["job_id"] for row in await reader.audit_log("50_3")] == ["slurm-51"]
+    for missing in ({"job_id": "50_5"}, {"job_id": "50_3", "cluster": "c2"}):
+        with pytest.raises(NotFound, match="of array slurm-50 is stored"):
+            await reader.show_job(**missing)
+
+
+async def test_a_task_of_an_array_is_found_through_an_index(pool: Any) -> None:
+    """A million jobs of others cost nothing."""
+    async with session(pool, 10.0) as connection:
+        await connection.execute("SET enable_seqscan = off")
+        query = SQL["array_task_find"].replace("$1", "'slurm-5'").replace("$2", "3").replace("$3", "NULL")
+        plan = await connection.fetch("EXPLAIN " + query.partition("\n")[2])
+        await connection.execute("RESET enable_seqscan")
+    assert "jobs_array_task_idx" in "\n".join(row[0] for row in plan)

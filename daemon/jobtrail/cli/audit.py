@@ -9,6 +9,7 @@ import typer
 
 from jobtrail.cli import exit_codes
 from jobtrail.cli.database import ask
+from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.output import UNKNOWN, console, error_console, moment, print_json, table
 from jobtrail.cli.settings import settings
 
@@ -24,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 @application.command("log")
 def log(
     context: typer.Context,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="slurm-123, 123 (the same), or local-…")],
+    job_id: JobId,
     run: Annotated[int | None, typer.Option(min=1, help="only this run")] = None,
     cluster: Annotated[str | None, typer.Option(help="in this cluster")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="the newest so many")] = 100,

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from jobtrail.cli import job_page
 from jobtrail.cli.database import ask
+from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.job_page import exit_text, is_outcome_unknown, ran_seconds
 from jobtrail.cli.output import UNKNOWN, clean, console, duration, moment, print_json, size, table
 from jobtrail.cli.settings import settings
@@ -103,7 +104,7 @@ WIDE_COLUMNS = 150
 @application.command("show")
 def show_job(
     context: typer.Context,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="slurm-123, 123 (the same), or local-…")],
+    job_id: JobId,
     run: Annotated[int | None, typer.Option(min=1, help="which run of a requeued job; default: the newest")] = None,
     cluster: Annotated[str | None, typer.Option(help="in this cluster")] = None,
     as_json: Json = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from aiohttp import web
@@ -13,10 +12,10 @@ from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.tokens import TokenFile
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.ports import JobDetail, JobReader
+from jobtrail.domain.job_ids import parse_job_id
 
 PARAMETERS = ("run", "cluster")
 ALLOWED_ID = "must be slurm-N, local-N, or N for slurm-N, N being a whole number from 1"
-_ID = re.compile(r"((local|slurm)-)?[1-9][0-9]{0,15}")
 _OUTCOME = (
     "state", "verdict", "state_confirmed", "outcome_source", "raw_state", "reason", "exit_code", "exit_signal",
     "derived_exit_code", "derived_exit_signal", "out_of_memory_step",
@@ -42,8 +41,7 @@ class Reports:
         if reader is None:
             self._token.check(request)
         job_id = request.match_info["id"]
-        if not _ID.fullmatch(job_id):
-            raise query.invalid("id", f"{ALLOWED_ID}, not {job_id[:64]!r}")
+        parse_job_id(job_id)
         query.check_parameters(request, PARAMETERS)
         run = query.number(request, "run", least=1, most=query.LAST_RUN)
         cluster = query.name(request, "cluster")

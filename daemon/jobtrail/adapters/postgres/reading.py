@@ -11,12 +11,13 @@ import msgspec
 from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.core.ports import JobDetail, Row
-from jobtrail.domain.errors import NotFound
+from jobtrail.domain.errors import InvalidEvent, NotFound
 from jobtrail.domain.explain import explain
 from jobtrail.domain.job import Job, NodeRun
+from jobtrail.domain.job_ids import parse_job_id
 
 if TYPE_CHECKING:
-    from jobtrail.adapters.postgres.pool import Pool
+    from jobtrail.adapters.postgres.pool import Connection, Pool
 
 JSON_COLUMNS = frozenset({"verdict_evidence", "usage_sources", "usage_absent", "event", "job_snapshot", "errors"})
 
@@ -63,8 +64,8 @@ class PostgresReader:
 
     async def show_job(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> JobDetail:
         """A run, the newest unless `run` names one. Raises NotFound."""
-        public_id = public_job_id(job_id)
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            public_id = await _stored_id(connection, job_id, cluster)
             runs = await connection.fetch(SQL["job_show"], public_id, run, cluster)
             if not runs:
                 raise NotFound(_not_found(public_id, run, cluster))
@@ -87,15 +88,34 @@ class PostgresReader:
     async def audit_log(
         self, job_id: str, *, run: int | None = None, cluster: str | None = None, limit: int = 100
     ) -> list[Row]:
-        """What happened to a job, oldest first; of more than `limit` events the newest. Rows of job_audit_events."""
+        """What happened to a job, oldest first; of more than `limit` events the newest. Rows of job_audit_events.
+
+        Raises NotFound for a task of an array that is not stored.
+        """
         async with session(self._pool, self._timeout) as connection:
-            rows = await connection.fetch(SQL["trail_show"], public_job_id(job_id), run, cluster, limit)
+            public_id = await _stored_id(connection, job_id, cluster)
+            rows = await connection.fetch(SQL["trail_show"], public_id, run, cluster, limit)
         return [_row(row) for row in rows]
 
     async def count_states(self) -> Mapping[str, int]:
         """Runs in each state, all clusters together."""
         async with session(self._pool, self._timeout) as connection:
             return {row["state"]: row["jobs"] for row in await connection.fetch(SQL["states_count"])}
+
+
+async def _stored_id(connection: Connection, text: str, cluster: str | None) -> str:
+    """The id under which the job is stored that `text` names; a task of an array has its own. Raises NotFound."""
+    try:
+        named = parse_job_id(text)
+    except InvalidEvent:
+        return public_job_id(text)  # no job has it
+    if named.array_task is None:
+        return named.job_id
+    found: str | None = await connection.fetchval(SQL["array_task_find"], named.job_id, named.array_task, cluster)
+    if found is None:
+        where = f" for cluster {cluster}" if cluster else ""
+        raise NotFound(f"no task {named.array_task} of array {named.job_id} is stored{where}")
+    return found
 
 
 def _row(record: Any) -> Row:
