@@ -133,6 +133,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What /metrics shows, and where Prometheus finds it."""
 
     max_jobs: Count = 1000
+    target_port: Port = 0  # of the nodes' daemons, in the list for Prometheus; 0: http.port
 
 
 class Logging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -72,6 +72,7 @@ def make_http(parts: Parts) -> HttpApi:
         looks=_looks(parts),
         jobs=parts.store.asked_jobs if parts.store else None,
         nodes=parts.store.asked_nodes if parts.store else None,
+        targets=parts.store.asked_targets if parts.store else None,
         benchmark_intake=make_reported(parts),
         benchmarks=parts.store.asked_benchmarks if parts.store else None,
         tell=parts.telemetry.observe,
@@ -79,6 +80,7 @@ def make_http(parts: Parts) -> HttpApi:
         settings=HttpSettings(
             host=config.http.host,
             port=config.http.port,
+            target_port=config.metrics.target_port or config.http.port,
             socket=config.http.socket,
             poke_socket=config.poke_socket,
             read_token_file=config.http.read_token_file,

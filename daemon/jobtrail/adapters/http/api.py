@@ -25,11 +25,13 @@ from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, for
 from jobtrail.adapters.http.reports import Reports
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
-from jobtrail.adapters.http.tokens import hook_token, read_token
+from jobtrail.adapters.http.targets import Targets
+from jobtrail.adapters.http.tokens import hook_token, read_token, write_token
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes, JobReader, NodeReader
+from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import JobtrailError
 
 READING = frozenset({"GET", "HEAD"})
@@ -61,6 +63,7 @@ class HttpApi:
         looks: JobPokes | None = None,
         jobs: JobReader | None = None,
         nodes: NodeReader | None = None,
+        targets: TargetReader | None = None,
         benchmark_intake: BenchmarkIntake | None = None,
         benchmarks: BenchmarkReader | None = None,
     ) -> None:
@@ -86,6 +89,7 @@ class HttpApi:
         self._looks = Looks(looks, gate=gate, clock=clock)
         self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
         self._nodes = Nodes(nodes)
+        self._targets = Targets(targets, port=settings.target_port)
         turns = Turns()
         self._reports = Reports(jobs, gate=gate, token=self._read_token, turns=turns)
         self._benchmarks = Benchmarks(
@@ -109,6 +113,7 @@ class HttpApi:
             web.get("/metrics", pages.metrics),
             web.get("/openapi.json", pages.openapi),
             web.get("/v1/nodes", self._nodes.nodes),
+            web.get("/v1/prometheus/targets", self._targets.targets),
             self._report_route(),
             *self._benchmarks.reading_routes(),
         ]

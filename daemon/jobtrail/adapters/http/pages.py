@@ -25,6 +25,7 @@ GET  /openapi.json  the description of this API
 
 From the database:
 GET  /v1/nodes             nodes with state and load
+GET  /v1/prometheus/targets  where Prometheus finds the daemons (http_sd)
 GET  /v1/jobs/{id}/report  how a job ended and what it used; over TCP with the token of http.read_token_file
 GET  /v1/benchmarks/{runs,runs/{uid},leaderboard,compare}  results of benchmarks; over TCP with the same token
 

@@ -12,6 +12,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int  # 0 takes a free one
     socket: str  # path of the Unix socket
     node: str  # node of JSON events that name none
+    target_port: int = 0  # on which Prometheus finds the nodes' daemons; 0 is unknown
     poke_socket: str = ""  # path of the Unix socket open to all users; empty opens none
     read_token_file: str = ""  # holds the token of those who read of jobs over TCP; empty refuses them
     write_token_file: str = ""  # holds the token of those who decide about benchmarks over TCP; empty refuses them
