@@ -278,3 +278,11 @@ def test_a_local_run_is_a_job_of_the_daemon_that_answers(shell: Shell, tmp_path:
         assert job.startswith("local-")
         assert f"{job}: exit code 0" in (Path(outcome["directory"]) / "run.log").read_text()
         assert job in daemon.log.read_text()
+
+
+def test_a_local_run_finds_programs_beside_its_python(shell: Shell) -> None:
+    """As a job does, without the environment's directory in PATH."""
+    load = {"command": ["pytest", "--version"]}
+    shell.recipe(mode="latency", server=None, workload=load, measure={}, parameters={})
+    done = shell.bench("run", "tiny-chat", "--local", "--json", PATH="/usr/bin:/bin")
+    assert json.loads(done.stdout)["reason"].startswith("the load ended well and wrote no result-1.json")

@@ -198,14 +198,21 @@ def _local_words(directory: RunDirectory, config: Path | None) -> list[str]:
     return [sys.executable, "-m", "jobtrail", *named, "exec", "--name", name, "--", *inside]
 
 
+def _local_environment() -> dict[str, str]:
+    """As in a job: behind what the user has, programs installed beside this Python, such as vllm, are found."""
+    places = (os.environ.get("PATH"), str(Path(sys.executable).parent))
+    return {**os.environ, "PATH": os.pathsep.join(filter(None, places))}
+
+
 def _run_here(directory: RunDirectory, config: Path | None, *, as_json: bool) -> int:
     screen = error_console() if as_json else console()
     screen.print(clean(f"run {directory.run_uid} in {directory.path}"))
     total = directory.recipe.measure.repeats + progress.STEPS_AROUND
     with directory.run_log.open("ab") as log:
         process = subprocess.Popen(
-            _local_words(directory, config), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        )
+            _local_words(directory, config), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            env=_local_environment(),
+        )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         with progress.Display(screen, total=total) as display:
