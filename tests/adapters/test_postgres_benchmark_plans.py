@@ -8,27 +8,35 @@ import msgspec
 import psycopg
 import pytest
 
+from jobtrail.adapters.postgres import PostgresBenchmarkReader, close_pool, open_pool
 from jobtrail.adapters.postgres.statements import SQL
-from tests.postgres import PostgresServer
+from jobtrail.core.benchmark_ports import RunFilter
+from tests.postgres import TEMPLATE, PostgresServer
 
 ROWS = (Path(__file__).parent / "many_benchmarks.sql").read_text(encoding="utf-8")
 ANY = ("NULL",) * 10
 
 
 @pytest.fixture(scope="module")
-def many(postgres_server: PostgresServer) -> Iterator[Any]:
-    """A connection to a database of 20,000 runs."""
-    name = postgres_server.create_database("jobtrail_template")
-    with psycopg.connect(postgres_server.url(name), autocommit=True, prepare_threshold=None) as connection:
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database of 20,000 runs."""
+    name = postgres_server.create_database(TEMPLATE)
+    with psycopg.connect(postgres_server.url(name), autocommit=True) as connection:
         connection.execute(ROWS.encode())
         connection.execute("ANALYZE")
-        yield connection
+    yield postgres_server.url(name)
     postgres_server.drop_database(name)
 
 
+@pytest.fixture
+def many(url: str) -> Iterator[Any]:
+    """A connection to it that prepares nothing by itself."""
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+        yield connection
+
+
 def plan(connection: Any, query: str, *values: str) -> list[dict[str, Any]]:
-    """The nodes of the plan that is made for any values, as a prepared statement gets it in the end."""
-    connection.execute("DEALLOCATE ALL")
+    """The nodes of the plan that is made for these values, as the reader has it made."""
     connection.execute("SET plan_cache_mode = force_custom_plan")
     connection.execute(f"PREPARE asked AS {SQL[query]}".encode())
     (row,) = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE asked({', '.join(values)})".encode()).fetchall()
@@ -64,9 +72,9 @@ FINGERPRINT = "md5('7')"
         ("benchmark_list_newest", (*ANY[:6], f"left({FINGERPRINT}, 8)", *ANY[7:], "50", "0"),
          "benchmark_run_hardware_idx"),
         ("benchmark_history", (FINGERPRINT, "now()", "gen_random_uuid()::text", "10"), "benchmark_run_series_idx"),
-        ("benchmark_summary", ("gen_random_uuid()::text",), "benchmark_run_pkey"),
+        ("benchmark_summary", ("ARRAY[gen_random_uuid()::text]",), "benchmark_run_pkey"),
         ("benchmark_numbers", ("ARRAY[gen_random_uuid()::text]",), "benchmark_metric_pkey"),
-        ("benchmark_uids", ("gen_random_uuid()::text", "gen_random_uuid()::text"), "benchmark_run_pkey"),
+        ("benchmark_uids", (f"'0a0b0c0d{'0' * 24}'", f"'0a0b0c0d{'f' * 24}'"), "benchmark_run_pkey"),
         ("benchmark_unsettled", ("100",), "benchmark_run_open_idx"),
         ("benchmark_unjudged", ("100",), "benchmark_run_unjudged_idx"),
         ("benchmark_candidates", ("ARRAY[NULL]", "ARRAY['slurm-77']"), "jobs_job_id_idx"),
@@ -90,3 +98,13 @@ def test_a_leaderboard_reads_the_numbers_of_its_metric_only(many: Any) -> None:
     nodes = plan(many, "benchmark_leaderboard", *ANY, "20", "'output_token_throughput'", "'value'", "true", "0.01")
     assert "benchmark_metric_value_idx" in indexes(nodes)
     assert not read_wholly(nodes) & {"benchmark_metric", "benchmark_energy", "benchmark_verdict"}
+
+
+@pytest.mark.parametrize("wanted", [RunFilter(sort="total_joules"), RunFilter(user_name="user3", verdict="regression")])
+async def test_a_question_asked_again_and_again_is_planned_for_its_values(url: str, wanted: RunFilter) -> None:
+    """PostgreSQL makes a plan for any values from the sixth time on, and that one takes minutes here."""
+    pool = await open_pool(url, size=1, timeout_seconds=10.0)
+    reader = PostgresBenchmarkReader(pool, timeout_seconds=10.0)
+    totals = [(await reader.list_runs(wanted, limit=5, offset=0))[1] for _ in range(8)]
+    assert totals == [totals[0]] * 8
+    await close_pool(pool, timeout_seconds=5.0)

@@ -22,7 +22,7 @@ from jobtrail.domain.errors import StoreUnavailable
 from jobtrail.domain.events import decode
 from tests.benchmark_reports import RECIPE, claim, decide, report, result, tell, uid
 from tests.chains import SECOND, T0, ChainWriter
-from tests.fake_benchmarks import MemoryBenchmarks
+from tests.fake_benchmarks import DAY_US, MemoryBenchmarks
 
 THROUGHPUT = ("output_token_throughput", "value")
 MINUTE = 60 * SECOND
@@ -37,6 +37,8 @@ class Bench(Protocol):
 
     async def add_job(self, job: CandidateRun) -> None: ...
 
+    async def let_pass(self, days: int) -> None: ...
+
     async def break_down(self) -> None: ...
 
 
@@ -50,6 +52,9 @@ class MemoryBench:
 
     async def add_job(self, job: CandidateRun) -> None:
         self.store.jobs.append(job)
+
+    async def let_pass(self, days: int) -> None:
+        self.store.now_us += days * DAY_US
 
     async def break_down(self) -> None:
         self.store.unavailable = "down"
@@ -72,6 +77,14 @@ class PostgresBench:
                 job.cluster, job.job_id, job.run, job.user_name, "completed" if job.is_over else "running",
                 job.restart_count, job.start_us, job.end_us,
             )  # fmt: skip
+
+    async def let_pass(self, days: int) -> None:
+        async with session(self.pool, 10.0) as connection:
+            await connection.execute(
+                "UPDATE benchmark_run SET stored_at = stored_at - $1 * interval '1 day',"
+                " looked_at = looked_at - $1 * interval '1 day'",
+                days,
+            )
 
     async def break_down(self) -> None:
         async with session(self.pool, 10.0) as connection:
@@ -159,6 +172,15 @@ async def test_the_oldest_come_first_and_those_looked_at_go_to_the_end_until_not
     await bench.store.settle(uid(1), Settlement(links=(linked(),)))
     await bench.store.settle(uid(77), Settlement())  # of a run that nobody reported
     assert await uids(bench) == [uid(2), uid(3)]
+
+
+async def test_what_is_open_for_more_than_a_week_is_given_up(bench: Bench) -> None:
+    await tell_all(bench, report(1))
+    await bench.let_pass(6)
+    await tell_all(bench, report(2))
+    assert await uids(bench) == [uid(1), uid(2)]
+    await bench.let_pass(2)
+    assert await uids(bench) == [uid(2)]
 
 
 async def test_a_better_word_on_who_reported_opens_the_links_again(bench: Bench) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -56,17 +57,17 @@ class PostgresBenchmarkReader:
         page = (limit, offset)
         async with self._look() as connection:
             if wanted.sort == NEWEST:
-                rows = await connection.fetch(SQL["benchmark_list_newest"], *conditions, *page)
+                rows = [_row(row) for row in await connection.fetch(SQL["benchmark_list_newest"], *conditions, *page)]
             elif by.number is not None:
-                rows = await connection.fetch(
-                    SQL["benchmark_list_by_number"], *conditions, *page, *by.number, by.descending
-                )
+                arguments = (*conditions, *page, *by.number, by.descending)
+                found = await connection.fetch(SQL["benchmark_list_by_number"], *arguments)
+                rows = await _summaries(connection, [row["run_uid"] for row in found])
             else:
-                rows = await connection.fetch(
-                    SQL["benchmark_list_by_column"], *conditions, *page, by.column, by.descending
-                )
+                arguments = (*conditions, *page, by.column, by.descending)
+                found = await connection.fetch(SQL["benchmark_list_by_column"], *arguments)
+                rows = await _summaries(connection, [row["run_uid"] for row in found])
             total = await connection.fetchval(SQL["benchmark_count"], *conditions)
-        return [_row(row) for row in rows], total
+        return rows, total
 
     async def show_run(self, run_uid: str) -> Row:
         """The summary with `metrics`, `repeats`, `links`, `energies`, `verdicts`, `decisions` and `details`, which is
@@ -74,7 +75,7 @@ class PostgresBenchmarkReader:
         """
         async with self._look() as connection:
             uid = await _resolve(connection, run_uid)
-            shown = _row(await connection.fetchrow(SQL["benchmark_summary"], uid))
+            (shown,) = await _summaries(connection, [uid])
             details = _row(await connection.fetchrow(SQL["benchmark_details"], uid))
             numbers = await connection.fetch(SQL["benchmark_all_numbers"], uid)
             for name, query in BELONGING.items():
@@ -100,12 +101,16 @@ class PostgresBenchmarkReader:
             raise NotFound(f"there is no leaderboard of {metric!r}; there are {ranked}")
         higher = known.direction is Direction.HIGHER
         async with self._look() as connection:
-            rows = await connection.fetch(
+            places = await connection.fetch(
                 SQL["benchmark_leaderboard"],
                 *_conditions(wanted), limit, metric, stat, higher, self._max_error_ratio,
             )  # fmt: skip
+            rows = await _summaries(connection, [place["run_uid"] for place in places])
         about = {"metric": metric, "stat": stat, "unit": known.unit, "direction": str(known.direction)}
-        return [{**_row(row), **about} for row in rows]
+        return [
+            {"rank": place["rank"], "value": place["value"], **about, **row}
+            for place, row in zip(places, rows, strict=True)
+        ]
 
     async def compare(self, one: str, other: str) -> Row:
         """Both summaries as `one` and `other`; in `metrics` each number both have, with `relative_change` of the other
@@ -115,7 +120,7 @@ class PostgresBenchmarkReader:
         """
         async with self._look() as connection:
             uids = [await _resolve(connection, run_uid) for run_uid in (one, other)]
-            shown = [_row(await connection.fetchrow(SQL["benchmark_summary"], uid)) for uid in uids]
+            shown = await _summaries(connection, uids)
             parts = [_row(await connection.fetchrow(SQL["benchmark_details"], uid)) for uid in uids]
             numbers = [await connection.fetch(SQL["benchmark_all_numbers"], uid) for uid in uids]
             verdicts = [await connection.fetch(SQL["benchmark_verdicts_of"], [uid]) for uid in uids]
@@ -128,9 +133,12 @@ class PostgresBenchmarkReader:
             "metrics": [_compared(key, *(side[key] for side in sides)) for key in sides[0] if key in sides[1]],
         }
 
-    def _look(self) -> Any:
+    @asynccontextmanager
+    async def _look(self) -> AsyncIterator[Connection]:
         """One snapshot for all queries of an answer."""
-        return transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True)
+        async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            await connection.execute(SQL["plan_for_values"])
+            yield connection
 
 
 def _conditions(wanted: RunFilter) -> tuple[Any, ...]:
@@ -154,6 +162,15 @@ async def _resolve(connection: Connection, run_uid: str) -> str:
         raise NotFound(f"no benchmark run {run_uid} is stored")
     uid: str = found[0]["run_uid"]
     return uid
+
+
+async def _summaries(connection: Connection, uids: Sequence[str]) -> list[Row]:
+    """The summaries of these runs, in this order.
+
+    They are asked for apart, or the view would be worked out for all runs among which these are picked.
+    """
+    rows = {str(row["run_uid"]): _row(row) for row in await connection.fetch(SQL["benchmark_summary"], uids)}
+    return [rows[uid] for uid in uids]
 
 
 def _row(record: Any) -> Row:

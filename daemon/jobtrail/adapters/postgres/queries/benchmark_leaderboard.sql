@@ -17,8 +17,7 @@ WITH best AS (
       AND m.repeat = 0 AND m.metric = $12::text AND m.stat = $13::text
       AND s.status = 'ok' AND coalesce(s.error_ratio, 0) <= $15::double precision
     ORDER BY s.recipe, s.recipe_sha256, s.model, s.hardware, key, s.started_at, s.run_uid
-), ranked AS (
-    SELECT run_uid, value, rank() OVER (ORDER BY key) AS rank FROM best ORDER BY rank, run_uid LIMIT $11::bigint
 )
-SELECT ranked.rank, ranked.value, s.* FROM ranked JOIN benchmark_run_summary s USING (run_uid)
-ORDER BY ranked.rank, s.started_at, run_uid
+SELECT run_uid::text, value, rank() OVER (ORDER BY key) AS rank FROM best
+ORDER BY rank, run_uid
+LIMIT $11::bigint

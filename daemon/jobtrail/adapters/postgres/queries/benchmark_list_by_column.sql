@@ -1,4 +1,4 @@
--- Runs of benchmarks by a column of theirs, those without a value last. $1 recipe, $2 model, $3 status, $4 tool, $5 job id, $6 user, $7 hardware, $8 verdict, $9 since, $10 until, $11 limit, $12 offset, $13 column, $14 largest first; NULL is any
+-- Uids of runs of benchmarks by a column of theirs, those without a value last. $1 recipe, $2 model, $3 status, $4 tool, $5 job id, $6 user, $7 hardware, $8 verdict, $9 since, $10 until, $11 limit, $12 offset, $13 column, $14 largest first; NULL is any
 WITH found AS (
     SELECT s.run_uid, s.started_at, CASE $13::text
         WHEN 'started_at' THEN to_jsonb(extract(epoch FROM s.started_at))
@@ -41,14 +41,8 @@ WITH found AS (
       AND ($8::text IS NULL OR s.verdict = $8)
       AND ($9::timestamptz IS NULL OR s.started_at >= $9)
       AND ($10::timestamptz IS NULL OR s.started_at < $10)
-), page AS (
-    SELECT run_uid, row_number() OVER (
-        ORDER BY key IS NULL, CASE WHEN $14::boolean THEN key END DESC, CASE WHEN NOT $14::boolean THEN key END,
-                 started_at DESC, run_uid
-    ) AS place
-    FROM found
-    ORDER BY place
-    LIMIT $11::bigint OFFSET $12::bigint
 )
-SELECT s.* FROM page JOIN benchmark_run_summary s USING (run_uid)
-ORDER BY page.place
+SELECT run_uid::text FROM found
+ORDER BY key IS NULL, CASE WHEN $14::boolean THEN key END DESC, CASE WHEN NOT $14::boolean THEN key END,
+         started_at DESC, run_uid
+LIMIT $11::bigint OFFSET $12::bigint

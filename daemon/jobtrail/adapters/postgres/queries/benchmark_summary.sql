@@ -1,2 +1,2 @@
--- The summary of a run. $1 uid
-SELECT s.* FROM benchmark_run_summary s WHERE s.run_uid = $1::text::uuid
+-- The summaries of some runs. $1 uids
+SELECT s.* FROM benchmark_run_summary s WHERE s.run_uid = ANY ($1::text[]::uuid[])
