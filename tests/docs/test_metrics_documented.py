@@ -69,6 +69,7 @@ def exposed_by_the_daemon() -> Families:
     telemetry.observe(facts.GpusLooked(vendor="nvidia", gpus=1, seconds=0.01))
     telemetry.observe(facts.GpuLookFailed(vendor="nvidia", reason="hung"))
     telemetry.observe(facts.GpuValueAbsent(vendor="nvidia", gpu_id="x", value="y", reason="lost"))
+    telemetry.observe(facts.GpuErrorsTold(vendor="nvidia", gpu_id="x", code=79, times=1))
     page = telemetry.render().decode()
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):

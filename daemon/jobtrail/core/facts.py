@@ -211,6 +211,15 @@ class GpuValueAbsent(Fact, frozen=True, kw_only=True):
     reason: str
 
 
+class GpuErrorsTold(Fact, frozen=True, kw_only=True):
+    """The driver told errors of a GPU since the look before. `code`: for NVIDIA an XID."""
+
+    vendor: str
+    gpu_id: str
+    code: int
+    times: int
+
+
 class GpuMismatch(Fact, frozen=True, kw_only=True):
     """A job's process is on a GPU the job does not hold; told once of each job and GPU."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
-from jobtrail.core.facts import GpuLookFailed, GpusLooked, GpuValueAbsent, Observer
+from jobtrail.core.facts import GpuErrorsTold, GpuLookFailed, GpusLooked, GpuValueAbsent, Observer
 from jobtrail.core.ports import GpuSource
 from jobtrail.domain.gpus import GpuLook
 
@@ -54,6 +55,8 @@ class GpuSources:
         self._problems.pop(look.vendor, None)
         self._tell(GpusLooked(vendor=look.vendor, gpus=len(look.readings), seconds=look.seconds))
         for reading in look.readings:
+            for code, times in Counter(event.code for event in reading.events).items():
+                self._tell(GpuErrorsTold(vendor=look.vendor, gpu_id=reading.gpu.gpu_id, code=code, times=times))
             for value, reason in reading.absent.items():
                 key = (reading.gpu.gpu_id, value, reason)
                 if key in self._told or len(self._told) >= MOST_TOLD:

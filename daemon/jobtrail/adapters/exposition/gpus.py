@@ -40,6 +40,7 @@ _NODE_LEVELS: tuple[tuple[str, str, Read], ...] = (
     ("memory_clock_hertz", "Clock of the memory.", lambda r: r.memory_clock_hertz),
     ("throttled", "1 while something holds the clocks down, also for want of work; 0 while they run freely.",
      lambda r: None if r.throttle_reasons is None else int(bool(r.throttle_reasons))),
+    ("thermally_throttled", "1 while heat holds the clocks down, else 0.", lambda r: _is_hot(r.throttle_reasons)),
     ("pcie_receive_bytes_per_second", "Received over PCIe.", lambda r: r.pcie_receive_bytes_per_second),
     ("pcie_transmit_bytes_per_second", "Sent over PCIe.", lambda r: r.pcie_transmit_bytes_per_second),
     ("remapped_rows_pending", "1 while rows of memory wait for a reset to be remapped.",
@@ -201,6 +202,10 @@ def _of_gpus(gpus: Sequence[NodeGpu]) -> dict[str, Column]:
     levels = (*_LEVELS, *_NODE_LEVELS, *_NODE_COUNTERS)
     columns: dict[str, Column] = {name: [read(gpu.reading) for gpu in gpus] for name, _, read in levels}
     return {**columns, "one": [1] * len(gpus), "jobs": [gpu.jobs for gpu in gpus]}
+
+
+def _is_hot(reasons: tuple[str, ...] | None) -> Value:
+    return None if reasons is None else int(any("thermal" in reason for reason in reasons))
 
 
 def _thousandth(value: int | None) -> Value:

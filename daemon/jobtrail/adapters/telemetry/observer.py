@@ -136,6 +136,10 @@ class Telemetry:
             "jobtrail_gpu_values_absent", "Values that cannot be read, each counted once of a GPU and reason.",
             ("gpu_vendor", "reason"), registry=self.registry,
         )  # fmt: skip
+        self._gpu_errors = Counter(
+            "jobtrail_gpu_errors", "Errors of GPUs that the driver told.", ("gpu_vendor", "gpu_id", "code"),
+            registry=self.registry,
+        )  # fmt: skip
         self._gpu_look = Histogram(
             "jobtrail_gpu_look_seconds", "Time of one look at all GPUs of a vendor.", ("gpu_vendor",),
             buckets=TICK_BUCKETS, registry=self.registry,
@@ -209,6 +213,9 @@ class Telemetry:
     def _source_failed(self, fact: facts.SampleSourceFailed) -> None:
         reason = READER_REASONS.get(fact.reason.partition(":")[0], OTHER)
         self._reader_errors.labels(READERS.get(fact.source, OTHER), reason).inc()
+
+    def _gpu_errors_told(self, fact: facts.GpuErrorsTold) -> None:
+        self._gpu_errors.labels(one_of(GPU_VENDORS, fact.vendor), fact.gpu_id, str(fact.code)).inc(fact.times)
 
     def _slurm_answered(self, fact: facts.SlurmAnswered) -> None:
         self._answers.labels(one_of(QUESTIONS, fact.question)).set(self._time_us() / 1e6)
@@ -304,6 +311,7 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
             lambda t, fact: t._gpu_absent.labels(*_gpu_labels(fact, GPU_ABSENT_REASONS)).inc(),
             logging.DEBUG, "a value of a GPU cannot be read",
         ),
+        facts.GpuErrorsTold: (Telemetry._gpu_errors_told, logging.WARNING, "the driver told errors of a GPU"),
         facts.GpuMismatch: (
             lambda t, fact: t._gpu_mismatches.labels(one_of(GPU_MISMATCHES, fact.kind)).inc(),
             logging.WARNING, "a job's process is on a GPU the job does not hold",
