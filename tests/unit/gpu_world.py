@@ -100,12 +100,12 @@ class Packages:
 class BusyNode:
     """A NodeSource of a node that is busy with `cpus` CPUs."""
 
-    def __init__(self, clock: FakeClock, cpus: float = 2) -> None:
+    def __init__(self, clock: FakeClock, cpus: float | None = 2) -> None:
         self._clock = clock
         self.cpus = cpus
 
     def read_node(self) -> NodeReading:
-        busy = round(self._clock.monotonic() * 1e6 * self.cpus)
+        busy = None if self.cpus is None else round(self._clock.monotonic() * 1e6 * self.cpus)
         return NodeReading(time_us=self._clock.time_us(), cpu_busy_us=busy)
 
 

@@ -133,3 +133,70 @@ def test_a_node_that_says_nothing_of_its_cpus_gives_no_share() -> None:
     bench = GpuBench(energy=True)
     bench.busy.cpus = 0
     assert play(bench)["7"].energy_cpu_microjoules is None
+
+
+@pytest.mark.parametrize("seconds", [1.0, 40.0])
+def test_a_run_that_ends_while_a_look_is_made_loses_nothing(seconds: float) -> None:
+    """The next job begins in the same moment, and its first look finds the one before neither open nor looked at."""
+    bench = GpuBench(energy=True)
+    bench.gpus.slow_seconds = 0.2
+
+    async def scene() -> None:
+        await asyncio.sleep(1)
+        bench.job("7", "0")
+        await asyncio.sleep(seconds)
+        bench.job("8", "1")
+        await asyncio.sleep(0.1)  # the look that this causes waits for the GPUs
+        bench.over("7")
+        await asyncio.sleep(20)
+        bench.over("8")
+        await asyncio.sleep(5)
+
+    bench.play(scene)
+    (used,) = bench.finals("7")
+    assert used.energy_cpu_microjoules == pytest.approx((seconds + 0.1) * SECOND * 30, rel=0.1)
+    assert used.energy_covered_us == pytest.approx((seconds + 0.1) * SECOND, rel=0.25)
+
+
+def test_a_look_that_misses_a_runs_cpu_time_costs_nothing() -> None:
+    """What it used since the look before that one is known at the next."""
+    bench = GpuBench(energy=True)
+
+    async def scene() -> None:
+        await asyncio.sleep(1)
+        bench.job("7")
+        await asyncio.sleep(20)
+        bench.source.readings.pop("slurm-7", None)
+        born = bench.source._born.pop("slurm-7")
+        await asyncio.sleep(15)
+        bench.source._born["slurm-7"] = born
+        await asyncio.sleep(30)
+
+    bench.play(scene)
+    used = bench.watch.final("ref-7", NodeUsage())
+    assert used.energy_covered_us == pytest.approx(65 * SECOND, abs=2 * SECOND)
+    assert used.energy_cpu_microjoules == pytest.approx(30 * (used.energy_covered_us or 0), rel=0.02)
+
+
+def test_without_the_nodes_cpu_time_before_a_job_its_first_look_gives_no_share() -> None:
+    """And a look without it in the middle costs nothing."""
+    bench = GpuBench(energy=True)
+
+    async def scene() -> None:
+        bench.busy.cpus = None
+        bench.job("6")
+        await asyncio.sleep(1)
+        bench.busy.cpus = 2
+        bench.job("7")
+        await asyncio.sleep(31)
+        bench.busy.cpus = None
+        await asyncio.sleep(15)
+        bench.busy.cpus = 2
+        await asyncio.sleep(15)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    (used,) = bench.finals("7")
+    assert used.energy_covered_us == pytest.approx(61 * SECOND, abs=2 * SECOND)
+    assert used.energy_cpu_microjoules == 30 * (used.energy_covered_us or 0)

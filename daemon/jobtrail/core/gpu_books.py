@@ -169,8 +169,6 @@ class RunBooks:
         self.run = run
         self.allocation: GpuAllocation | None = None
         self.ended_us: int | None = None  # when it was over, as soon as that is known
-        self.cpu_last_us: int | None = None  # its CPU time at the last look at the node's energy
-        self.cpu_is_new = False  # it began after a look at the node's energy: before it, it had used nothing
         self.cpu = EnergyBook(before.energy_cpu_microjoules, before.energy_covered_us, Method.APPORTIONED)
         self.dram = EnergyBook(before.energy_dram_microjoules, before.energy_covered_us, Method.APPORTIONED)
         self.row_at = -math.inf  # monotonic seconds: its last energy sample

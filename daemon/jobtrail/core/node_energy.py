@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from jobtrail.core.gpu_books import EnergyBook, RunBooks, node_share_of
+from jobtrail.core.gpu_books import RunBooks, node_share_of
 from jobtrail.core.ports import EnergySource, NodeSource
-from jobtrail.domain.energy import PACKAGE_MOST_WATTS, EnergyReading, Limits, node_span
+from jobtrail.domain.energy import PACKAGE_MOST_WATTS, EnergyReading, Limits, Span, node_span
 from jobtrail.domain.energy_account import Share, cpu_share
 
 PACKAGE, DRAM = "package", "dram"
@@ -29,6 +29,14 @@ class EnergyLook(msgspec.Struct, frozen=True, kw_only=True):
     cpu_us: Mapping[str, int] = {}  # by ref
 
 
+class _Since(msgspec.Struct, frozen=True, kw_only=True):
+    """The last look that found a run's CPU time, and the time it found."""
+
+    look: EnergyLook
+    cpu_us: int
+    unused: bool = False  # the run began after that look: before it, it had used nothing
+
+
 class NodeEnergy:
     """Reads the counters of the node and divides what they grew by."""
 
@@ -37,6 +45,7 @@ class NodeEnergy:
         self._node = node
         self._limits = Limits.of_interval(interval_us, most_watts=PACKAGE_MOST_WATTS)
         self._last: EnergyLook | None = None
+        self._since: dict[str, _Since] = {}  # by ref
 
     @property
     def has_counters(self) -> bool:
@@ -53,41 +62,38 @@ class NodeEnergy:
     def began(self, books: RunBooks) -> None:
         """A run began: if that was after the last look, all its CPU time belongs to what comes."""
         last, run = self._last, books.run
-        books.cpu_is_new = last is not None and not run.found and last.reading.time_us <= run.started_us
+        if last is not None and not run.found and last.reading.time_us <= run.started_us:
+            self._since[run.target.ref] = _Since(look=last, cpu_us=0, unused=True)
 
     def divide(self, look: EnergyLook, runs: Iterable[RunBooks], ended: Mapping[str, Ended]) -> None:
-        """Give each run its part of what was used since the look before."""
-        last, self._last = self._last, look
+        """Give each run its part of what was used since the last look that found its CPU time.
+
+        Not every look does: it may have failed, or the run was over and had not been asked about yet.
+        """
+        since, self._since, self._last = self._since, {}, look
         for books in runs:
-            end = ended.get(books.run.target.ref)
-            share = self._share(last, look, books, end)
+            ref = books.run.target.ref
+            end, before = ended.get(ref), since.get(ref)
+            cpu_us = look.cpu_us.get(ref) if end is None else end.cpu_usage_us
             for component, name, book in ((PACKAGE, "cpu", books.cpu), (DRAM, "dram", books.dram)):
                 _explain(books, f"energy_{name}_microjoules", look.reading, component)
-                if last is not None:
-                    self._add(book, last, look, component, books, end, share)
+                if before is not None and cpu_us is not None and look.busy_us is not None:
+                    book.add(self._span(before, look, component, books), _share(before, look, cpu_us))
+            if cpu_us is not None and look.busy_us is not None:
+                self._since[ref] = _Since(look=look, cpu_us=cpu_us)
+            elif before is not None:
+                to_come = cpu_us is None and before.unused and books.ended_us is None  # its processes are
+                self._since[ref] = msgspec.structs.replace(before, look=look) if to_come else before
 
-    def _add(
-        self,
-        book: EnergyBook,
-        last: EnergyLook,
-        look: EnergyLook,
-        component: str,
-        books: RunBooks,
-        end: Ended | None,
-        share: Share | None,
-    ) -> None:
-        span = node_span(last.reading, look.reading, component, self._limits)
-        book.add(node_share_of(span, books.run.started_us, None if end is None else end.ended_us), share)
+    def _span(self, before: _Since, look: EnergyLook, component: str, books: RunBooks) -> Span | None:
+        span = node_span(before.look.reading, look.reading, component, self._limits)
+        return node_share_of(span, books.run.started_us, books.ended_us)
 
-    def _share(self, last: EnergyLook | None, look: EnergyLook, books: RunBooks, end: Ended | None) -> Share | None:
-        now_us = look.cpu_us.get(books.run.target.ref) if end is None else end.cpu_usage_us
-        if now_us is None and books.cpu_is_new:
-            return None  # its processes are still to come
-        before_us = 0 if books.cpu_is_new else books.cpu_last_us
-        books.cpu_last_us, books.cpu_is_new = now_us, False
-        if last is None or None in (now_us, before_us, look.busy_us, last.busy_us):
-            return None
-        return cpu_share((now_us or 0) - (before_us or 0), (look.busy_us or 0) - (last.busy_us or 0))
+
+def _share(before: _Since, look: EnergyLook, cpu_us: int) -> Share | None:
+    if before.look.busy_us is None or look.busy_us is None:
+        return None
+    return cpu_share(cpu_us - before.cpu_us, look.busy_us - before.look.busy_us)
 
 
 def _explain(books: RunBooks, name: str, reading: EnergyReading, component: str) -> None:
