@@ -6,10 +6,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.adapters.postgres import PostgresBenchmarkReader, PostgresBenchmarks, PostgresSink, session
+from jobtrail.adapters.postgres import (
+    PostgresBenchmarkReader,
+    PostgresBenchmarks,
+    PostgresReader,
+    PostgresSink,
+    session,
+)
 from jobtrail.adapters.postgres.benchmark_sorting import COLUMNS, NUMBERS
 from jobtrail.adapters.postgres.values import to_datetime
 from jobtrail.core.benchmark_ports import RunFilter
+from jobtrail.domain.benchmarks.regression import judge
 from jobtrail.domain.benchmarks.report import Decision, Role, Status
 from jobtrail.domain.benchmarks.settling import JobLink, LinkState, Settlement, Verdict, WindowEnergy
 from jobtrail.domain.errors import InvalidEvent, NotFound, StoreUnavailable
@@ -286,6 +293,31 @@ async def test_a_job_of_a_benchmark_is_followed_with_one_query(pool: Any, reader
             " JOIN jobs j USING (cluster_name, job_id, run)"
         )
     assert (row["uid"], row["took"]) == (uid(1), timedelta(seconds=10))
+
+
+async def test_a_report_is_in_the_audit_of_the_run_it_is_linked_to(pool: Any, reader: PostgresBenchmarkReader) -> None:
+    trail = PostgresReader(pool, timeout_seconds=10.0)
+    for run, told in ((None, 1), (1, 1), (2, 0)):
+        rows = await trail.audit_log("7", run=run)
+        assert [row["event_kind"] for row in rows].count("benchmark_recorded") == told
+
+
+async def test_a_slow_run_is_judged_against_the_history_that_the_store_gives(pool: Any) -> None:
+    """The rule and the store together: six runs alike, a slow one, and one more that confirms it."""
+    speeds = (100.0, 101.0, 99.0, 100.5, 99.5, 100.2, 70.0, 71.0)
+    runs = [report(number, speed, at=number * MINUTE) for number, speed in enumerate(speeds, start=1)]
+    await PostgresSink(pool).store(told(*runs).rows, node="n1")
+    store = PostgresBenchmarks(pool, timeout_seconds=10.0)
+    while waiting := await store.unjudged(limit=3):
+        for run_uid in waiting:
+            await store.write_verdicts(judge(await store.history(run_uid, limit=50), await store.gates(run_uid)))
+    rows, _ = await PostgresBenchmarkReader(pool, timeout_seconds=10.0).list_runs(
+        RunFilter(sort="started_at"), limit=50, offset=0
+    )
+    assert [row["verdict"] for row in rows] == ["insufficient"] * 5 + ["ok", "regression", "regression"]
+    (found,) = await store.last_valid_runs(ended_after_us=0, limit=10)
+    assert found.regressions["output_token_throughput"] is True
+    assert found.baseline_ratios["output_token_throughput"] == pytest.approx(0.71, abs=0.005)
 
 
 async def test_a_database_that_is_away_says_so(pool: Any, reader: PostgresBenchmarkReader) -> None:

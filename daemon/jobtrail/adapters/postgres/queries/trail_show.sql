@@ -4,7 +4,12 @@ SELECT * FROM (
         cluster_name, job_id, run, node, event_kind, change_type, changed_at, received_at, stored_at, changed_by,
         source, correlation_id, event_id, chain_id, seq, unapplied, event, job_snapshot
     FROM job_audit_events
-    WHERE job_id = $1 AND ($2::integer IS NULL OR run = $2) AND ($3::text IS NULL OR cluster_name = $3)
+    WHERE job_id = $1 AND ($3::text IS NULL OR cluster_name = $3)
+      -- Reports of benchmarks change no run, but may be linked to one.
+      AND ($2::integer IS NULL OR run = $2 OR (event_kind = 'benchmark_recorded' AND EXISTS (
+          SELECT FROM benchmark_run_job k
+          WHERE k.job_id = $1 AND k.run = $2 AND k.run_uid::text = event -> 'benchmark' ->> 'run_uid'
+      )))
     ORDER BY changed_at DESC, chain_id DESC, seq DESC
     LIMIT $4::bigint
 ) AS newest
