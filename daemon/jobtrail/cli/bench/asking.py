@@ -25,6 +25,8 @@ Question = Callable[["PostgresBenchmarkReader"], Awaitable[Any]]
 
 BASE = "/v1/benchmarks"
 ANSWER_SECONDS = 15.0
+BUSY = 429
+BUSY_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0)
 SOCKET_VARIABLE = "JOBTRAIL_POKE_SOCKET"
 
 
@@ -98,10 +100,20 @@ async def _ask_daemons(
     problems = []
     for socket in sockets(config):
         try:
-            return await _ask_daemon(socket, method, path, words, body), ""
+            return await _ask_patiently(socket, method, path, words, body), ""
         except StoreUnavailable as error:
             problems.append(str(error))
     return None, "; ".join(problems)
+
+
+async def _ask_patiently(socket: str, method: str, path: str, words: Mapping[str, str], body: Row | None) -> Answer:
+    """The answer; asked again for some seconds where another question of this user's is being answered."""
+    for pause_seconds in BUSY_PAUSES_SECONDS:
+        answer = await _ask_daemon(socket, method, path, words, body)
+        if answer.status != BUSY:
+            return answer
+        await asyncio.sleep(pause_seconds)
+    return await _ask_daemon(socket, method, path, words, body)
 
 
 async def _ask_daemon(socket: str, method: str, path: str, words: Mapping[str, str], body: Row | None) -> Answer:
