@@ -173,6 +173,37 @@ async def test_a_value_nvml_calls_not_available_is_absent(tmp_path: Path, width:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        (f"{field(pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)}", "energy_microjoules", "0xfffffffffffffffe"),
+        (f"{field(pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)}", "energy_microjoules", "newtype:7"),
+        (
+            f"{field(pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, ALL_LINKS)}",
+            "nvlink_receive_bytes",
+            "0x7fffffffffffffff",
+        ),
+        ("utilization", "utilization_percent", "4294967295"),
+        ("temperature", "temperature_celsius", "4294967295"),
+        ("memory_used", "memory_used_bytes", "0xffffffffffffffff"),
+    ],
+)
+async def test_what_no_gpu_can_have_is_no_value(tmp_path: Path, name: str, value: str, text: str) -> None:
+    """-1 in an unsigned number, a type the reader does not know: neither may get into a sum or overflow a column."""
+    async with bench(tmp_path) as made:
+        made.driver.put({f"gpu.0.{name}": text})
+        reading = await made.one()
+        assert getattr(reading, value) is None
+        assert reading.absent[value] == words.UNKNOWN
+        assert reading.power_milliwatts is not None
+
+
+async def test_a_memory_size_that_cannot_be_is_unknown(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        made.driver.put({"gpu.0.memory_total": "0xffffffffffffffff"})
+        assert (await made.one()).gpu.memory_total_bytes is None
+
+
+@pytest.mark.parametrize(
     ("code", "reason"),
     [
         (pynvml.NVML_ERROR_NOT_SUPPORTED, words.NOT_SUPPORTED),

@@ -248,6 +248,7 @@ static void give_field(nvmlDevice_t device, nvmlFieldValue_t *field) {
         field->valueType = 1;
         field->value.ui = (unsigned)script_number(value + 5);
     }
+    if (strncmp(value, "newtype:", 8) == 0) field->valueType = 99;
 }
 
 API nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *fields) {

@@ -226,7 +226,8 @@ def _identity(calls: Calls, index: int, handle: Any) -> dict[str, Any]:
     identity: dict[str, Any] = {"gpu_id": str(calls("nvmlDeviceGetUUID", index, handle)), "vendor": "nvidia"}
     try:
         identity["name"] = str(calls("nvmlDeviceGetName", index, handle))
-        identity["memory_total_bytes"] = calls("nvmlDeviceGetMemoryInfo", index, handle).total
+        total = calls("nvmlDeviceGetMemoryInfo", index, handle).total
+        identity["memory_total_bytes"] = total if total < 1 << 63 else None
     except pynvml.NVMLError as error:
         if reason_of(error.value) == words.LOST:
             raise

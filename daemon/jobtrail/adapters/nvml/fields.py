@@ -153,6 +153,9 @@ class Fields:
         return _PCIE_COUNTERS.get(field.value, field.value)
 
     def _take(self, field: Field, answer: Any, found: Found) -> None:
+        if answer.valueType >= len(_NUMBER_OF_TYPE):  # of a driver newer than this list
+            found.lacks(self._of(field), words.UNKNOWN)
+            return
         number = getattr(answer.value, _NUMBER_OF_TYPE[answer.valueType])
         if number == _NOT_AVAILABLE.get(answer.valueType):
             found.lacks(self._of(field), words.UNKNOWN)
