@@ -1,5 +1,6 @@
 """Reports of benchmarks on their way into the tables: what they become, what they never change, and what is refused."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -81,6 +82,18 @@ async def test_the_same_again_changes_nothing_and_other_contents_are_left_out_wi
     assert await fetch(pool, "SELECT * FROM benchmark_run, benchmark_metric") == held
     rows = await fetch(pool, "SELECT unapplied FROM audit_log WHERE unapplied IS NOT NULL")
     assert [row["unapplied"] for row in rows] == [reason, reason]
+
+
+async def test_of_reports_of_one_run_that_come_at_once_one_is_held(pool: Any) -> None:
+    writers = [ChainWriter(f"n{number}") for number in range(4)]
+    for number, writer in enumerate(writers):
+        for run in (1, 2) if number % 2 else (2, 1):
+            tell(writer, report(run, throughput=100.0 + number // 2))
+    stored = await asyncio.gather(*(store(pool, writer) for writer in writers))
+    assert sorted(len(one.unapplied) for one in stored) == [0, 0, 2, 2]  # a batch is one transaction
+    (speeds,) = await fetch(pool, "SELECT array_agg(value) AS of_runs FROM benchmark_metric"
+                                  " WHERE repeat = 0 AND metric = 'output_token_throughput'")  # fmt: skip
+    assert speeds["of_runs"] in ([100.0, 100.0], [101.0, 101.0])
 
 
 @pytest.mark.parametrize("inside_first", [True, False])
