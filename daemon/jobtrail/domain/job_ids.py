@@ -1,4 +1,4 @@
-"""Job ids as people write them: `123`, `slurm-123`, `local-4`; and `123_7` for a task of an array, as squeue(1) does."""
+"""Job ids as people write them: `123`, `slurm-123`, `local-4`; and `123_7` for a task of an array, as squeue(1) has."""
 
 from __future__ import annotations
 
