@@ -243,6 +243,17 @@ def test_a_gpus_counter_beyond_what_it_can_draw_is_refused() -> None:
     limits = Limits.of_interval(15 * SECOND, most_watts=1_500)
     got = gpu_span(gpu(0, 0), gpu(SECOND, 2_000 * SECOND), limits)
     assert got == Span(start_us=0, end_us=SECOND, gap=Gap.IMPLAUSIBLE)
+    # A short time may have a whole step of the counter in it, which is of more time than that.
+    assert gpu_span(gpu(0, 0), gpu(10_000, 150_000_000), limits) == Span(
+        start_us=0, end_us=10_000, microjoules=150_000_000, method=Method.COUNTER
+    )
+
+
+def test_a_power_beyond_what_a_gpu_can_draw_is_none() -> None:
+    """Nothing is integrated from it."""
+    limits = Limits.of_interval(15 * SECOND, most_watts=1_500)
+    got = gpu_span(gpu(0, None, 1_000), gpu(SECOND, None, 1_500_001), limits)
+    assert got == Span(start_us=0, end_us=SECOND, gap=Gap.NO_VALUE)
 
 
 def test_two_gpus_are_never_subtracted() -> None:

@@ -423,3 +423,24 @@ def test_a_run_that_ends_with_the_daemon_opens_no_driver_again() -> None:
     asyncio.run(bench.watch.ended({"ref-7": Ended(ended_us=bench.clock.time_us())}))
     assert len(bench.gpus.looks) == looks
     assert bench.watch.final("ref-7", NodeUsage()).energy_gpu_microjoules
+
+
+def test_a_counter_that_leaps_is_not_believed() -> None:
+    """A driver that writes nonsense into its counter once: those intervals are bridged by power."""
+    bench = GpuBench()
+    bench.gpus.values[B] |= {"power_milliwatts": 100_000}
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(20)
+        bench.gpus.values[B] |= {"energy_microjoules": 2**62}
+        await asyncio.sleep(15)
+        del bench.gpus.values[B]["energy_microjoules"]
+        await asyncio.sleep(30)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    (gpu,) = bench.finals("7")[0].gpus
+    assert gpu.energy_microjoules == pytest.approx(65 * 100 * SECOND, rel=0.01)
+    assert gpu.energy_method == "mixed"

@@ -8,7 +8,7 @@ from jobtrail.core.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.core.facts import GpuMismatch, Observer
 from jobtrail.core.gpu_books import EmissionSettings, Held, RunBooks
 from jobtrail.core.gpu_ports import GpuSampleRow
-from jobtrail.domain.energy import Limits
+from jobtrail.domain.energy import GPU_MOST_WATTS, Limits
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpu_allocation import GpuAllocation
 from jobtrail.domain.gpu_use import Attribution, AttributionMismatch, GpuUse, IdleTracker, JobGpuUse, attribute
@@ -37,7 +37,7 @@ class Scene:
         self._tell = tell
         self._node = node
         self._emissions = emissions
-        self._limits = Limits.of_interval(round(interval_seconds * 1e6))
+        self._limits = Limits.of_interval(round(interval_seconds * 1e6), most_watts=GPU_MOST_WATTS)
         self._idle = IdleTracker(window_seconds=idle_window_seconds, max_gap_seconds=MISSED_LOOKS * interval_seconds)
         self._readings: dict[str, GpuReading] = {}
         self._attribution = Attribution(gpus={}, jobs={})

@@ -21,6 +21,9 @@ US_PER_SECOND = 1_000_000
 # No CPU package draws more for long (the largest are sold with 500 W, with a GPU in it 760 W). It bounds how soon a
 # counter can wrap unseen: 262 kJ, Intel's usual range, take 262 s at this power, and AMD's 65 kJ 65 s.
 PACKAGE_MOST_WATTS = 1_000
+# No GPU draws half as much (the largest boards are sold with 1,400 W). It refuses what is no energy.
+GPU_MOST_WATTS = 5_000
+GPU_COUNTER_STEP_US = 200_000  # NVIDIA's counter moves every 20 to 100 ms: a short time may have a whole step in it
 
 
 class EnergyCounter(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,12 +168,15 @@ def _may_wrap_twice(counter: EnergyCounter, passed_us: int, limits: Limits) -> b
 
 
 def _checked(delta: int, passed_us: int, limits: Limits) -> int | Gap:
-    """`delta` if it can be: virtual machines show counters that never move, and a reset can look like a wrap."""
-    if delta == 0 and passed_us >= US_PER_SECOND:
-        return Gap.STANDS_STILL
+    """`delta` if it can be: a reset can look like a wrap."""
     if limits.most_watts is not None and delta > limits.most_watts * passed_us:
         return Gap.IMPLAUSIBLE
-    return delta
+    return _moving(delta, passed_us)
+
+
+def _moving(delta: int, passed_us: int) -> int | Gap:
+    """`delta` unless the counter stands still, as virtual machines show them."""
+    return Gap.STANDS_STILL if delta == 0 and passed_us >= US_PER_SECOND else delta
 
 
 def gpu_span(earlier: GpuReading, later: GpuReading, limits: Limits) -> Span | None:
@@ -185,7 +191,7 @@ def gpu_span(earlier: GpuReading, later: GpuReading, limits: Limits) -> Span | N
     if not isinstance(counted, Gap):
         return Span(start_us=start_us, end_us=end_us, microjoules=counted, method=Method.COUNTER)
     reset = counted is Gap.RESET
-    before, after = earlier.power_milliwatts, later.power_milliwatts
+    before, after = _drawn(earlier, limits), _drawn(later, limits)
     if before is None or after is None:
         return Span(start_us=start_us, end_us=end_us, gap=counted, reset=reset)
     if end_us - start_us > limits.integrate_us:
@@ -194,10 +200,20 @@ def gpu_span(earlier: GpuReading, later: GpuReading, limits: Limits) -> Span | N
     return Span(start_us=start_us, end_us=end_us, microjoules=energy, method=Method.INTEGRATED, reset=reset)
 
 
+def _drawn(reading: GpuReading, limits: Limits) -> int | None:
+    """Its power, if that can be."""
+    power, most = reading.power_milliwatts, limits.most_watts
+    return None if power is None or (most is not None and power > most * 1_000) else power
+
+
 def _counted(earlier: int | None, later: int | None, passed_us: int, limits: Limits) -> int | Gap:
     if earlier is None or later is None:
         return Gap.NO_VALUE
     delta = grown_delta(earlier, later)
     if delta is None:
         return Gap.RESET
-    return Gap.TOO_LONG if passed_us > limits.counter_us else _checked(delta, passed_us, limits)
+    if passed_us > limits.counter_us:
+        return Gap.TOO_LONG
+    if limits.most_watts is not None and delta > limits.most_watts * (passed_us + GPU_COUNTER_STEP_US):
+        return Gap.IMPLAUSIBLE
+    return _moving(delta, passed_us)
