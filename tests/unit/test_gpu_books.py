@@ -1,5 +1,7 @@
 """The books of a run: sums, evidence, errors, ends; and whose process is whose."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -63,6 +65,40 @@ def test_the_largest_memory_use_stays() -> None:
     for time_us, used in ((1, 5), (2, 9), (3, 4)):
         look(books.gpu("GPU-a"), time_us, memory_used_bytes=used)
     assert books.usage(NodeUsage(), EmissionSettings()).gpu_memory_peak_bytes == 9
+
+
+def test_memory_that_nobody_used_is_nought_and_not_unknown() -> None:
+    books = RunBooks(open_run())
+    assert books.usage(NodeUsage(), EmissionSettings()).gpu_memory_peak_bytes is None
+    look(books.gpu("GPU-a"), 1, memory_used_bytes=0)
+    assert books.usage(NodeUsage(), EmissionSettings()).gpu_memory_peak_bytes == 0
+
+
+MOMENTARY = {"absent": {"utilization_percent": "timeout"}}
+NEVER = {"absent": {"utilization_percent": "not_supported: no such file"}}
+
+
+@pytest.mark.parametrize(
+    ("looks", "observed_us", "busy_us", "unused_us"),
+    [
+        # Utilisation that fails for the moment, at the begin: that time is no part of the mean.
+        ([MOMENTARY, MOMENTARY, {"utilization_percent": 100.0}, {"utilization_percent": 100.0}], 10, 10, 10),
+        ([{"utilization_percent": 100.0}, {"utilization_percent": 100.0}, MOMENTARY, MOMENTARY], 10, 10, 10),
+        # A GPU that never tells it was looked at all the same; then how busy it was stays unknown.
+        ([NEVER, NEVER, NEVER], 20, None, 20),
+        ([NEVER, NEVER, {"utilization_percent": 100.0}, {"utilization_percent": 100.0}], 20, None, 20),
+        ([NEVER, MOMENTARY, NEVER], None, None, None),
+    ],
+)
+def test_the_mean_utilisation_is_of_the_time_in_which_it_was_known(
+    looks: list[dict[str, Any]], observed_us: int | None, busy_us: int | None, unused_us: int | None
+) -> None:
+    """What is busy or unused is never of more time than was observed."""
+    book = GpuBook(GpuUsage(gpu_id="GPU-a"))
+    for number, values in enumerate(looks):
+        book.look(Held(reading=reading(10 * number, **values), active=False), LIMITS, ended_us=None)
+    had = book.usage
+    assert (had.observed_us, had.busy_us, had.unused_us) == (observed_us, busy_us, unused_us)
 
 
 def test_a_value_without_time_is_mixed() -> None:

@@ -299,7 +299,7 @@ def test_what_a_gpu_does_not_give_stays_unknown() -> None:
     final = bench.finals("7")[0]
     assert final.gpu_memory_peak_bytes is None
     assert final.gpu_observed_us == pytest.approx(105 * SECOND, abs=31 * SECOND)
-    assert final.gpu_busy_us == pytest.approx(22.5 * SECOND, abs=8 * SECOND)
+    assert final.gpu_busy_us is None  # of half that time it could be told, and the mean is of all of it
     told = [(one.gpu_id, one.value) for one in bench.facts.of(GpuValueAbsent) if one.reason == "not_supported"]
     assert told.count((B, "energy_microjoules")) == 1
     assert len(told) == len(set(told))

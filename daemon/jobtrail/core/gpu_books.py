@@ -22,6 +22,7 @@ from jobtrail.domain.usage import larger, merge_gpus, merge_reports, with_emissi
 
 UNRESOLVED = "unresolved:"
 MAX_EVIDENCE = 300  # characters
+_LASTING = ("not_supported", "no_permission")  # how such a reason begins, whoever reads the GPU
 ERROR_CODES = 64  # different ones that are kept of a GPU
 
 
@@ -124,11 +125,12 @@ class GpuBook:
         both = (last.reading.utilization_percent, held.reading.utilization_percent)
         observed_us, busy_us, unused_us = usage.observed_us, usage.busy_us, usage.unused_us
         if both[0] is not None and both[1] is not None:
-            observed_us = (observed_us or 0) + passed_us
-            # The straight line between two looks, as with power.
-            busy_us = (busy_us or 0) + round((both[0] + both[1]) / 200 * passed_us)
-        elif both == (None, None) and busy_us is None:
-            observed_us = (observed_us or 0) + passed_us
+            # The straight line between two looks, as with power. Busy is of all that was observed, or unknown.
+            if observed_us is None or busy_us is not None:
+                busy_us = (busy_us or 0) + round((both[0] + both[1]) / 200 * passed_us)
+        elif busy_us is not None or not (_never_told(last.reading) and _never_told(held.reading)):
+            return
+        observed_us = (observed_us or 0) + passed_us
         if last.active is not None and held.active is not None:
             idle = not (last.active or held.active)
             unused_us = (unused_us or 0) + (passed_us if idle else 0)
@@ -208,7 +210,7 @@ class RunBooks:
             gpu_observed_us=_total(gpu.observed_us for gpu in gpus),
             gpu_busy_us=_total(gpu.busy_us for gpu in gpus),
             gpu_unused_us=_total(gpu.unused_us for gpu in gpus),
-            gpu_memory_peak_bytes=max((gpu.memory_peak_bytes or 0 for gpu in gpus), default=0) or None,
+            gpu_memory_peak_bytes=_largest(gpu.memory_peak_bytes for gpu in gpus),
             energy_gpu_microjoules=_total(gpu.energy_microjoules for gpu in gpus),
             energy_cpu_microjoules=self.cpu.microjoules,
             energy_dram_microjoules=self.dram.microjoules,
@@ -220,6 +222,11 @@ class RunBooks:
         # The GPUs of a checkpoint are in these books already.
         known = msgspec.structs.replace(known, gpus=())
         return with_emissions(merge_reports(known, report), emissions.factor, emissions.pue)
+
+
+def _never_told(reading: GpuReading) -> bool:
+    """Whether the GPU does not tell its utilisation at all, as instances do not; not only for the moment."""
+    return reading.absent.get("utilization_percent", "").startswith(_LASTING)
 
 
 def _unresolved(gpu: UnresolvedGpu) -> GpuUsage:
@@ -237,6 +244,11 @@ def _total(values: Iterable[int | None]) -> int | None:
     """The sum of the values there are; None where there is none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def _largest(values: Iterable[int | None]) -> int | None:
+    """The largest of the values there are, which may be 0; None where there is none."""
+    return max((value for value in values if value is not None), default=None)
 
 
 def _end(time_us: int, ended_us: int | None) -> int:
