@@ -444,3 +444,19 @@ def test_a_counter_that_leaps_is_not_believed() -> None:
     (gpu,) = bench.finals("7")[0].gpus
     assert gpu.energy_microjoules == pytest.approx(65 * 100 * SECOND, rel=0.01)
     assert gpu.energy_method == "mixed"
+
+
+@pytest.mark.parametrize("set_by", [-3600, 3600])
+def test_idle_time_goes_on_when_the_clock_is_set(set_by: int) -> None:
+    """As on a node whose clock is wrong until its first answer from a time server."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(40)
+        bench.clock.set_wall_by(set_by)
+        await asyncio.sleep(200)
+        (shown,) = bench.shown("7").devices
+        assert shown.idle_seconds == pytest.approx(240, abs=17)
+
+    bench.play(scene)

@@ -41,24 +41,24 @@ class Scene:
         self._idle = IdleTracker(window_seconds=idle_window_seconds, max_gap_seconds=MISSED_LOOKS * interval_seconds)
         self._readings: dict[str, GpuReading] = {}
         self._attribution = Attribution(gpus={}, jobs={})
-        self._time_us = 0
+        self._steady_us = 0
         self._mismatched: set[tuple[str, str]] = set()  # (ref, gpu_id) told of
         self._apart: Mapping[str, frozenset[str]] = {}  # ref -> runs of another time, at the last look
 
     def settle(
         self,
-        time_us: int,
+        steady_us: int,
         looks: Sequence[GpuLook],
         runs: Mapping[str, RunBooks],
         owners: Mapping[int, str],
     ) -> None:
-        """Take one look in."""
+        """Take one look in. `steady_us` is of a clock that is never set: idle time must not stand still with another."""
         readings = [reading for look in looks for reading in look.readings]
         held = {ref: books.allocation or GpuAllocation() for ref, books in runs.items()}
-        self._time_us = time_us
+        self._steady_us = steady_us
         self._readings = {reading.gpu.gpu_id: reading for reading in readings}
         self._attribution = attribute(readings, held, owners.get)
-        self._idle.observe_all(time_us, self._attribution)
+        self._idle.observe_all(steady_us, self._attribution)
         self._apart = _apart(runs)
         problems = ", ".join(sorted({look.problem for look in looks if look.problem is not None}))
         sharers = {ref: self._sharers(ref, runs) for ref in runs}  # before any book goes on
@@ -169,7 +169,7 @@ class Scene:
 
     def _device(self, ref: str, reading: GpuReading, usages: Mapping[str, GpuUsage]) -> GpuDevice:
         gpu_id = reading.gpu.gpu_id
-        idle = self._idle.idle(self._time_us, ref, gpu_id)
+        idle = self._idle.idle(self._steady_us, ref, gpu_id)
         return GpuDevice(
             reading=reading,
             usage=usages.get(gpu_id, GpuUsage(gpu_id=gpu_id)),

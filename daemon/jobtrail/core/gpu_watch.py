@@ -210,7 +210,7 @@ class GpuWatch:
             if self._energy is not None and read.energy is not None:
                 self._energy.divide(read.energy, runs.values(), ended)
             if gpus:
-                self._scene.settle(self._clock.time_us(), looks, runs, owners)
+                self._scene.settle(round(self._clock.monotonic() * 1e6), looks, runs, owners)
             self._scene.show(runs)
             seen = Seen(
                 now=now,
