@@ -84,6 +84,7 @@ CREATE TABLE benchmark_run (
     invalid_reason text,
     error_rate double precision,
     repeats integer NOT NULL,
+    measured tstzmultirange NOT NULL,
     output_tokens double precision,
     server_output_tokens bigint,
     token_count_source text,
@@ -128,7 +129,8 @@ COMMENT ON COLUMN benchmark_run.cpu_count IS 'CPUs the run might use.';
 COMMENT ON COLUMN benchmark_run.started_at IS 'Begin of the first repeat, without the server''s start and the warm-up; ended_at is the end of the last.';
 COMMENT ON COLUMN benchmark_run.invalid_reason IS 'Why the run is not ok.';
 COMMENT ON COLUMN benchmark_run.error_rate IS 'Failed requests of all requests; NULL is unknown.';
-COMMENT ON COLUMN benchmark_run.output_tokens IS 'Of all repeats together; NULL unless each one counted them.';
+COMMENT ON COLUMN benchmark_run.measured IS 'The times of the repeats that have a valid result, without the pauses between them; empty: there is none.';
+COMMENT ON COLUMN benchmark_run.output_tokens IS 'Of all repeats that count together; NULL unless each of them counted its tokens.';
 COMMENT ON COLUMN benchmark_run.token_count_source IS 'server: as its usage says; client: counted by splitting the text anew; mixed.';
 COMMENT ON COLUMN benchmark_run.notes IS 'What to know before trusting a number.';
 COMMENT ON COLUMN benchmark_run.gates IS 'The least relative change that counts by metric.stat, where the recipe says it; {} is by the vocabulary.';
@@ -203,7 +205,8 @@ CREATE TABLE benchmark_energy (
     CONSTRAINT benchmark_energy_joules_check CHECK (joules >= 0 AND joules < 'infinity'),
     CONSTRAINT benchmark_energy_coverage_check CHECK (coverage BETWEEN 0 AND 1)
 );
-COMMENT ON TABLE benchmark_energy IS 'Energy of the job that served, over the run''s own time (bench) and over all of the job (job).';
+COMMENT ON TABLE benchmark_energy IS 'Energy of the job that served, over the run''s repeats (bench) and over all of the job (job).';
+COMMENT ON COLUMN benchmark_energy.time_window IS 'bench: benchmark_run.measured, the loads without the pauses between them, and where that is empty all of the run''s time; job: all of the job, with the loading of the model.';
 COMMENT ON COLUMN benchmark_energy.domain IS 'total is of the components that have a number.';
 COMMENT ON COLUMN benchmark_energy.coverage IS 'Part of the window that was measured, 0 to 1; what was used in the rest is not known and not in joules.';
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jobtrail.domain.benchmarks.efficiency import Efficiency, efficiency
 from jobtrail.domain.benchmarks.report import Status
 from jobtrail.domain.benchmarks.settling import EnergySample, WindowEnergy, WindowUse
-from jobtrail.domain.benchmarks.window_energy import Window, known_components, window_energies
+from jobtrail.domain.benchmarks.window_energy import Span, Window, known_components, union, window_energies
 
 SECOND = 1_000_000
 JOULE = 1_000_000
@@ -184,6 +184,41 @@ def test_a_window_without_length_or_nodes_has_no_energy() -> None:
     assert window_energies(WindowUse(), window(0, 5), interval_us=INTERVAL) == ()
 
 
+def loads(*spans: tuple[float, float]) -> Window:
+    pieces = tuple((int(begin * SECOND), int(end * SECOND)) for begin, end in spans)
+    return Window(name="bench", start_us=pieces[0][0], end_us=pieces[-1][1], spans=pieces)
+
+
+def test_what_is_used_in_the_pauses_between_loads_is_not_of_the_window() -> None:
+    """Loads of 700 W from 0 to 10 s and from 40 to 50 s; the pause between them takes 100 W."""
+    given = use(look(0, 0), look(10, 7000), look(40, 10_000), look(50, 17_000), pue=1.0, factor_grams_per_kwh=1.0)
+    span = loads((0, 10), (40, 50))
+    gpu, total = window_energies(given, span, interval_us=INTERVAL)
+    assert (gpu.joules, gpu.coverage, total.joules) == (14_000.0, 1.0, 14_000.0)
+    told = efficiency(given, (gpu, total), span, status=Status.OK, output_tokens=28_000)
+    assert ("output_tokens_per_joule", "value", 2.0) in told.values
+    assert told.reason is None
+
+
+def test_the_coverage_of_loads_is_over_their_own_time() -> None:
+    given = use(look(0, 0), look(10, 7000), look(50, 10_000), look(60, 17_000))
+    (gpu, *_) = window_energies(given, loads((0, 10), (60, 70)), interval_us=INTERVAL)
+    assert (gpu.joules, gpu.coverage) == (7000.0, 0.5)
+
+
+def test_one_short_load_among_long_ones_is_of_low_quality() -> None:
+    given = use(look(0, 0), look(20, 7000), look(30, 7000), look(39.5, 9000), pue=1.0, factor_grams_per_kwh=1.0)
+    span = loads((0, 20), (30, 39.5))
+    energies = window_energies(given, span, interval_us=INTERVAL)
+    told = efficiency(given, energies, span, status=Status.OK, output_tokens=1)
+    assert told.reason == "low quality: a load of 9.5 s is shorter than 10 s"
+
+
+def test_the_union_of_spans_counts_no_time_twice() -> None:
+    assert union([(5, 9), (1, 3), (3, 4), (2, 3), (7, 7), (8, 12), (20, 19)]) == ((1, 4), (5, 12))
+    assert union([]) == ()
+
+
 paces = st.lists(st.tuples(st.integers(1, 25), st.integers(0, 10_000)), min_size=2, max_size=12)
 
 
@@ -207,6 +242,23 @@ def test_two_parts_of_a_window_add_up_to_it(steps: list[tuple[int, int]], cut: f
     assert one.joules + other.joules == pytest.approx(whole.joules, abs=1e-6)
     assert whole.joules == pytest.approx((samples[-1].gpu_microjoules or 0) / JOULE)
     assert [whole.coverage, one.coverage, other.coverage] == pytest.approx([1.0] * 3)
+
+
+@given(paces, st.lists(st.tuples(st.integers(0, 250), st.integers(1, 60)), min_size=1, max_size=6))
+def test_loads_have_the_energy_that_each_of_them_has_alone(
+    steps: list[tuple[int, int]], wanted: list[tuple[int, int]]
+) -> None:
+    given = use(*series(steps))
+    pieces = union((begin * SECOND, (begin + length) * SECOND) for begin, length in wanted)
+
+    def measured(*spans: Span) -> tuple[float, float]:
+        span = Window(name="bench", start_us=spans[0][0], end_us=spans[-1][1], spans=spans)
+        found = [one for one in window_energies(given, span, interval_us=INTERVAL) if one.domain == "gpu"]
+        return sum(one.joules for one in found), sum(one.coverage * span.length_us for one in found)
+
+    apart = [measured(piece) for piece in pieces]
+    together = measured(*pieces)
+    assert together == pytest.approx((sum(one for one, _ in apart), sum(one for _, one in apart)))
 
 
 @given(paces, st.permutations(range(13)), st.integers(-20, 200), st.integers(1, 200))

@@ -154,6 +154,23 @@ def test_tokens_are_summed_over_repeats_and_unknown_when_one_did_not_count() -> 
     assert by_server.notes[-1].endswith("1 of 2 repeats")
 
 
+def test_windows_and_tokens_are_of_the_repeats_that_count() -> None:
+    good, none, broken = result(output_tokens=100.0), None, result(0, 9, output_tokens=7.0)
+    summary = summarise(report(good, none, broken, good, server_output_tokens=260))
+    assert summary.windows == ((0, 900), (3_000, 3_900))
+    assert summary.output_tokens == 200  # the server's counter is of the other loads, too
+    assert not [note for note in summary.notes if "server" in note]
+    assert summarise(report(none)).windows == ()
+
+
+def test_windows_of_results_in_one_file_are_one_and_none_lies_outside_of_the_run() -> None:
+    repeats = tuple(
+        Repeat(started_us=begin, ended_us=end, result=result(output_tokens=1.0))
+        for begin, end in ((0, 500), (100, 600), (700, 2_000), (50, 50))
+    )
+    assert summarise(report(repeats=repeats, started_us=100, ended_us=1_000)).windows == ((100, 600), (700, 1_000))
+
+
 @pytest.mark.parametrize(
     ("client", "server", "note"),
     [
@@ -180,6 +197,7 @@ def test_the_servers_counter_is_believed_against_a_client_that_splits_the_text_a
     assert summary.token_count_source == "client"
     mixed = summarise(report(anew, result(output_tokens=5.0), server_output_tokens=1500))
     assert mixed.output_tokens == 1500
+    assert summarise(report(anew, result(output_tokens=5.0), server_output_tokens=1400)).output_tokens == 1400
     assert mixed.token_count_source == "mixed"
 
 

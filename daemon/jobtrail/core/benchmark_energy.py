@@ -27,7 +27,7 @@ AWAITS_LAST = "the last energy of the job is awaited"
 
 
 class EnergyOfRuns:
-    """Two windows of one job: the benchmark's own, with all that follows from it, and the job's whole run.
+    """Two windows of one job: the benchmark's own loads, with all that follows from them, and the job's whole run.
 
     A number is given once no sample can change it: when each node has been looked at after the window, or the job has
     been over for long enough that nothing more comes.
@@ -45,7 +45,7 @@ class EnergyOfRuns:
         job = _job(run, serving_link(links))
         if job is None:
             return Settlement(energy_invalid_reason=NOT_LINKED)
-        window = Window(name=BENCH, start_us=run.started_us, end_us=run.ended_us)
+        window = Window(name=BENCH, start_us=run.started_us, end_us=run.ended_us, spans=run.windows)
         use = await self._store.window_use(job, started_us=run.started_us, ended_us=run.ended_us)
         if not self._is_final(use, job):
             return Settlement(open_reason=AWAITS_SAMPLE)

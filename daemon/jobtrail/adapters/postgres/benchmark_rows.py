@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from jobtrail.domain.benchmarks.holding import content_sha256, gates_of
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Hardware, Repeat
 from jobtrail.domain.benchmarks.settling import LinkState
 from jobtrail.domain.benchmarks.summary import RunSummary, summarise, values_of
+from jobtrail.domain.benchmarks.window_energy import Span
 from jobtrail.domain.events import Event
 
 
@@ -113,12 +115,19 @@ def _result_columns(report: BenchmarkReport, summary: RunSummary) -> Row:
         "invalid_reason": summary.reason,
         "error_rate": summary.error_rate,
         "repeats": len(report.repeats),
+        "measured": _multirange(summary.windows),
         "output_tokens": summary.output_tokens,
         "server_output_tokens": report.server_output_tokens,
         "token_count_source": summary.token_count_source,
         "notes": summary.notes,
         "gates": {f"{metric}.{stat}": least for (metric, stat), least in gates.items()},
     }
+
+
+def _multirange(windows: Sequence[Span]) -> str:
+    """Windows as PostgreSQL writes a tstzmultirange."""
+    ranges = (f"[{to_datetime(begin)},{to_datetime(end)})" for begin, end in windows)
+    return "{" + ",".join(ranges) + "}"
 
 
 def _evidence_columns(report: BenchmarkReport) -> Row:

@@ -157,6 +157,7 @@ def _unsettled(row: Any, claims: Sequence[JobClaim], candidates: dict[str, list[
         status=Status(row["status"]),
         claims=tuple(claims),
         candidates=tuple(known.values()),
+        windows=tuple(zip(row["begins_us"], row["ends_us"], strict=True)),
         output_tokens=row["output_tokens"],
         user_name=row["user_name"],
         from_job=row["from_job"],

@@ -1,8 +1,8 @@
 """Numbers that need both sides, the tokens of the benchmark and the energy of its job.
 
-They are of the benchmark's own window and of all components in the rows of energy beside them: GPUs, CPUs and memory as
-far as the node can tell. Power supplies, fans and network cards are not in it. Where a number could mislead there is
-none, with the reason.
+They are of the benchmark's own window, its loads without the pauses between them, and of all components in the rows of
+energy beside them: GPUs, CPUs and memory as far as the node can tell. Power supplies, fans and network cards are not in
+it. Where a number could mislead there is none, with the reason.
 """
 
 from __future__ import annotations
@@ -41,9 +41,14 @@ def efficiency(
         return Efficiency(reason="; ".join(problems or ["no energy is known"]))
     values = [(f"energy_{one.domain}", "value", one.joules) for one in energies if one.window == BENCH]
     notes: list[str] = []
-    if window.end_us - window.start_us < SHORT_WINDOW_US:
-        seconds = (window.end_us - window.start_us) / 1e6
-        notes.append(f"low quality: the window of {seconds:.1f} s is shorter than {SHORT_WINDOW_US // 1_000_000} s")
+    shortest_us = min(end_us - start_us for start_us, end_us in window.pieces)
+    if shortest_us < SHORT_WINDOW_US:
+        which = (
+            f"a load of {shortest_us / 1e6:.1f} s"
+            if len(window.pieces) > 1
+            else f"the window of {shortest_us / 1e6:.1f} s"
+        )
+        notes.append(f"low quality: {which} is shorter than {SHORT_WINDOW_US // 1_000_000} s")
     if not output_tokens:
         notes.append("the output tokens are not known" if output_tokens is None else "there was no output token")
     elif total.joules > 0:

@@ -136,8 +136,8 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class BenchmarkReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One run of a benchmark, all its repeats. `run_uid` is a UUID made once, whatever becomes of the run.
 
-    `started_us` to `ended_us` is the window that counts: from the beginning of the first repeat to the end of the last,
-    without the server's start and the warm-up; of a run that failed before, the wrapper's own start and end.
+    `started_us` to `ended_us` is from the beginning of the first repeat to the end of the last, without the server's
+    start and the warm-up; of a run that failed before, the wrapper's own start and end. No repeat lies outside.
     """
 
     run_uid: str

@@ -138,7 +138,10 @@ class UnsettledRun(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     claims: tuple[JobClaim, ...]
     candidates: tuple[CandidateRun, ...]
-    output_tokens: float | None = None  # over the window, all repeats together
+    windows: tuple[
+        tuple[int, int], ...
+    ] = ()  # of the repeats that count, sorted and apart; none: all of the run's time
+    output_tokens: float | None = None  # of the same repeats together
     user_name: str | None = None
     from_job: bool = False
     by_root: bool = False

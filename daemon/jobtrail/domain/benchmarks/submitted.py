@@ -173,6 +173,10 @@ def _check_report(report: BenchmarkReport, now_us: int) -> None:
         _check_names(f"jobs[{number}].", {"cluster": claim.cluster})
     for number, repeat in enumerate(report.repeats):
         _check_repeat(f"repeats[{number}]", repeat, now_us)
+        if repeat.started_us < report.started_us or repeat.ended_us > report.ended_us:
+            raise InvalidEvent(
+                f"repeats[{number}]", f"must lie within the run, from {report.started_us} to {report.ended_us}"
+            )
 
 
 def _is_uuid(text: str) -> bool:

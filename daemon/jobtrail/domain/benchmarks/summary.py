@@ -11,20 +11,22 @@ import msgspec
 from jobtrail.domain.benchmarks.fingerprint import fingerprint, fingerprint_parts, short
 from jobtrail.domain.benchmarks.metrics import METRICS, PERCENTILE, STATS, Direction, Measurement
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Repeat, Status, ToolResult
+from jobtrail.domain.benchmarks.window_energy import Span, union
 
 TOKEN_TOLERANCE = 0.01  # by how much two counts of the same tokens may differ
 LARGEST = 1e18  # no machine gives more of anything here, and medians of less are numbers
 _PERCENTILE = re.compile(PERCENTILE)
 _ERROR_RATE = "error_rate"  # is of the whole run, no median
-_COUNTED_BY_CLIENT = "client"
+_COUNTED_ANEW = ("client", "mixed")
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A run as it is listed and compared.
 
     `measurements` are medians over the repeats that measured the metric, counts and times too; `error_rate`, among
-    them as well, is over all requests of all repeats. `output_tokens` is the sum over all repeats; the server's own
-    counter where the client counted anew or not in each repeat; None where nobody knows. `notes` are sentences on what
+    them as well, is over all requests of all repeats. `windows` are the times of the repeats that count, sorted and
+    apart, and `output_tokens` is the sum over the same repeats; the server's own counter, which is of all repeats,
+    where all count and the client counted anew or not in each; None where nobody knows. `notes` are sentences on what
     to know before trusting a number.
     """
 
@@ -36,6 +38,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint_without_version: str
     fingerprint_parts: dict[str, str]
     hardware: str  # the first 8 hex digits of the fingerprint
+    windows: tuple[Span, ...] = ()
     output_tokens: float | None = None
     token_count_source: str | None = None  # server | client | mixed
     notes: tuple[str, ...] = ()
@@ -44,7 +47,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 def summarise(report: BenchmarkReport) -> RunSummary:
     """The summary of a reported run. Only an ok run in which no request succeeded, or that has no valid result,
     changes its status: it becomes invalid, without a number."""
-    counted, notes = _countable(report.repeats)
+    repeats, notes = _countable(report.repeats)
+    counted = [result for _, result in repeats]
     error_rate = _error_rate(report.repeats)
     status, reason = _status(report, counted)
     measurements: list[Measurement] = []
@@ -53,10 +57,8 @@ def summarise(report: BenchmarkReport) -> RunSummary:
         notes += more
         if error_rate is not None:
             measurements.append(Measurement(metric=_ERROR_RATE, value=error_rate))
-    tokens, source = _output_tokens(report.repeats), _count_source(counted)
-    notes += _token_notes(report, tokens)
-    if report.server_output_tokens is not None and (tokens is None or source == _COUNTED_BY_CLIENT):
-        tokens = float(report.server_output_tokens)
+    source = _count_source(counted)
+    tokens = _tokens(report, counted, source, notes)
     parts = fingerprint_parts(report)
     digest = fingerprint(parts)
     return RunSummary(
@@ -68,6 +70,7 @@ def summarise(report: BenchmarkReport) -> RunSummary:
         fingerprint_without_version=fingerprint(parts, with_version=False),
         fingerprint_parts=parts,
         hardware=short(digest),
+        windows=_windows(report, [repeat for repeat, _ in repeats]),
         output_tokens=tokens,
         token_count_source=source,
         notes=tuple(notes),
@@ -94,9 +97,9 @@ def _why_not(one: Measurement) -> str | None:
     return None
 
 
-def _countable(repeats: Sequence[Repeat]) -> tuple[list[ToolResult], list[str]]:
-    """The results whose numbers mean something, and notes on the other repeats."""
-    counted: list[ToolResult] = []
+def _countable(repeats: Sequence[Repeat]) -> tuple[list[tuple[Repeat, ToolResult]], list[str]]:
+    """The repeats whose results mean something, and notes on the others."""
+    counted: list[tuple[Repeat, ToolResult]] = []
     notes: list[str] = []
     for number, repeat in enumerate(repeats, start=1):
         result = repeat.result
@@ -105,7 +108,7 @@ def _countable(repeats: Sequence[Repeat]) -> tuple[list[ToolResult], list[str]]:
         elif (problem := _problem(result)) is not None:
             notes.append(f"repeat {number} does not count: {problem}")
         else:
-            counted.append(result)
+            counted.append((repeat, result))
     return counted, notes
 
 
@@ -157,9 +160,27 @@ def _refusals(results: Sequence[ToolResult]) -> Iterator[str]:
                 yield f"{one.metric} {one.stat} is left out: it {reason}"
 
 
-def _output_tokens(repeats: Sequence[Repeat]) -> float | None:
-    """Tokens that all repeats together put out, None unless each one counted them."""
-    counts = [None if one.result is None else values_of(one.result).get(("output_tokens", "value")) for one in repeats]
+def _windows(report: BenchmarkReport, repeats: Sequence[Repeat]) -> tuple[Span, ...]:
+    """When the repeats were, within the run's own time: for that alone a job is known to have run."""
+    return union(
+        (max(repeat.started_us, report.started_us), min(repeat.ended_us, report.ended_us)) for repeat in repeats
+    )
+
+
+def _tokens(
+    report: BenchmarkReport, counted: Sequence[ToolResult], source: str | None, notes: list[str]
+) -> float | None:
+    """Output tokens of the repeats that count. The server's own counter is of all loads, those that failed too."""
+    tokens, server = _output_tokens(counted), report.server_output_tokens
+    if server is None or len(counted) < len(report.repeats):
+        return tokens
+    notes += _token_notes(server, tokens)
+    return float(server) if tokens is None or source in _COUNTED_ANEW else tokens
+
+
+def _output_tokens(results: Sequence[ToolResult]) -> float | None:
+    """Tokens that the results together say, None unless each one counted them."""
+    counts = [values_of(result).get(("output_tokens", "value")) for result in results]
     known = [count for count in counts if count is not None]
     return sum(known) if known and len(known) == len(counts) else None
 
@@ -169,9 +190,8 @@ def _count_source(results: Sequence[ToolResult]) -> str | None:
     return "mixed" if len(sources) > 1 else next(iter(sources), None)
 
 
-def _token_notes(report: BenchmarkReport, tokens: float | None) -> list[str]:
-    server = report.server_output_tokens
-    if server is None or tokens is None or abs(tokens - server) <= TOKEN_TOLERANCE * server:
+def _token_notes(server: int, tokens: float | None) -> list[str]:
+    if tokens is None or abs(tokens - server) <= TOKEN_TOLERANCE * server:
         return []
     change = f", {(tokens - server) / server:+.1%}" if server else ""
     return [f"the client counted {tokens:.0f} output tokens, the server's own counter {server}{change}"]

@@ -7,6 +7,7 @@ which the node's daemon says that it measured nothing is a gap, and no gap is fi
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -21,12 +22,40 @@ MICROJOULES_PER_JOULE = 1_000_000
 COMPONENTS = ("gpu", "cpu", "dram")
 
 
+Span = tuple[int, int]  # begin and end, in µs since the Unix epoch
+
+
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of time, in µs since the Unix epoch. `name` is `bench` or `job`."""
+    """A part of time, in µs since the Unix epoch. `name` is `bench` or `job`.
+
+    With `spans` it is these alone, sorted and apart, and not what lies between them; without, all of it.
+    """
 
     name: str
     start_us: int
     end_us: int
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[Span, ...]:
+        """What it consists of."""
+        return self.spans or ((self.start_us, self.end_us),)
+
+    @property
+    def length_us(self) -> int:
+        """The time of all pieces together."""
+        return sum(end_us - start_us for start_us, end_us in self.pieces)
+
+
+def union(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """The time that any of the spans covers: sorted, apart, and each of some length."""
+    joined: list[Span] = []
+    for start_us, end_us in sorted(span for span in spans if span[0] < span[1]):
+        if joined and start_us <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end_us))
+        else:
+            joined.append((start_us, end_us))
+    return tuple(joined)
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +71,7 @@ def window_energies(use: WindowUse, window: Window, *, interval_us: int) -> tupl
 
     `coverage` is covered time over the window times the job's nodes. A component without any covered time is absent.
     """
-    length_us = window.end_us - window.start_us
+    length_us = window.length_us
     nodes = sorted({*use.nodes, *(sample.node for sample in use.samples)})
     if length_us <= 0 or not nodes:
         return ()
@@ -118,9 +147,19 @@ def _readings(samples: Iterable[EnergySample], node: str, component: str) -> lis
 def _parts(
     component: str, readings: Sequence[tuple[EnergySample, int]], window: Window, near_us: int
 ) -> Iterator[_Part]:
+    times = [sample.time_us for sample, _ in readings]
+    for start_us, end_us in window.pieces:
+        # From the last look before the piece to the first after it.
+        near = readings[max(bisect_right(times, start_us) - 1, 0) : bisect_left(times, end_us) + 1]
+        yield from _parts_of_piece(component, near, (start_us, end_us), near_us)
+
+
+def _parts_of_piece(
+    component: str, readings: Sequence[tuple[EnergySample, int]], piece: Span, near_us: int
+) -> Iterator[_Part]:
     for (before, least), (after, most) in pairwise(readings):
         passed_us = after.time_us - before.time_us
-        inside_us = min(after.time_us, window.end_us) - max(before.time_us, window.start_us)
+        inside_us = min(after.time_us, piece[1]) - max(before.time_us, piece[0])
         # A sum that shrank is of another beginning, as when the node's daemon lost what it knew.
         if inside_us <= 0 or most < least:
             continue
