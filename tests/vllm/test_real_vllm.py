@@ -135,16 +135,19 @@ def test_the_runs_without_a_server_are_on_record_too(benched: Benched, timed: Ru
     assert versions == {"0.32.0"}
 
 
-def test_energy_of_the_window_meets_its_tokens(benched: Benched, served: list[Run]) -> None:
-    """The job's share of what the machine's meter counted between the first load's begin and the last one's end."""
+def test_energy_of_the_loads_meets_their_tokens(benched: Benched, served: list[Run]) -> None:
+    """The job's share of what the machine's meter counted during the loads, not in the pause between them."""
     row = benched.settled(served[0])
-    assert row["energy_invalid_reason"] is None
+    repeats = served[0].manifest()["repeats"]
+    seconds = sum(repeat["ended_us"] - repeat["started_us"] for repeat in repeats) / 1e6
+    assert seconds < row["duration_seconds"]
     assert row["gpu_joules"] is None
-    assert 0 < row["cpu_joules"] <= WATTS * row["duration_seconds"] * 1.05
+    assert 0 < row["cpu_joules"] <= WATTS * seconds * 1.2  # the meter's file is up to 50 ms old
     assert row["cpu_joules"] < row["job_cpu_joules"]
     assert row["energy_coverage_ratio"] >= 0.9
     assert row["output_tokens_per_joule"] == pytest.approx(row["output_tokens"] / row["total_joules"])
     assert row["emissions_grams"] == pytest.approx(row["total_joules"] / 3.6e6 * GRAMS_PER_KWH)
+    assert row["energy_invalid_reason"].startswith("low quality: a load of ")
 
 
 def test_the_event_is_in_the_audit_trail_of_the_job(benched: Benched, served: list[Run]) -> None:
