@@ -7,6 +7,7 @@ the fake and on the real adapter alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from jobtrail.domain.events import Event, NodeUsage
 from jobtrail.domain.gpu_allocation import HookValues
 from jobtrail.domain.gpus import GpuLook
 from jobtrail.domain.job import Job
+from jobtrail.domain.job_report_timeline import Timeline
 from jobtrail.domain.samples import CpuTotals, FoundJob, Missed, NodeReading, Reading, Target
 from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
 
@@ -341,7 +343,14 @@ class JobReader(Protocol):
     """What is held of the jobs."""
 
     async def show_job(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> JobDetail:
-        """A run, the newest unless `run` names one; a bare number is Slurm's. Raises NotFound, StoreUnavailable."""
+        """A run, the newest unless `run` names one; a bare number is Slurm's, N_M task M of array N.
+
+        Raises NotFound, StoreUnavailable.
+        """
+        ...
+
+    async def job_timeline(self, detail: JobDetail, *, now: datetime) -> Timeline:
+        """The time lines of a run that was shown, up to `now` if it goes on. Raises StoreUnavailable."""
         ...
 
 

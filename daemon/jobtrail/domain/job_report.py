@@ -180,6 +180,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     gpu_lines: tuple[GpuLine, ...] = ()
     uneven: tuple[str, ...] = ()  # sentences that name the nodes and GPUs that are least like the others
     other_runs: tuple[tuple[str, int], ...] = ()  # (cluster, run) of the same job id
+    absent: Mapping[str, str] = {}  # values that could not be measured, with the reason
     advice: Advice = Advice()
 
     @property

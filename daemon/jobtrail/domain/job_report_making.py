@@ -64,6 +64,7 @@ def make_report(
         gpu_lines=gpu_lines,
         uneven=_uneven(node_lines, gpu_lines),
         other_runs=tuple((cluster, run) for cluster, run in other_runs),
+        absent=job["usage_absent"] or {},
     )
     return msgspec.structs.replace(report, advice=advise(report))
 

@@ -10,11 +10,13 @@ import msgspec
 
 from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.adapters.postgres.timeline import read_timeline
 from jobtrail.core.ports import JobDetail, Row
 from jobtrail.domain.errors import InvalidEvent, NotFound
 from jobtrail.domain.explain import explain
 from jobtrail.domain.job import Job, NodeRun
 from jobtrail.domain.job_ids import parse_job_id
+from jobtrail.domain.job_report_timeline import Timeline
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Connection, Pool
@@ -84,6 +86,11 @@ class PostgresReader:
             gpus=[_row(gpu) for gpu in gpus],
             other_runs=others,
         )
+
+    async def job_timeline(self, detail: JobDetail, *, now: datetime) -> Timeline:
+        """The time lines of a run; empty once its samples are kept no longer."""
+        async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            return await read_timeline(connection, detail, now)
 
     async def audit_log(
         self, job_id: str, *, run: int | None = None, cluster: str | None = None, limit: int = 100
