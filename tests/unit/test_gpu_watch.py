@@ -9,6 +9,7 @@ from jobtrail.core.gpu_sources import NO_GPUS, REST_LOOKS
 from jobtrail.core.node_energy import Ended
 from jobtrail.core.sampler import Rhythm
 from jobtrail.domain.events import GpuUsage, NodeUsage
+from jobtrail.domain.gpus import GpuEvent
 from tests.unit.gpu_world import GpuBench, gpu
 from tests.unit.runs import open_run
 
@@ -458,5 +459,24 @@ def test_idle_time_goes_on_when_the_clock_is_set(set_by: int) -> None:
         await asyncio.sleep(200)
         (shown,) = bench.shown("7").devices
         assert shown.idle_seconds == pytest.approx(240, abs=17)
+
+    bench.play(scene)
+
+
+def test_who_asks_for_looks_without_end_fills_no_table() -> None:
+    """Rows of every GPU of the node come twice a second at most; what a driver tells once is never left out."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(1)
+        before = len(bench.gpu_rows)
+        for number in range(40):
+            bench.gpus.values[A]["events"] = (GpuEvent(time_us=number, code=79),) if number == 13 else ()
+            await bench.watch.asked("slurm-7", 0)
+        assert len(bench.gpus.looks) > 40
+        added = bench.gpu_rows[before:]
+        assert len(added) <= 2 * (2 + 40 * 0.05 / 0.5)
+        assert [event.code for row in added for event in row.reading.events] == [79]
 
     bench.play(scene)

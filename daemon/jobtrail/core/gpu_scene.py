@@ -30,6 +30,7 @@ class Scene:
         node: str,
         interval_seconds: float,
         idle_window_seconds: float,
+        store_apart_seconds: float,
         emissions: EmissionSettings,
     ) -> None:
         self._board = board
@@ -42,6 +43,8 @@ class Scene:
         self._readings: dict[str, GpuReading] = {}
         self._attribution = Attribution(gpus={}, jobs={})
         self._steady_us = 0
+        self._store_apart_us = round(store_apart_seconds * 1e6)
+        self._stored_us: int | None = None
         self._mismatched: set[tuple[str, str]] = set()  # (ref, gpu_id) told of
         self._apart: Mapping[str, frozenset[str]] = {}  # ref -> runs of another time, at the last look
 
@@ -52,7 +55,7 @@ class Scene:
         runs: Mapping[str, RunBooks],
         owners: Mapping[int, str],
     ) -> None:
-        """Take one look in. `steady_us` is of a clock that is never set: idle time must not stand still with another."""
+        """Take one look in. `steady_us` is of a clock that is never set, with which idle time would stand still."""
         readings = [reading for look in looks for reading in look.readings]
         held = {ref: books.allocation or GpuAllocation() for ref, books in runs.items()}
         self._steady_us = steady_us
@@ -131,7 +134,10 @@ class Scene:
             self._tell(GpuMismatch(job_id=job_id, gpu_id=gpu_id, kind=mismatch.kind, detail=detail))
 
     def _into_store(self, readings: Sequence[GpuReading], runs: Mapping[str, RunBooks]) -> None:
-        for reading in readings:
+        """Rows of one GPU lie some time apart, for any user may ask for looks; errors are told by one look alone."""
+        is_due = self._stored_us is None or self._steady_us - self._stored_us >= self._store_apart_us
+        self._stored_us = self._steady_us if is_due else self._stored_us
+        for reading in readings if is_due else [reading for reading in readings if reading.events]:
             holders = self._attribution.gpus[reading.gpu.gpu_id].holders
             if len(holders) > 1:
                 holders = tuple(ref for ref in holders if runs[ref].ended_us is None)

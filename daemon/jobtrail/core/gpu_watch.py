@@ -104,6 +104,7 @@ class GpuWatch:
             node=node,
             interval_seconds=rhythm.interval_seconds,
             idle_window_seconds=rhythm.idle_window_seconds,
+            store_apart_seconds=rhythm.soonest_seconds,
             emissions=emissions,
         )
         self._rows = EnergyRows(add_energy_row, spacing_seconds=rhythm.soonest_seconds, emissions=emissions)
