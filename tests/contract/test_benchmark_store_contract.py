@@ -150,7 +150,7 @@ async def test_a_new_run_is_unsettled_with_its_claims_and_the_runs_of_the_claime
     assert found.received_us > 0
     assert found.candidates == (first, second, elsewhere, pinned_down)
     assert (found.run_uid, found.status, found.claims) == (uid(1), Status.OK, claims)
-    assert (found.started_us, found.ended_us) == (T0, T0 + 20 * SECOND)
+    assert (found.started_us, found.ended_us, found.windows) == (T0, T0 + 20 * SECOND, ((T0, T0 + 20 * SECOND),))
     assert (found.output_tokens, found.user_name, found.from_job, found.by_root) == (2000.0, "root", True, True)
 
 
@@ -161,6 +161,19 @@ async def test_tokens_are_unknown_unless_each_repeat_counted_them(bench: Bench) 
     await tell_all(bench, msgspec.structs.replace(told, repeats=repeats))
     (found,) = await bench.store.unsettled(limit=1)
     assert found.output_tokens is None
+
+
+async def test_the_windows_are_of_the_repeats_that_count_without_the_pauses(bench: Bench) -> None:
+    told = report(repeats=3)
+    first, second, third = told.repeats
+    late = msgspec.structs.replace(
+        third, started_us=third.started_us + 5 * SECOND, ended_us=third.ended_us + 5 * SECOND
+    )
+    failed = msgspec.structs.replace(second, result=result(1.0, invalid_reason="it was cut off"))
+    ended_us = told.ended_us + 5 * SECOND
+    await tell_all(bench, msgspec.structs.replace(told, ended_us=ended_us, repeats=(first, failed, late)))
+    (found,) = await bench.store.unsettled(limit=1)
+    assert found.windows == ((T0, T0 + 10 * SECOND), (T0 + 25 * SECOND, T0 + 35 * SECOND))
 
 
 async def test_the_oldest_come_first_and_those_looked_at_go_to_the_end_until_nothing_is_awaited(bench: Bench) -> None:
