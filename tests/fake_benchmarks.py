@@ -111,7 +111,8 @@ class MemoryBenchmarks:
         ]
         return UnsettledRun(
             run_uid=report.run_uid, started_us=report.started_us, ended_us=report.ended_us, status=run.summary.status,
-            claims=report.jobs, candidates=tuple(candidates), windows=run.summary.windows, output_tokens=run.summary.output_tokens,
+            claims=report.jobs, candidates=tuple(candidates), windows=run.summary.windows,
+            output_tokens=run.summary.output_tokens,
             user_name=report.user_name, from_job=report.from_job, by_root=report.uid == 0, received_us=run.stored_us,
         )  # fmt: skip
 
