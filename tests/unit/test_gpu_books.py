@@ -35,9 +35,25 @@ def look(book: GpuBook, time_us: int, *, ended_us: int | None = None, **values: 
 def test_errors_are_counted_by_code_and_not_without_end() -> None:
     """A driver that makes up codes fills nothing."""
     book = GpuBook(GpuUsage(gpu_id="GPU-a"))
-    look(book, 1, events=tuple(GpuEvent(time_us=1, code=code) for code in (79, 79, *range(200, 300))))
+    look(book, 1)
+    look(book, 2, events=tuple(GpuEvent(time_us=1, code=code) for code in (79, 79, *range(200, 300))))
     assert book.usage.errors["79"] == 2
     assert len(book.usage.errors) == 64
+
+
+def test_errors_of_before_a_run_are_not_its_own() -> None:
+    """The first look of a run tells what happened since the last look at the run before."""
+    book = GpuBook(GpuUsage(gpu_id="GPU-a"))
+    look(book, 1, events=(GpuEvent(time_us=1, code=79),))
+    assert book.usage.errors == {}
+
+
+def test_errors_of_a_board_are_those_of_its_instances() -> None:
+    book = GpuBook(GpuUsage(gpu_id="MIG-a"))
+    whole = reading(2, events=(GpuEvent(time_us=2, code=79),))
+    for time_us, board in ((1, None), (2, whole)):
+        book.look(Held(reading=reading(time_us), board=board), LIMITS, ended_us=None)
+    assert book.usage.errors == {"79": 1}
 
 
 def test_the_first_evidence_stays() -> None:

@@ -106,19 +106,24 @@ class GpuBook:
         """One look; what came after the run's end is not counted as its time."""
         last, self._last = self._last, held
         usage, reading = self._usage, held.reading
-        errors = dict(usage.errors)
-        for event in reading.events:
-            if str(event.code) in errors or len(errors) < ERROR_CODES:
-                errors[str(event.code)] = errors.get(str(event.code), 0) + 1
         self._usage = msgspec.structs.replace(
-            usage, memory_peak_bytes=larger(usage.memory_peak_bytes, reading.memory_used_bytes), errors=errors
+            usage, memory_peak_bytes=larger(usage.memory_peak_bytes, reading.memory_used_bytes)
         )
         if last is None:
-            return
+            return  # what the driver told since the look before may be of the run before
+        self._note_errors(held)
         passed_us = _end(reading.time_us, ended_us) - last.reading.time_us
         if 0 < passed_us <= limits.counter_us:
             self._count(last, held, passed_us)
         self._add_energy(last, held, limits, ended_us)
+
+    def _note_errors(self, held: Held) -> None:
+        """Those of the board are of its instances too: one that fell off the bus takes them all along."""
+        errors = dict(self._usage.errors)
+        for event in (*held.reading.events, *(() if held.board is None else held.board.events)):
+            if str(event.code) in errors or len(errors) < ERROR_CODES:
+                errors[str(event.code)] = errors.get(str(event.code), 0) + 1
+        self._usage = msgspec.structs.replace(self._usage, errors=errors)
 
     def _count(self, last: Held, held: Held, passed_us: int) -> None:
         usage = self._usage
