@@ -63,6 +63,23 @@ async def test_the_same_event_is_sent_again_when_a_file_is_imported_again() -> N
     assert again["fate"] == "already known"
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+async def test_a_file_that_has_grown_holds_the_same_runs_and_further_ones(tmp_path: Path, end: str) -> None:
+    """vLLM appends a line for each run; what was brought in before is known, byte for byte."""
+    lines = [json.dumps({**json.loads(SERVE.read_text(encoding="utf-8")), "label": str(n)}) for n in range(3)]
+    path = tmp_path / "all.jsonl"
+    async with receiving() as daemon:
+        for count in (1, 3):
+            path.write_text("\n".join(lines[:count]) + end, encoding="utf-8")
+            code, found = await bring_in(path, socket=daemon.socket)
+            assert (code, len(found)) == (0, count)
+        await bring_in(path.rename(tmp_path / "copy.jsonl"), socket=daemon.socket)
+        first, *others = daemon.event_ids
+    assert others[0] == first
+    assert len(set(others)) == 3
+    assert others[:3] == others[3:]
+
+
 async def test_the_date_of_vllm_is_local_and_of_the_end() -> None:
     """And it is said that the zone was assumed."""
     async with receiving() as daemon:

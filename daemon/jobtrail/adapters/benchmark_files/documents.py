@@ -19,7 +19,8 @@ _SHOWN = 60  # characters of a key in a message
 
 
 class Document:
-    """One JSON value of a file. `sha256` is of the bytes it stands in; `line` is 0 where it is the whole file."""
+    """One JSON value of a file. `sha256` is of the bytes it stands in, without blanks around it; `line` is 0 where it
+    is the whole file."""
 
     __slots__ = ("line", "sha256", "value")
 
@@ -52,15 +53,20 @@ def decoded(content: bytes) -> str:
     return text
 
 
-def documents(text: str, content: bytes) -> list[Document]:
+def documents(text: str) -> list[Document]:
     """The file's one JSON value, or those of its lines where it is JSON Lines, as `vllm bench serve --append-result`
     writes: objects with a newline between them and none at the end. Raises UnknownResult."""
     try:
-        return [Document(parsed(text), content)]
+        return [Document(parsed(text), _own_bytes(text))]
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":
             raise UnknownResult(f"line {error.lineno} column {error.colno}", f"is no JSON: {error.msg}") from None
     return _lines(text)
+
+
+def _own_bytes(text: str) -> bytes:
+    """What the value itself stands in: the first line of a file is the same whether others follow or not."""
+    return text.strip().encode()
 
 
 def parsed(text: str) -> Any:
@@ -82,7 +88,7 @@ def _lines(text: str) -> list[Document]:
         if not line.strip():
             continue
         try:
-            found.append(Document(parsed(line), line.strip().encode("utf-8", "surrogatepass"), number))
+            found.append(Document(parsed(line), _own_bytes(line), number))
         except json.JSONDecodeError as error:
             raise UnknownResult(f"line {number} column {error.colno}", f"is no JSON: {error.msg}") from None
         if not isinstance(found[-1].value, dict):

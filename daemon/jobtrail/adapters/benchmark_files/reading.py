@@ -57,7 +57,7 @@ def _read(name: str, content: bytes) -> tuple[ToolResult, ...]:
         )  # fmt: skip
     if not head.lstrip().startswith(("{", "[")):
         raise UnknownResult("", f"is neither JSON nor a log of {mlperf.MARK} lines; {KNOWN}")
-    found = documents(text, content)
+    found = documents(text)
     if len(found) > MAX_RESULTS:
         raise UnknownResult("", f"holds {len(found)} results; at most {MAX_RESULTS} are read from one file")
     results: list[ToolResult] = []

@@ -155,15 +155,14 @@ def _import(path: Path, said: Said, to: Places, reported: set[Path], *, dry_run:
         manifest = path if _is_manifest(path) else None
         if manifest is None:
             content = _content(path)
-            sha256 = hashlib.sha256(content).hexdigest()
-            manifest = _manifest_of(path, sha256)
+            manifest = _manifest_of(path, hashlib.sha256(content).hexdigest())
         if manifest is not None:
             if manifest.resolve() not in reported:
                 reported.add(manifest.resolve())
                 yield _send_manifest(manifest, to, dry_run=dry_run)
             return
         results = read_results(path.name, content)
-        brought = [bring(one, index, path, len(content), sha256, said) for index, one in enumerate(results)]
+        brought = [bring(one, path, said) for one in results]
     except (UnknownResult, ConfigError) as error:
         yield Outcome(file=str(path), fate=UNREADABLE, detail=str(error))
         return

@@ -17,14 +17,13 @@ from jobtrail.domain.benchmarks.report import (
     LinkSource,
     RecipeIdentity,
     Repeat,
-    ResultFile,
     Role,
     Status,
     ToolResult,
 )
 from jobtrail.domain.errors import UnknownResult
 
-_RUNS = uuid.UUID("b3d1a0a2-4a2e-5f53-8f6c-2a9d1c5e7f40")  # name space of runs that are known by their file alone
+_RUNS = uuid.UUID("b3d1a0a2-4a2e-5f53-8f6c-2a9d1c5e7f40")  # name space of runs that are known by their result alone
 _JOB = re.compile(r"(?:slurm-)?0*([1-9][0-9]{0,15})")
 _LOCAL = re.compile(r"local-[1-9][0-9]{0,15}")
 _VLLM_DATE = "%Y%m%d-%H%M%S"
@@ -65,8 +64,12 @@ def job_id_of(text: str) -> str | None:
     return f"slurm-{found[1]}" if found else None
 
 
-def bring(result: ToolResult, index: int, path: Path, size_bytes: int, sha256: str, said: Said) -> Brought:
-    """The run that a result is. Raises UnknownResult when what is needed is neither in the file nor said."""
+def bring(result: ToolResult, path: Path, said: Said) -> Brought:
+    """The run that a result is. Raises UnknownResult when what is needed is neither in the file nor said.
+
+    Nothing of it is of the file as a whole: a file to which a further result was appended, or a copy of it under
+    another name, holds the same runs.
+    """
     if said.tool is not None and said.tool != result.tool:
         raise UnknownResult(path.name, f"is of {result.tool}, not of {said.tool}")
     notes: list[str] = []
@@ -75,7 +78,7 @@ def bring(result: ToolResult, index: int, path: Path, size_bytes: int, sha256: s
     model = said.model or result.model or _claimed_model(result, notes)
     status = Status.OK if result.invalid_reason is None else Status.INVALID
     report = BenchmarkReport(
-        run_uid=str(uuid.uuid5(_RUNS, f"{sha256}:{index}")),
+        run_uid=str(uuid.uuid5(_RUNS, f"{result.tool}:{result.sha256}")),
         mode=result.mode,
         status=status,
         reason=result.invalid_reason,
@@ -87,7 +90,6 @@ def bring(result: ToolResult, index: int, path: Path, size_bytes: int, sha256: s
         model=model,
         jobs=() if claim is None else (claim,),
         repeats=(Repeat(started_us=started_us, ended_us=ended_us, result=result),),
-        files=(ResultFile(name=path.name, sha256=sha256, size_bytes=size_bytes),),
     )
     return Brought(report=report, notes=tuple(notes))
 
