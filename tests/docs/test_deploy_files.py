@@ -91,3 +91,12 @@ def test_the_drop_directory_is_made_where_the_unit_may_write() -> None:
     assert settings(UNIT.read_text(encoding="utf-8"))["ReadWritePaths"] == f"-{parent}"
     assert directory in (DEPLOY / "jobtrail.yaml").read_text(encoding="utf-8")
     assert directory in INSTALLATION
+
+
+def test_the_reader_of_gpus_lives_and_dies_beside_the_daemon() -> None:
+    """systemd.service(5): by default a process killed for want of memory ends the unit, and a stop kills all at once."""
+    lines = UNIT.read_text(encoding="utf-8").splitlines()
+    assert {"OOMPolicy=continue", "KillMode=mixed"} <= set(lines)
+    after = {unit for line in lines if line.startswith("After=") for unit in line.removeprefix("After=").split()}
+    assert {"systemd-modules-load.service", "nvidia-persistenced.service"} <= after
+    assert "DeviceAllow=char-195 rw" in lines  # NVIDIA's major number, whether its driver is loaded by then or not
