@@ -164,6 +164,7 @@ def test_the_part_of_a_nodes_time_in_which_a_run_was_there(
         (ProcessPlace(cgroups=("/system.slice/n1_slurmstepd.scope/job_7",)), "ref-7"),
         (ProcessPlace(cgroups=("/system.slice/slurmstepd.scope/s7",)), "ref-7"),
         (ProcessPlace(cgroups=("/user.slice/job_7",)), None),
+        (ProcessPlace(cgroups=("/user.slice/user-5.slice/user@5.service/slurm_x/job_7",)), None),
         (ProcessPlace(cgroups=("/slurm/uid_1/job_8",)), None),
         (ProcessPlace(cgroups=("/jobtrail/local-1/below",)), "ref-own"),
         (ProcessPlace(cgroups=("/jobtrail",)), None),

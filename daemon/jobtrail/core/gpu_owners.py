@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from jobtrail.core.gpu_ports import ProcessPlace
 from jobtrail.core.ports import OpenRun
@@ -35,7 +35,7 @@ class Owners:
         for path in place.cgroups:
             parts = path.split("/")
             for number, part in enumerate(parts):
-                if part in self._by_directory and any(map(_is_slurms, parts[:number])):
+                if part in self._by_directory and _is_slurms(parts[:number]):
                     return self._by_directory[part]
             for length in range(len(parts), 1, -1) if self._by_path else ():
                 beginning = "/".join(parts[:length])
@@ -49,6 +49,11 @@ class Owners:
         return {pid: ref for pid, ref in found.items() if ref is not None}
 
 
-def _is_slurms(part: str) -> bool:
-    """Whether a directory is the one in which slurmd keeps those of jobs."""
-    return part == "slurm" or part.startswith("slurm_") or part.endswith("slurmstepd.scope")
+def _is_slurms(parts: Sequence[str]) -> bool:
+    """Whether directories lead into the one in which slurmd keeps those of jobs.
+
+    Below user.slice they cannot: there a user may make directories of any name (user@.service(5), Delegate=).
+    """
+    if "user.slice" in parts:
+        return False
+    return any(part == "slurm" or part.startswith("slurm_") or part.endswith("slurmstepd.scope") for part in parts)
