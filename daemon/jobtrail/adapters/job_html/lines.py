@@ -1,0 +1,68 @@
+"""Which charts a run has, and their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jobtrail.adapters.job_html.charts import Chart, Line
+from jobtrail.adapters.job_html.scales import BYTES, JOULES, PERCENT, WATTS
+from jobtrail.domain.advice_words import clock
+from jobtrail.domain.job_report_timeline import GpuTimeline, NodeTimeline, Timeline
+
+_COMPONENTS = {"gpu": "GPUs", "cpu": "CPUs", "dram": "memory"}
+
+
+def charts_of(timeline: Timeline) -> Iterator[Chart]:
+    """All charts; those without a value are not drawn."""
+    bucket = f"of {clock(max(1.0, timeline.bucket_seconds))}"
+    nodes, gpus = timeline.nodes, timeline.gpus
+    yield Chart(
+        key="cpu", title="CPU", about=f"of the CPUs allocated, mean {bucket}", scale=PERCENT,
+        lines=[_line(node.node, node.points, "cpu_percent") for node in nodes],
+    )  # fmt: skip
+    yield Chart(
+        key="memory", title="Memory", about=f"in use, file cache included, most {bucket}", scale=BYTES,
+        lines=[*(_line(node.node, node.points, "memory_bytes") for node in nodes), *_limits(nodes)],
+    )  # fmt: skip
+    yield Chart(
+        key="gpu-utilisation", title="GPU utilisation", about=f"of each GPU, mean {bucket}", scale=PERCENT,
+        lines=_of_gpus(gpus, "utilization_percent"),
+    )  # fmt: skip
+    yield Chart(
+        key="gpu-memory", title="GPU memory", about=f"in use on each GPU, most {bucket}", scale=BYTES,
+        lines=_of_gpus(gpus, "memory_bytes"),
+    )  # fmt: skip
+    yield Chart(
+        key="gpu-power", title="GPU power", about=f"of each board, mean {bucket}", scale=WATTS,
+        lines=_of_gpus(gpus, "power_watts"),
+    )  # fmt: skip
+    yield Chart(
+        key="energy", title="Energy", about="used since the start, by component", scale=JOULES,
+        lines=[_line(_COMPONENTS[one.component], one.points, "joules") for one in timeline.energy],
+    )  # fmt: skip
+
+
+def _line(name: str, points: Sequence[Any], value: str) -> Line:
+    return Line(name=name, points=[(point.seconds, getattr(point, value), point.gap) for point in points])
+
+
+def _of_gpus(gpus: Sequence[GpuTimeline], value: str) -> list[Line]:
+    several_nodes = len({gpu.node for gpu in gpus}) > 1
+    return [_line(f"{gpu.node} {gpu.gpu_id}" if several_nodes else gpu.gpu_id, gpu.points, value) for gpu in gpus]
+
+
+def _limits(nodes: Sequence[NodeTimeline]) -> Iterator[Line]:
+    """The memory limit once for each value it had."""
+    seen: set[int] = set()
+    for node in nodes:
+        points = [(point.seconds, point.memory_limit_bytes) for point in node.points]
+        known = [(at, limit) for at, limit in points if limit is not None]
+        values = {limit for _, limit in known}
+        if known and not values <= seen:
+            seen |= values
+            (first, limit), (last, _) = known[0], known[-1]
+            changing = [(at, float(value), False) for at, value in known]
+            steady = [(first, float(limit), False), (last, float(limit), False)]
+            name = "limit" if len(nodes) == 1 else f"limit ({node.node})" if len(seen) > 1 else "limit of a node"
+            yield Line(name=name, points=steady if len(values) == 1 else changing, is_limit=True)
