@@ -1,5 +1,5 @@
-"""Time lines as SVG. Places across are in per cent and heights in pixels, so that a chart fits any width while its text and
-its strokes keep their size; the lines themselves are stretched to it.
+"""Time lines as SVG. Places across are in per cent and heights in pixels, so that a chart fits any width while its text
+and its strokes keep their size; the lines themselves are stretched to it.
 """
 
 from __future__ import annotations

@@ -26,13 +26,10 @@ def join(*children: Child) -> Markup:
     return Markup("".join(one if isinstance(one, Markup) else text(one) for one in children if one is not None))
 
 
-def el(name: str, *children: Child, **attributes: object) -> Markup:
+def el(tag: str, /, *children: Child, **attributes: object) -> Markup:
     """An element. `class_` is `class`, `_` in other names is `-`; an attribute that is None is left out."""
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
-    if name in _EMPTY:
-        return Markup(f"<{name}{written}/>")
-    return Markup(f"<{name}{written}>{join(*children)}</{name}>")
+    given = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
+    written = "".join(f' {key}="{text(value)}"' for key, value in given)
+    if tag in _EMPTY:
+        return Markup(f"<{tag}{written}/>")
+    return Markup(f"<{tag}{written}>{join(*children)}</{tag}>")
