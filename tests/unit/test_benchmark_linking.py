@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtrail.domain.benchmarks.linking import PENDING_US, SLACK_US, judge_links, serving_link
+from jobtrail.domain.benchmarks.linking import PENDING_US, SLACK_US, judge_links, serving_links
 from jobtrail.domain.benchmarks.report import JobClaim, LinkSource, Role, Status
 from jobtrail.domain.benchmarks.settling import CandidateRun, JobLink, LinkState, UnsettledRun
 
@@ -52,7 +52,7 @@ def only(run: UnsettledRun, now_us: int = NOW) -> JobLink:
 def test_a_job_that_ran_all_the_time_is_linked() -> None:
     link = only(reported(candidates=(known(0, 300),)))
     assert (link.state, link.cluster, link.run, link.reason) == (LinkState.LINKED, "c1", 1, None)
-    assert serving_link([link]) is link
+    assert serving_links([link, link]) == (link,)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,27 @@ def test_what_stands_in_a_file_needs_the_jobs_user_even_when_it_came_from_a_job(
     assert nameless == "the report came from a user without a name, and slurm-5 of cluster c1 is bob's"
 
 
-def test_a_job_whose_user_is_unknown_is_anyones() -> None:
-    assert only(reported(candidates=(known(0, 300, user_name=None),))).state is LinkState.LINKED
+def test_a_job_whose_user_is_unknown_is_nobodys_who_says_so() -> None:
+    """Anybody could make it theirs in the time until Slurm says whose it is."""
+    run = reported(candidates=(known(0, 300, user_name=None),))
+    link = only(run)
+    assert (link.state, link.reason) == (
+        LinkState.PENDING,
+        "whose job slurm-5 of cluster c1 is is not known yet",
+    )
+    assert only(run, now_us=run.received_us + PENDING_US).state is LinkState.CONFLICT
+    for vouched in ({"by_root": True}, {"from_job": True}):
+        assert only(msgspec.structs.replace(run, **vouched)).state is LinkState.LINKED
+
+
+def test_a_job_that_is_over_and_whose_end_is_unknown_does_not_run_until_now() -> None:
+    run = reported(candidates=(known(0, None, is_over=True),))
+    link = only(run)
+    assert (link.state, link.reason) == (
+        LinkState.PENDING,
+        "when job slurm-5 of cluster c1 ended is not known yet",
+    )
+    assert only(run, now_us=run.received_us + PENDING_US).reason == "job slurm-5 of cluster c1 has no known end"
 
 
 def states(run: UnsettledRun) -> list[tuple[str, LinkSource, LinkState]]:
@@ -176,10 +195,8 @@ def test_server_and_client_in_different_jobs_are_both_linked_and_energy_is_the_s
     run = reported(claim("slurm-6", Role.CLIENT), claim("slurm-5", Role.SERVER), candidates=(known(0, 300), OTHER))
     links = judge_links(run, now_us=NOW)
     assert [link.state for link in links] == [LinkState.LINKED] * 2
-    link = serving_link(links)
-    assert link is not None
-    assert link.claim.job_id == "slurm-5"
-    assert serving_link([links[0]]) is None
+    assert [link.claim.job_id for link in serving_links(links)] == ["slurm-5"]
+    assert serving_links([links[0]]) == ()
 
 
 def test_two_servers_of_one_manifest_are_no_contradiction() -> None:

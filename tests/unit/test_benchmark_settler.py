@@ -13,6 +13,7 @@ from jobtrail.core.benchmark_energy import (
     AWAITS_SAMPLE,
     GRACE_US,
     NOT_LINKED,
+    SEVERAL,
     EnergyOfRuns,
 )
 from jobtrail.core.benchmark_settler import DAY_US, MOST_AT_ONCE, BenchmarkSettler, SettlerSettings
@@ -172,6 +173,22 @@ def test_a_run_of_a_job_that_goes_on_has_its_numbers_and_waits_for_the_jobs() ->
     assert world.facts.of(BenchmarkSettled) == []
 
 
+def test_where_several_jobs_served_the_energy_of_one_is_not_the_runs() -> None:
+    world = World()
+    names = ("slurm-5", "slurm-6")
+    claims = tuple(JobClaim(job_id=name, role=Role.SERVER, source=LinkSource.MANIFEST, cluster="c1") for name in names)
+    jobs = tuple(
+        CandidateRun(cluster="c1", job_id=name, run=1, start_us=world.at(-100), user_name="ada") for name in names
+    )
+    world.report(claims=claims, candidates=jobs)
+    world.measured(-20, 0)
+    world.turn()
+    ((_, one),) = world.store.settled
+    assert [link.state for link in one.links] == [LinkState.LINKED] * 2
+    assert (one.energies, one.measurements) == ((), ())
+    assert one.energy_invalid_reason == f"{SEVERAL}: slurm-5, slurm-6"
+
+
 def ended(world: World, seconds: float, **changes: object) -> CandidateRun:
     job = CandidateRun(
         cluster="c1", job_id="slurm-5", run=1, start_us=world.at(-100), end_us=world.at(seconds), user_name="ada",
@@ -230,7 +247,7 @@ def test_a_job_that_is_over_without_samples_is_settled_without_numbers() -> None
 
 def test_a_job_that_is_over_with_an_unknown_end_has_no_energy_of_its_own() -> None:
     world = World()
-    world.report(candidates=(ended(world, 5, end_us=None),))
+    world.report(from_job=True, candidates=(ended(world, 5, end_us=None),))
     world.measured(-20, 0)
     world.turn()
     one = world.store.settled[-1][1]

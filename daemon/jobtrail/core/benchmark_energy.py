@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jobtrail.core.benchmark_ports import BenchmarkStore
 from jobtrail.core.ports import Clock
 from jobtrail.domain.benchmarks.efficiency import efficiency
-from jobtrail.domain.benchmarks.linking import serving_link
+from jobtrail.domain.benchmarks.linking import serving_links
 from jobtrail.domain.benchmarks.settling import (
     CandidateRun,
     JobLink,
@@ -21,6 +21,8 @@ from jobtrail.domain.benchmarks.window_energy import BENCH, JOB, Window, window_
 # How long after a job's end its last samples may take into the store: nodes hand them over every few seconds.
 GRACE_US = 60_000_000
 NOT_LINKED = "the run is linked to no job that served"
+# Whatever one of them used is not the energy of the tokens, and samples of several are not added up.
+SEVERAL = "several jobs served, so that the energy of none of them is the run's"
 AWAITS_SAMPLE = "energy after the end of the benchmark is awaited"
 AWAITS_END = "the job still runs: its whole energy is not known yet"
 AWAITS_LAST = "the last energy of the job is awaited"
@@ -42,7 +44,11 @@ class EnergyOfRuns:
 
     async def of_run(self, run: UnsettledRun, links: Sequence[JobLink]) -> Settlement:
         """What is known by now, without the links. Raises StoreUnavailable."""
-        job = _job(run, serving_link(links))
+        serving = serving_links(links)
+        if len(serving) > 1:
+            named = ", ".join(link.claim.job_id for link in serving)
+            return Settlement(energy_invalid_reason=f"{SEVERAL}: {named}")
+        job = _job(run, serving)
         if job is None:
             return Settlement(energy_invalid_reason=NOT_LINKED)
         window = Window(name=BENCH, start_us=run.started_us, end_us=run.ended_us, spans=run.windows)
@@ -75,8 +81,9 @@ class EnergyOfRuns:
         return job.is_over and job.end_us is not None and self._clock.time_us() >= job.end_us + self._grace_us
 
 
-def _job(run: UnsettledRun, link: JobLink | None) -> CandidateRun | None:
-    if link is None:
+def _job(run: UnsettledRun, serving: Sequence[JobLink]) -> CandidateRun | None:
+    if not serving:
         return None
+    (link,) = serving
     wanted = (link.cluster, link.claim.job_id, link.run)
     return next(one for one in run.candidates if (one.cluster, one.job_id, one.run) == wanted)

@@ -28,10 +28,14 @@ def judge_links(run: UnsettledRun, *, now_us: int) -> tuple[JobLink, ...]:
     return tuple(links)
 
 
-def serving_link(links: Iterable[JobLink]) -> JobLink | None:
-    """The link to the job that served, whose energy the benchmark's is; None while there is none."""
+def serving_links(links: Iterable[JobLink]) -> tuple[JobLink, ...]:
+    """The links to the jobs that served, whose energy together the benchmark's is: one to each run of a job."""
     wanted = (Role.SERVER, Role.BOTH)
-    return next((link for link in links if link.state is LinkState.LINKED and link.claim.role in wanted), None)
+    found: dict[tuple[str | None, str, int | None], JobLink] = {}
+    for link in links:
+        if link.state is LinkState.LINKED and link.claim.role in wanted:
+            found.setdefault((link.cluster, link.claim.job_id, link.run), link)
+    return tuple(found.values())
 
 
 def _distinct(claims: Sequence[JobClaim]) -> list[JobClaim]:
@@ -71,18 +75,23 @@ def _judge(claim: JobClaim, run: UnsettledRun, now_us: int) -> JobLink:
     clusters = sorted({one.cluster for one in known})
     if len(clusters) > 1:
         return _conflict(claim, f"job {claim.job_id} is known on {', '.join(clusters)}, and the claim names no cluster")
-    holding = [one for one in known if _holds(one, run, now_us)]
+    holding = [one for one in known if _holds(one, claim, run, now_us)]
     if not holding:
         return _outside(claim, run, known, now_us)
     held = max(holding, key=lambda one: _fit(one, run, claim, now_us))
-    if (problem := _wrong_user(claim, run, held)) is not None:
-        return _conflict(claim, problem)
+    if not _is_vouched_for(claim, run):
+        if held.user_name is None:
+            return _pending(claim, run, now_us, f"whose job {_name(claim)} is is not known yet", "has no known user")
+        if run.user_name != held.user_name:
+            reporter = run.user_name or "a user without a name"
+            return _conflict(claim, f"the report came from {reporter}, and {_name(claim)} is {held.user_name}'s")
     return JobLink(claim=claim, state=LinkState.LINKED, cluster=held.cluster, run=held.run)
 
 
-def _holds(one: CandidateRun, run: UnsettledRun, now_us: int) -> bool:
-    """Whether the job ran during all of the benchmark, but for the slack; a run without an end runs now."""
-    if one.start_us is None:
+def _holds(one: CandidateRun, claim: JobClaim, run: UnsettledRun, now_us: int) -> bool:
+    """Whether the job ran during all of the benchmark, but for the slack; a run without an end runs now, and one that is
+    over without it did where the kernel says that the report came from inside."""
+    if one.start_us is None or (one.is_over and one.end_us is None and not _is_vouched_for(claim, run)):
         return False
     end_us = now_us if one.end_us is None else one.end_us
     return one.start_us - SLACK_US <= run.started_us and run.ended_us <= end_us + SLACK_US
@@ -100,6 +109,8 @@ def _outside(claim: JobClaim, run: UnsettledRun, known: Sequence[CandidateRun], 
     """No run that is known holds the window: perhaps because the job's start, or its start anew, is still unknown."""
     if all(one.start_us is None for one in known):
         return _pending(claim, run, now_us, f"job {_name(claim)} has not begun as far as is known", "never began")
+    if any(one.is_over and one.end_us is None for one in known):
+        return _pending(claim, run, now_us, f"when job {_name(claim)} ended is not known yet", "has no known end")
     is_later = all(one.end_us is not None and run.started_us >= one.end_us - SLACK_US for one in known)
     if is_later and (claim.restart_count or 0) >= len(known):
         reason = f"job {_name(claim)} was requeued, and its run number {len(known) + 1} is not known yet"
@@ -109,14 +120,10 @@ def _outside(claim: JobClaim, run: UnsettledRun, known: Sequence[CandidateRun], 
     return _conflict(claim, f"the benchmark ran {window}, which lies in no run of {_name(claim)}: {ran}")
 
 
-def _wrong_user(claim: JobClaim, run: UnsettledRun, held: CandidateRun) -> str | None:
-    """Why the reporter may not speak for the job. The kernel's word from inside the job is above names, which a node
-    may know otherwise than the cluster does."""
-    if run.by_root or (run.from_job and claim.source is LinkSource.MANIFEST):
-        return None
-    if held.user_name is None or run.user_name == held.user_name:
-        return None
-    return f"the report came from {run.user_name or 'a user without a name'}, and {_name(claim)} is {held.user_name}'s"
+def _is_vouched_for(claim: JobClaim, run: UnsettledRun) -> bool:
+    """Whether the reporter may speak for the job whatever its user is called. The kernel's word from inside the job is
+    above names, which a node may know otherwise than the cluster does."""
+    return run.by_root or (run.from_job and claim.source is LinkSource.MANIFEST)
 
 
 def _pending(claim: JobClaim, run: UnsettledRun, now_us: int, reason: str, given_up: str) -> JobLink:
