@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.src import looks
-from grafana.src.frame import Annotation, dashboard, from_sql, sources
+from grafana.src.frame import Annotation, Variable, dashboard, from_sql, sources
 from grafana.src.panels import HALF, QUARTER, THIRD, WHOLE, Column, Panel, lines, listing, number, states
 from grafana.src.queries import now, over_time, rows, series
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -106,12 +106,15 @@ def build() -> Dashboard:
     return dashboard(
         "benchmarks", "Benchmarks", "How results went, which runs were judged slower, and what is fastest and "
         "thriftiest.",
-        variables=(*sources(), from_sql("recipe", "Recipe", _RECIPES, several=True, listed=True), from_sql("hardware",
-        "Hardware", _HARDWARE, several=True, listed=True)),
+        variables=(*sources(), _several("recipe", "Recipe", _RECIPES), _several("hardware", "Hardware", _HARDWARE)),
         panels=(*_numbers(), *_trends()),
         rows={"Leaderboards": _leaders(), "Verdicts and runs": _tables(), "The last valid run": _last()},
         annotations=(Annotation("Accepted and pinned", DECISIONS, "green"),), past="now-30d", refresh="15m",
     )  # fmt: skip
+
+
+def _several(name: str, label: str, statement: str) -> Variable:
+    return from_sql(name, label, statement, several=True, listed=True)  # in PromQL and in SQL
 
 
 def _numbers() -> tuple[Panel, ...]:

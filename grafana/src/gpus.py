@@ -176,6 +176,13 @@ def _health() -> tuple[Panel, ...]:
               over_time("sum by (node) (hpc_node_gpu_throttled * on (node, gpu_id)"
                         " (hpc_node_gpu_utilization_percent > bool 50))", "{{node}}"),
               unit="short", absent="No GPU tells whether it is throttled", width=QUARTER, link=looks.node_label_link()),
+        lines("Held back by heat", "GPUs whose clocks heat holds down, by node.",
+              over_time("sum by (node) (hpc_node_gpu_thermally_throttled)", "{{node}}"), unit="short",
+              absent="No GPU tells whether it is throttled", width=QUARTER, link=looks.node_label_link()),
+        lines("Driver errors", "Errors that the driver told in each step, by code; for NVIDIA, XIDs.",
+              over_time("sum by (instance, gpu_id, code) (increase(jobtrail_gpu_errors_total[$__rate_interval]))",
+                        "{{instance}} {{gpu_id}} {{code}}"),
+              unit="short", absent="None since the daemons started", width=QUARTER, bars=True),
         lines("Uncorrected memory errors", "Errors of GPU memory that could not be corrected, in each step.",
               over_time(uncorrected, BY_GPU), unit="short", absent="No GPU with ECC", width=QUARTER, bars=True,
               link=looks.node_label_link()),
@@ -183,7 +190,7 @@ def _health() -> tuple[Panel, ...]:
               over_time("sum by (node) (hpc_node_gpu_remapped_rows_pending)", "{{node}}"), unit="short",
               absent="No GPU that remaps rows", width=QUARTER, link=looks.node_label_link()),
         listing(
-            "Driver errors", "Errors that the driver told while a job held the GPU, by code; for NVIDIA, XIDs (table "
+            "Driver errors of jobs", "Errors that the driver told while a job held the GPU, by code; for NVIDIA, XIDs (table "
             "job_gpus).",
             rows(ERRORS),
             columns=(

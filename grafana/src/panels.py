@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grafana.src.looks import NEUTRAL, Steps
-from grafana.src.queries import Query
+from grafana.src.queries import Query, source_of
 from grafana_foundation_sdk.builders import bargauge, common, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.cog.builder import Builder
@@ -144,8 +144,7 @@ def _common(
 ) -> None:  # fmt: skip
     panel.title(title).description(" ".join(description.split())).unit(unit).no_value(absent)
     panel.thresholds(_thresholds(steps)).span(width).height(height)
-    sources = {query.build().to_json()["datasource"].uid: query.build().to_json()["datasource"] for query in queries}  # type: ignore[attr-defined]
-    panel.datasource(next(iter(sources.values())) if len(sources) == 1 else models.DataSourceRef(uid="-- Mixed --"))
+    panel.datasource(source_of(queries[0]))
     for query in queries:
         panel.with_target(query)
 

@@ -69,5 +69,10 @@ def series(statement: str, ref_id: str = "A") -> Query:
     return PostgresqlQuery(statement, series=True, ref_id=ref_id)
 
 
+def source_of(query: Query) -> DataSourceRef:
+    """The data source that answers a query."""
+    return POSTGRESQL if isinstance(query, PostgresqlQuery) else PROMETHEUS
+
+
 def _one_line(expression: str) -> str:
     return " ".join(expression.split())
