@@ -172,7 +172,9 @@ def test_where_the_files_are_looked_for(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(f"Name=gpu File=/dev/nvidia{number}")
 
-    assert (read_gres_conf(node="n1", root=tmp_path).problem or "").startswith("neither gres.conf nor slurm.conf is in")
+    none = read_gres_conf(node="n1", root=tmp_path)
+    assert (none.problem or "").startswith("neither gres.conf nor slurm.conf is in")
+    assert none.missing
     put("run/slurm/conf/gres.conf", 1)
     assert read_gres_conf(node="n1", root=tmp_path).source == "/run/slurm/conf/gres.conf"
     put("etc/slurm/gres.conf", 2)
@@ -215,6 +217,7 @@ def test_what_would_move_gpus_to_wrong_places_is_a_problem(read: Read, text: str
     conf = read(text)
     assert (conf.problem or "").startswith(problem)
     assert conf.lines == ()
+    assert not conf.missing
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,14 @@ def lines(*files: str, **types: str) -> GresConf:
     )
 
 
+def detects(vendor: str, *files: str, node: tuple[NodeGres, ...] | None = None, kind: str | None = None) -> GresConf:
+    return GresConf(
+        autodetect=vendor,
+        node_gres=node,
+        lines=tuple(GresLine(where=f"gres.conf:{n}", gpus=((file,),), type_name=kind) for n, file in enumerate(files)),
+    )
+
+
 def given_to(text: str | None, conf: GresConf | None, *gpus: Gpu, cuda: str | None = None) -> GpuAllocation:
     return allocate(HookValues(slurm_job_gpus=text, cuda_visible_devices=cuda), conf, gpus)
 
@@ -236,13 +244,14 @@ def test_an_instance_by_the_files_of_a_record() -> None:
     assert "which instance of" in reason(given_to("0", conf, *gpus))
 
 
-@pytest.mark.parametrize("conf", [None, GresConf(problem="unreadable")])
+@pytest.mark.parametrize("conf", [None, GresConf(problem="no such file", missing=True)])
 def test_without_gres_conf_only_what_every_order_says(conf: GresConf | None) -> None:
     found = given_to("1", conf, board(0, index=0), board(1, index=1))
     assert [(one.gpu_id, one.via) for one in found.resolved] == [(UUIDS[1], Via.INDEX_GUESS)]
     assert "the node has 2 GPUs" in reason(given_to("2", conf, board(0, index=0), board(1, index=1)))
     amd = [Gpu(gpu_id=f"bus{n}", vendor="amd", minor=128 + n, index=n, pci_bus_id=f"bus{n}") for n in range(2)]
     assert given_to("1", conf, *amd).gpu_ids == ("bus1",)
+    assert given_to("1", detects("nvml"), board(0, index=0), board(1, index=1)).gpu_ids == (UUIDS[1],)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +273,23 @@ def test_without_gres_conf_nothing_is_guessed_where_orders_differ(gpus: tuple[Gp
     assert reason(given_to("0", None, *gpus)) == "gres.conf was not read"
 
 
+@pytest.mark.parametrize(
+    ("conf", "why"),
+    [
+        (GresConf(problem="/etc/slurm/gres.conf: Stale file handle"), "Stale file handle"),
+        (lines("/dev/nvidia0", "/dev/nvidia1", nvidia0="a", nvidia1="b"), "whose order only slurm.conf tells"),
+        (detects("rsmi", node=(NodeGres(None, 2),)), "none of amd is known here"),
+        (
+            detects("nvml", node=(NodeGres("a100", 1), NodeGres("gold", 1))),
+            "no detected GPU has a name with gold in it",
+        ),
+    ],
+)
+def test_files_that_are_there_and_do_not_tell_may_mean_another_order(conf: GresConf, why: str) -> None:
+    """With `Gres=gpu:b:1,gpu:a:1` place 0 is minor 1, however plain the order of the GPUs themselves is."""
+    assert why in reason(given_to("0", conf, board(0, index=0), board(1, index=1)))
+
+
 def test_slurm_conf_orders_the_types() -> None:
     """`slurmd -G` of 22.05.8 with these lines and Gres=gpu:b:1,gpu:a:2 prints files 0, 3 and 1."""
     conf = lines("/dev/gpu3", "/dev/gpu1", "/dev/gpu0", "/dev/gpu2", gpu3="a", gpu1="a", gpu0="B", gpu2="a")
@@ -281,14 +307,6 @@ def test_slurm_conf_orders_the_types() -> None:
     assert "several types, whose order only slurm.conf tells" in reason(given_to("0", conf, *gpus))
     told = GresConf(lines=conf.lines, node_gres=(NodeGres("c", 1),))
     assert "names no file" in reason(given_to("0", told, *gpus))
-
-
-def detects(vendor: str, *files: str, node: tuple[NodeGres, ...] | None = None, kind: str | None = None) -> GresConf:
-    return GresConf(
-        autodetect=vendor,
-        node_gres=node,
-        lines=tuple(GresLine(where=f"gres.conf:{n}", gpus=((file,),), type_name=kind) for n, file in enumerate(files)),
-    )
 
 
 def test_detected_gpus_stand_in_the_order_of_the_bus() -> None:

@@ -76,7 +76,7 @@ def read_gres_conf(
         gres = files.lines(f"{directory}/gres.conf", optional=True)
         if conf is not None or gres is not None or files.problem is not None:
             return _told(node, files, conf, gres, f"{directory}/gres.conf")
-    return GresConf(problem=f"neither gres.conf nor slurm.conf is in {', '.join(looked)}")
+    return GresConf(problem=f"neither gres.conf nor slurm.conf is in {', '.join(looked)}", missing=True)
 
 
 def _told(node: str, files: _Files, conf: list[Line] | None, gres: list[Line] | None, source: str) -> GresConf:

@@ -33,7 +33,7 @@ class Via(StrEnum):
     AUTODETECT_ORDER = "autodetect_order"  # through the order in which Slurm detects GPUs
     UUID = "uuid"  # Slurm gave the GPU's own id
     MIG = "mig"  # Slurm gave the id of an instance, or the board has one only
-    INDEX_GUESS = "index_guess"  # gres.conf is not known, and every order of the node's GPUs is the same
+    INDEX_GUESS = "index_guess"  # there is no gres.conf, and every order of the node's GPUs is the same
     PROCESSES = "processes"  # nobody said which GPUs the run has, and its processes were seen on this one
 
 
@@ -93,12 +93,12 @@ def hook_values(environment: Mapping[str, str]) -> HookValues:
 def allocate(values: HookValues, conf: GresConf | None, gpus: Sequence[Gpu]) -> GpuAllocation:
     """The GPUs a job holds. Raises nothing: what cannot be told is in `unresolved`.
 
-    `conf` is None where nothing was read of Slurm's files, `gpus` are those of the node, boards and instances.
+    `conf` is None where there is nothing to read of Slurm's files, `gpus` are those of the node, boards and instances.
     """
     places, evidence = _split(values.slurm_job_gpus)
     names, more = _names(values, len(places) if places else None)
     evidence += more
-    order = positions(conf, gpus) if conf is not None else Positions(problem="gres.conf was not read")
+    order = positions(conf, gpus) if conf is not None else Positions(problem="gres.conf was not read", plain=True)
     if order.doubt:
         evidence.append(order.doubt)
     finder = _Finder(conf, order, gpus)
@@ -202,10 +202,9 @@ class _Finder:
         if problem is not None:
             return UnresolvedGpu(asked=asked, reason=problem)
         number = int(asked)
-        if self._order.lacking:
-            return UnresolvedGpu(asked=asked, reason=self._order.problem or "")
         if self._order.problem is not None:
-            return self._guess(asked, number)
+            guess = self._guess(asked, number) if self._order.plain else None
+            return guess or UnresolvedGpu(asked=asked, reason=self._order.problem)
         places = self._order.places
         if number >= len(places):
             return UnresolvedGpu(asked=asked, reason=f"Slurm's list has {len(places)} GPUs, counted from 0")

@@ -56,7 +56,10 @@ class NodeGres(msgspec.Struct, frozen=True):
 
 
 class GresConf(msgspec.Struct, frozen=True, kw_only=True):
-    """What Slurm's files say of this node's GPUs. `problem` says why they could not be read; then nothing is known."""
+    """What Slurm's files say of this node's GPUs. `problem` says why they could not be read; then nothing is known.
+
+    `missing` is the problem that there are no such files.
+    """
 
     source: str = ""
     autodetect: str | None = None  # nvml | rsmi | nvidia | …; None where Slurm does not look for GPUs itself
@@ -65,6 +68,7 @@ class GresConf(msgspec.Struct, frozen=True, kw_only=True):
     devices: Mapping[str, DeviceNumber] = {}
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    missing: bool = False
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,12 +80,15 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Positions(msgspec.Struct, frozen=True, kw_only=True):
-    """Slurm's list of a node's GPUs. `problem` says why the order is not known; then `places` is empty."""
+    """Slurm's list of a node's GPUs. `problem` says why the order is not known; then `places` is empty.
+
+    `plain` tells that in spite of the problem nothing is known that would make another order than the GPUs' own.
+    """
 
     places: tuple[Position, ...] = ()
     doubt: str | None = None  # what would make the order another one
     problem: str | None = None
-    lacking: bool = False  # the problem is that a GPU is gone: the order of those that are left says nothing either
+    plain: bool = False
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -93,7 +100,7 @@ class _Record(msgspec.Struct, frozen=True):
 def positions(conf: GresConf, gpus: Sequence[Gpu]) -> Positions:
     """Slurm's list, of the configuration and of the GPUs the driver shows."""
     if conf.problem is not None:
-        return Positions(problem=conf.problem)
+        return Positions(problem=conf.problem, plain=conf.missing)
     types = {line.type_name.casefold() for line in conf.lines if line.type_name}
     if conf.node_gres is None and len(types) > 1 and conf.autodetect is None:
         return Positions(problem=f"{conf.source} has GPUs of several types, whose order only slurm.conf tells")
@@ -151,7 +158,8 @@ def _detected(vendor: str, conf: GresConf, records: Sequence[_Record], gpus: Seq
     if not found:
         return Positions(problem=f"Slurm detects GPUs with {vendor}, and none of {brand} is known here")
     if conf.node_gres is None and not conf.lines:
-        return Positions(problem="slurm.conf was not read, so which of the detected GPUs Slurm uses is not known")
+        problem = "slurm.conf was not read, so which of the detected GPUs Slurm uses is not known"
+        return Positions(problem=problem, plain=True)
     if vendor != "nvidia" and len(found) > 1 and any(device.link is None for device in found):
         return Positions(problem=f"the order in which {vendor} shows the GPUs is not known")
     types = {record.type_name for record in records if record.type_name}
@@ -162,7 +170,7 @@ def _detected(vendor: str, conf: GresConf, records: Sequence[_Record], gpus: Seq
     if len(chosen) < len(records):
         # slurmd's list is of its start. A GPU that fell off the bus since then moves the others to lower indices here.
         what = f"Slurm counts {len(records)} GPUs, and of these {len(chosen)} are found with {vendor} now"
-        return Positions(problem=f"{what}: which place each had is not known", lacking=True)
+        return Positions(problem=f"{what}: which place each had is not known")
     chosen.sort(key=lambda device: (device.link is None, device.link or 0, _natural(device.files)))
     places = tuple(Position(files=one.files, gpu_id=one.gpu_id, where=one.where) for one in chosen)
     return Positions(places=places, doubt=_doubt(vendor, records, places))
