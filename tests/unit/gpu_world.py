@@ -1,6 +1,7 @@
 """A watch over GPUs on a bench: GPUs that draw power, counters of a package, and a sampler with jobs that burn CPU."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -130,6 +131,7 @@ class GpuBench(Bench):
         emissions: EmissionSettings | None = None,
         rhythm: Rhythm | None = None,
         idle_window_seconds: float = 1800.0,
+        files_seconds: float = 0.5,
     ) -> None:
         super().__init__(rhythm)
         self.gpus = Gpus(self.clock, *(gpus or (gpu("a", 0), gpu("b", 1))))
@@ -137,6 +139,8 @@ class GpuBench(Bench):
         self.places = Places()
         self.conf = CONF
         self.conf_reads: list[tuple[str, str]] = []
+        self.conf_opens, self.conf_fails = threading.Event(), False
+        self.conf_opens.set()
         self.gpu_rows: list[GpuSampleRow] = []
         self.energy_rows: list[EnergySampleRow] = []
         self.node_energy = NodeEnergy(self.packages, self.busy, interval_us=15_000_000) if energy else None
@@ -152,13 +156,18 @@ class GpuBench(Bench):
             clock=self.clock,
             tell=self.facts,
             node="n1",
-            rhythm=GpuRhythm(interval_seconds=15.0, idle_window_seconds=idle_window_seconds),
+            rhythm=GpuRhythm(
+                interval_seconds=15.0, idle_window_seconds=idle_window_seconds, files_seconds=files_seconds
+            ),
             emissions=emissions or EmissionSettings(),
         )
         self.sampler.accompany(self.watch)
 
     def _read_conf(self, node: str, slurm_conf: str) -> GresConf:
         self.conf_reads.append((node, slurm_conf))
+        self.conf_opens.wait(timeout=30)
+        if self.conf_fails:
+            raise RuntimeError("broken")
         return self.conf
 
     def job(

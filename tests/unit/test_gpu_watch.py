@@ -480,3 +480,60 @@ def test_who_asks_for_looks_without_end_fills_no_table() -> None:
         assert [event.code for row in added for event in row.reading.events] == [79]
 
     bench.play(scene)
+
+
+def test_slurms_files_that_hang_hold_up_no_look_and_no_sampling() -> None:
+    """On a file system of the network whose server is gone; when it is back, the GPUs are found."""
+    bench = GpuBench(energy=True, files_seconds=0.01)
+    bench.conf_opens.clear()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await bench.watch.asked("slurm-7", 0)
+        await bench.watch.asked("slurm-7", 0)
+        assert len(bench.gpus.looks) == 2
+        assert len(bench.conf_reads) == 1
+        assert bench.shown("7").unresolved == 1
+        await bench.sampler.look_now("slurm-7", 0)
+        assert bench.board.jobs["ref-7"].reading is not None
+        bench.conf_opens.set()
+        async with asyncio.timeout(10):
+            while bench.shown("7").unresolved:
+                bench.clock.advance(1)
+                await bench.watch.asked("slurm-7", 0)
+        assert [one.reading.gpu.gpu_id for one in bench.shown("7").devices] == [B]
+
+    try:
+        asyncio.run(scene())
+    finally:
+        bench.conf_opens.set()
+
+
+def test_a_daemon_stops_while_slurms_files_hang() -> None:
+    bench = GpuBench(files_seconds=0.01)
+    bench.conf_opens.clear()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        stop = asyncio.Event()
+        await bench.watch.asked("slurm-7", 0)
+        stop.set()
+        await bench.watch.run(stop)
+        bench.conf_opens.set()
+
+    asyncio.run(scene())
+    assert bench.gpus.closed
+
+
+def test_files_that_cannot_be_understood_at_all_are_told() -> None:
+    bench = GpuBench()
+    bench.conf_fails = True
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(16)
+        assert bench.shown("7").unresolved == 1
+
+    bench.play(scene)
+    told = bench.facts.of(SampleSourceFailed)
+    assert {(one.source, one.reason) for one in told} == {("gres.conf", "RuntimeError: broken")}

@@ -14,6 +14,7 @@ from jobtrail.domain.gres import GresConf
 
 REREAD_SECONDS = 60.0  # Slurm's files are read again that often, while a run's GPUs are not all known
 _NOTHING = HookValues()
+_NOT_READ = GresConf(problem="Slurm's files are not read yet")
 
 Place = tuple[str, str]  # a node's name, and where its slurm.conf is
 
@@ -73,7 +74,7 @@ class Holders:
                 books.allocation = _by_processes(books, readings, owners or {})
             elif _is_to_be_found(books) or books.allocation is None:
                 held = self._read_files.get(_place(books))
-                books.allocation = allocate(hook, None if held is None else held.conf, gpus)
+                books.allocation = allocate(hook, _NOT_READ if held is None else held.conf, gpus)
                 for found in books.allocation.resolved:
                     gpu = next(gpu for gpu in gpus if gpu.gpu_id == found.gpu_id)
                     books.gpu(found.gpu_id).describe(gpu, found.via)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from jobtrail.core.board import Board
 from jobtrail.core.energy_rows import AddEnergyRow, EnergyRows, Seen, nobody_uses
-from jobtrail.core.facts import Observer
+from jobtrail.core.facts import Observer, SampleSourceFailed
 from jobtrail.core.gpu_books import EmissionSettings, RunBooks
 from jobtrail.core.gpu_holders import Holders, Place, names_gpus
 from jobtrail.core.gpu_owners import Owners
@@ -42,6 +42,7 @@ class GpuRhythm(msgspec.Struct, frozen=True, kw_only=True):
     idle_window_seconds: float = 1800.0
     soonest_seconds: float = 0.5  # looks because runs begin lie that far apart at least
     closing_seconds: float = 1.0
+    files_seconds: float = 0.5  # how long a look waits for Slurm's files, which may lie on another machine
 
     def next_tick(self, now: float) -> float:
         """Monotonic time of the first tick after `now`."""
@@ -65,7 +66,6 @@ class _Read(msgspec.Struct, frozen=True, kw_only=True):
     """What one hop to a thread gave."""
 
     places: Mapping[int, ProcessPlace]
-    confs: Mapping[Place, GresConf]
     energy: EnergyLook | None
 
 
@@ -112,6 +112,8 @@ class GpuWatch:
         self._asked: set[str] = set()  # refs of runs that are to be written down at the next look
         self._looks = 0  # begun so far
         self._looking = asyncio.Lock()
+        self._tell = tell
+        self._files: asyncio.Task[dict[Place, GresConf]] | None = None  # being read
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._closed = False
@@ -180,6 +182,8 @@ class GpuWatch:
         finally:
             self._closed = True  # a look would open the drivers again
             await asyncio.gather(*self._tasks)
+            if self._files is not None:
+                self._files.cancel()
             await self._sources.close()
 
     def _begin(self, look: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -200,14 +204,14 @@ class GpuWatch:
             looks = await self._sources.look() if gpus else ()
             self._holders.note(looks)
             readings = [reading for look in looks for reading in look.readings]
-            wanted = self._holders.wanted(self._books.values(), now)
+            confs = await self._confs(self._holders.wanted(self._books.values(), now))
             cpu_times = self._counters.cpu_times()
-            read = await self._counters.safely(functools.partial(self._read, readings, wanted, cpu_times))
+            read = await self._counters.safely(functools.partial(self._read, readings, cpu_times))
             if read is None:
-                read = _Read(places={}, confs={}, energy=None)
+                read = _Read(places={}, energy=None)
             runs = dict(self._books)  # as of now: some may have come or gone meanwhile
             owners = Owners(books.run for books in runs.values()).all(read.places)
-            self._holders.settle(runs.values(), read.confs, now, readings=readings, owners=owners)
+            self._holders.settle(runs.values(), confs, now, readings=readings, owners=owners)
             if self._energy is not None and read.energy is not None:
                 self._energy.divide(read.energy, runs.values(), ended)
             if gpus:
@@ -222,16 +226,27 @@ class GpuWatch:
             )
             self._rows.write(seen, runs, over=ended, asked=asked)
 
-    def _read(
-        self,
-        readings: Iterable[GpuReading],
-        wanted: Iterable[Place],
-        cpu_times: Callable[[], Mapping[str, int]],
-    ) -> _Read:
+    async def _confs(self, wanted: Collection[Place]) -> Mapping[Place, GresConf]:
+        """What Slurm's files say, nothing where it is not known soon: then a later look has it.
+
+        Apart from all other reads, because a file system of the network can hang for hours.
+        """
+        if self._files is None and wanted:
+            self._files = asyncio.create_task(asyncio.to_thread(self._holders.read, wanted))
+            await asyncio.wait({self._files}, timeout=self._rhythm.files_seconds)
+        if self._files is None or not self._files.done():
+            return {}
+        files, self._files = self._files, None
+        error = files.exception()
+        if error is None:
+            return files.result()
+        self._tell(SampleSourceFailed(source="gres.conf", reason=f"{type(error).__name__}: {error}"))
+        return {}
+
+    def _read(self, readings: Iterable[GpuReading], cpu_times: Callable[[], Mapping[str, int]]) -> _Read:
         """All that blocks, in one hop to a thread."""
         pids = {process.pid for reading in readings for process in reading.processes or ()}
         return _Read(
             places=self._places.places_of(sorted(pids)) if pids else {},
-            confs=self._holders.read(wanted),
             energy=None if self._energy is None else self._energy.read(cpu_times),
         )
