@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from jobtrail.adapters import job_html
 from jobtrail.adapters.clock import SystemClock
-from jobtrail.adapters.http import Addresses, HttpApi, HttpSettings
+from jobtrail.adapters.http import Addresses, HtmlPages, HttpApi, HttpSettings
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
 from jobtrail.core.benchmark_ports import BenchmarkReader
@@ -89,6 +90,7 @@ class Served:
         defaults |= {"socket": str(directory / "hooks.sock"), "poke_socket": str(directory / "poke.sock")}
         decode: HookDecoder = settings.pop("decode_hook", hook_decoder(own_node="n1"))
         jobs: JobReader | None = settings.pop("jobs", None)
+        pages = HtmlPages(render=job_html.render, policy=job_html.POLICY)
         nodes: NodeReader | None = settings.pop("nodes", None)
         targets: TargetReader | None = settings.pop("targets", None)
         benchmarks: BenchmarkReader | None = settings.pop("benchmarks", None)
@@ -113,6 +115,7 @@ class Served:
             decode_poke=decode_poke,
             looks=self.looks,
             jobs=jobs,
+            report_pages=pages,
             nodes=nodes,
             targets=targets,
             benchmark_intake=self._reported_benchmarks(),

@@ -1,6 +1,7 @@
 """What is read of nodes and jobs: filters, reports, wrong questions, and who may read of whose jobs."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 
 from jobtrail.core.ports import JobDetail, NodeFilter, NodeList
 from jobtrail.domain.errors import NotFound, StoreUnavailable
+from jobtrail.domain.job_report_timeline import NodePoint, NodeTimeline, Timeline
 from tests.adapters.test_http_pokes import poke
 from tests.adapters.test_http_senders import OVERFLOW_UID, SLURM_UID, STRANGER_UID, reachable, send_as
 from tests.adapters.test_http_tokens import TOKEN, write
+from tests.job_rows import gpu_row, job_row, node_row
 from tests.served_api import Answer, Served, served
 
 __all__ = ["reachable"]
@@ -19,10 +22,10 @@ OUTCOME = {
     "raw_state": "OUT_OF_MEMORY", "reason": None, "exit_code": None, "exit_signal": None, "derived_exit_code": None,
     "derived_exit_signal": None, "out_of_memory_step": True,
 }  # fmt: skip
-JOB = {
-    "job_id": "slurm-7", "cluster_name": "c1", "run": 2, "uid": STRANGER_UID, "verdict_evidence": {"oom_kills": 1},
-    "usage_sources": {"cpu": "slurm_accounting"}, "usage_absent": None, **OUTCOME,
-}  # fmt: skip
+JOB = job_row(
+    run=2, uid=STRANGER_UID, verdict_evidence={"oom_kills": 1}, usage_sources={"cpu": "slurm_accounting"}, **OUTCOME,
+)  # fmt: skip
+NODE, GPU = node_row(), gpu_row(utilization_mean_percent=50.0)
 EFFICIENCY = {"cpu_efficiency": 0.5, "coverage_ratio": 0.9, "nodes_reporting": 1, "nodes_total": 2}
 
 
@@ -42,10 +45,15 @@ class ScriptedJobs:
             job=self.job,
             sentence="The job ran out of memory.",
             efficiency=EFFICIENCY,
-            nodes=[{"node": "n1"}],
-            gpus=[{"node": "n1", "gpu_id": "GPU-a"}],
+            nodes=[NODE],
+            gpus=[GPU],
             other_runs=[("c1", 1)],
         )
+
+    async def job_timeline(self, detail: JobDetail, *, now: datetime) -> Timeline:
+        assert now.tzinfo is not None
+        points = tuple(NodePoint(seconds=at, cpu_percent=50.0) for at in (1.0, 2.0))
+        return Timeline(seconds=60.0, bucket_seconds=1.0, nodes=(NodeTimeline(node="n1", points=points),))
 
 
 class ScriptedNodes:
@@ -107,15 +115,46 @@ async def test_nodes_are_listed(
 @pytest.mark.parametrize("way", ["hooks", "users", "tcp"])
 async def test_a_report_tells_outcome_efficiency_sources_and_rows(api: Served, jobs: ScriptedJobs, way: str) -> None:
     answer = await ask(api, way, "/v1/jobs/7/report?run=2&cluster=c1")
-    assert answer.status == 200
-    assert answer.json() == {
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    told = answer.json()
+    summary = told.pop("summary")
+    assert told == {
         "job_id": "slurm-7", "cluster_name": "c1", "run": 2, "sentence": "The job ran out of memory.",
         "outcome": {**OUTCOME, "evidence": {"oom_kills": 1}}, "efficiency": EFFICIENCY,
         "sources": {"outcome": "slurmctld", "usage": {"cpu": "slurm_accounting"}, "absent": {}},
-        "job": JOB, "nodes": [{"node": "n1"}], "gpus": [{"node": "n1", "gpu_id": "GPU-a"}],
+        "job": JOB, "nodes": [NODE], "gpus": [GPU],
         "other_runs": [{"cluster_name": "c1", "run": 1}],
     }  # fmt: skip
+    assert (summary["sentence"], summary["verdict"]) == ("The job ran out of memory.", "out_of_memory")
+    assert [note["rule"] for note in summary["advice"]["notes"]] == ["out_of_memory", "ran_before"]
     assert jobs.asked == [("7", 2, "c1")]
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/html,application/xhtml+xml,*/*;q=0.8"])
+async def test_a_browser_gets_the_report_as_a_page(api: Served, accept: str) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Accept": accept}
+    answer = await api.request("GET", "/v1/jobs/7/report", headers=headers, tcp=True)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    page = answer.body.decode()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "The job ran out of memory." in page
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (answer.headers["cache-control"], answer.headers["vary"]) == ("private, no-store", "Accept")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html;q=0.1, application/json", "text/html;q=x"])
+async def test_who_does_not_ask_for_a_page_gets_json(api: Served, accept: str) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Accept": accept}
+    answer = await api.request("GET", "/v1/jobs/7/report", headers=headers, tcp=True)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+
+
+async def test_a_refusal_is_json_for_browsers_too(api: Served) -> None:
+    answer = await api.request("GET", "/v1/jobs/7/report", headers={"Accept": "text/html"}, tcp=True)
+    assert (answer.status, answer.json()["error"]) == (401, "unauthorized")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,16 @@ def settings(context: typer.Context) -> configuration.Config:
         raise typer.Exit(exit_codes.USAGE) from error
 
 
+def readable_settings(context: typer.Context) -> configuration.Config:
+    """The settings; without those of the default file where the caller may not read it, as ordinary users may not: it
+    can hold a password, and the sockets are at their usual places."""
+    if context.obj is None and not os.environ.get("JOBTRAIL_CONFIG"):
+        found = configuration.find_file(os.environ)
+        if found is not None and not os.access(found, os.R_OK):
+            return configuration.load(None, os.environ)
+    return settings(context)
+
+
 def database_url(config: configuration.Config) -> str:
     """The database URL, or exit saying where to set it."""
     if config.database.url:

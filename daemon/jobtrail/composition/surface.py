@@ -5,9 +5,10 @@ from __future__ import annotations
 import pwd
 from pathlib import Path
 
+from jobtrail.adapters import job_html
 from jobtrail.adapters.benchmark_drop import BenchmarkDrop
 from jobtrail.adapters.exposition import Exposition
-from jobtrail.adapters.http import HttpApi, HttpSettings
+from jobtrail.adapters.http import HtmlPages, HttpApi, HttpSettings
 from jobtrail.adapters.incoming import IncomingDirectory, watched
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
@@ -71,6 +72,7 @@ def make_http(parts: Parts) -> HttpApi:
         decode_poke=decode_poke,
         looks=_looks(parts),
         jobs=parts.store.asked_jobs if parts.store else None,
+        report_pages=HtmlPages(render=job_html.render, policy=job_html.POLICY),
         nodes=parts.store.asked_nodes if parts.store else None,
         targets=parts.store.asked_targets if parts.store else None,
         benchmark_intake=make_reported(parts),

@@ -22,7 +22,7 @@ from jobtrail.adapters.http.pokes import MODE as POKE_MODE
 from jobtrail.adapters.http.pokes import DecodePoke, Pokes, poke_settings
 from jobtrail.adapters.http.posts import CONTROLLER_HOOKS, Posts
 from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, forbidden, refusal
-from jobtrail.adapters.http.reports import Reports
+from jobtrail.adapters.http.reports import HtmlPages, Reports
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
 from jobtrail.adapters.http.targets import Targets
@@ -62,6 +62,7 @@ class HttpApi:
         decode_poke: DecodePoke | None = None,
         looks: JobPokes | None = None,
         jobs: JobReader | None = None,
+        report_pages: HtmlPages | None = None,
         nodes: NodeReader | None = None,
         targets: TargetReader | None = None,
         benchmark_intake: BenchmarkIntake | None = None,
@@ -91,7 +92,7 @@ class HttpApi:
         self._nodes = Nodes(nodes)
         self._targets = Targets(targets, port=settings.target_port)
         turns = Turns()
-        self._reports = Reports(jobs, gate=gate, token=self._read_token, turns=turns)
+        self._reports = Reports(jobs, gate=gate, token=self._read_token, turns=turns, clock=clock, pages=report_pages)
         self._benchmarks = Benchmarks(
             benchmark_intake,
             benchmarks,

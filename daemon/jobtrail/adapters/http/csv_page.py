@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from jobtrail.adapters.http import query
+from jobtrail.adapters.http.wishes import prefers
 
 TYPE = "text/csv"
 FORMATS = ("json", "csv")
@@ -24,19 +25,7 @@ def wants_csv(request: web.Request) -> bool:
         if named not in FORMATS:
             raise query.invalid("format", f"must be {' or '.join(FORMATS)}, not {named[:32]!r}")
         return named == "csv"
-    wishes = dict(_wish(part) for part in ",".join(request.headers.getall("Accept", [])).split(","))
-    return wishes.get(TYPE, 0.0) > wishes.get("application/json", 0.0)
-
-
-def _wish(part: str) -> tuple[str, float]:
-    """A media type of Accept and how much it is wanted (RFC 9110, section 12.5.1)."""
-    kind, _, parameters = part.partition(";")
-    _, found, text = parameters.replace(" ", "").partition("q=")
-    try:
-        weight = float(text.partition(";")[0]) if found else 1.0
-    except ValueError:
-        weight = 0.0
-    return kind.strip().lower(), weight
+    return prefers(request, TYPE)
 
 
 def csv_answer(rows: Sequence[Mapping[str, Any]], *, name: str, total: int | None = None) -> web.Response:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from jobtrail.adapters.http import query
@@ -11,8 +15,12 @@ from jobtrail.adapters.http.refusals import forbidden, json_answer
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.tokens import TokenFile
 from jobtrail.adapters.http.turns import Turns
-from jobtrail.core.ports import JobDetail, JobReader
+from jobtrail.adapters.http.wishes import prefers
+from jobtrail.core.ports import Clock, JobDetail, JobReader
 from jobtrail.domain.job_ids import parse_job_id
+from jobtrail.domain.job_report import JobReport
+from jobtrail.domain.job_report_making import make_report
+from jobtrail.domain.job_report_timeline import Timeline
 
 PARAMETERS = ("run", "cluster")
 ALLOWED_ID = "must be slurm-N, local-N, or N for slurm-N, N being a whole number from 1"
@@ -22,6 +30,13 @@ _OUTCOME = (
 )  # fmt: skip
 
 
+class HtmlPages(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a report a page. `policy` is its Content-Security-Policy: its own style and nothing else."""
+
+    render: Callable[[JobReport, Timeline, datetime], str]
+    policy: str
+
+
 class Reports:
     """Tells how a job ended and how well it used what it had, to those whom it concerns.
 
@@ -29,8 +44,20 @@ class Reports:
     kernel names who asks: root and Slurm's user read of every job, other users of their own.
     """
 
-    def __init__(self, jobs: JobReader | None, *, gate: Gate, token: TokenFile, turns: Turns) -> None:
+    def __init__(
+        self,
+        jobs: JobReader | None,
+        *,
+        gate: Gate,
+        token: TokenFile,
+        turns: Turns,
+        clock: Clock,
+        pages: HtmlPages | None = None,
+    ) -> None:
+        """Without `pages`, JSON is all there is."""
         self._jobs = jobs
+        self._clock = clock
+        self._pages = pages
         self._gate = gate
         self._token = token
         self._turns = turns
@@ -49,12 +76,42 @@ class Reports:
             raise query.no_database()
         with self._turns.taken(reader):
             detail = await self._jobs.show_job(job_id, run=run, cluster=cluster)
-        if reader is not None and not reader.trusted and not reader.is_user(detail.job["uid"]):
-            raise forbidden(f"uid {reader.uid} may read only their own jobs; {detail.job['job_id']} is of another user")
-        return json_answer(200, report(detail))
+            if reader is not None and not reader.trusted and not reader.is_user(detail.job["uid"]):
+                raise forbidden(
+                    f"uid {reader.uid} may read only their own jobs; {detail.job['job_id']} is of another user"
+                )
+            now = datetime.fromtimestamp(self._clock.time_us() / 1_000_000, tz=UTC)
+            if self._pages is None or not prefers(request, "text/html"):
+                return json_answer(200, report(detail, summary_of(detail, now)), {"Vary": "Accept"})
+            timeline = await self._jobs.job_timeline(detail, now=now)
+            # Thousands of points become text: not in the loop that takes the hooks' events.
+            page = await asyncio.to_thread(self._pages.render, summary_of(detail, now), timeline, now)
+        return web.Response(text=page, content_type="text/html", charset="utf-8", headers=self._headers(self._pages))
+
+    @staticmethod
+    def _headers(pages: HtmlPages) -> dict[str, str]:
+        return {
+            "Content-Security-Policy": pages.policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "private, no-store",
+            "Vary": "Accept",
+        }
 
 
-def report(detail: JobDetail) -> dict[str, Any]:
+def summary_of(detail: JobDetail, now: datetime) -> JobReport:
+    """What the report says, figures worked out."""
+    return make_report(
+        detail.job,
+        sentence=detail.sentence,
+        nodes=detail.nodes,
+        gpus=detail.gpus,
+        other_runs=detail.other_runs,
+        now=now,
+    )
+
+
+def report(detail: JobDetail, summary: JobReport) -> dict[str, Any]:
     """The answer's body: the sentence and the figures first, then the rows they rest on."""
     job = detail.job
     return {
@@ -63,6 +120,7 @@ def report(detail: JobDetail) -> dict[str, Any]:
         "run": job["run"],
         "sentence": detail.sentence,
         "outcome": {**{name: job[name] for name in _OUTCOME}, "evidence": job["verdict_evidence"]},
+        "summary": summary,
         "efficiency": detail.efficiency,
         "sources": {
             "outcome": job["outcome_source"], "usage": job["usage_sources"] or {}, "absent": job["usage_absent"] or {}

@@ -25,7 +25,7 @@ POLICY = f"{_OWN_POLICY}; frame-ancestors 'none'"
 _LEVELS = {"problem": "Problem", "warning": "Warning", "hint": "Hint"}
 
 
-def render(report: JobReport, timeline: Timeline, *, made_at: datetime) -> str:
+def render(report: JobReport, timeline: Timeline, made_at: datetime) -> str:
     """The page, complete; well-formed as XML too. Times on it are UTC."""
     title = f"{report.job_id} in {report.cluster_name}"
     head = el(

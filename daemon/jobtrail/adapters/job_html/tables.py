@@ -49,7 +49,7 @@ def gpus(report: JobReport) -> Markup | None:
 
 def _gpu(line: GpuLine) -> tuple[str, ...]:
     remarks = [] if line.found else ["not found on the node"]
-    remarks += [f"error {code} × {times}" for code, times in sorted(line.errors.items())]
+    remarks += [f"error {code}, {times} times" for code, times in sorted(line.errors.items())]
     remarks += [line.mismatch] if line.mismatch else []
     of = "" if line.memory_total_bytes is None else f" of {size(line.memory_total_bytes)}"
     return (

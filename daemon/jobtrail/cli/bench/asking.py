@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import typer
 
-from jobtrail import config as configuration
 from jobtrail.cli import exit_codes
+from jobtrail.cli.daemon_client import SOCKET_VARIABLE, first_reply, sockets
 from jobtrail.cli.output import error_console
-from jobtrail.cli.settings import settings
+from jobtrail.cli.settings import readable_settings
 from jobtrail.config import Config
 from jobtrail.domain.errors import InvalidEvent, StoreUnavailable
 
@@ -23,11 +22,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Question = Callable[["PostgresBenchmarkReader"], Awaitable[Any]]
 
+__all__ = ["SOCKET_VARIABLE", "Row", "ask", "readable_settings", "sockets", "tell"]
 BASE = "/v1/benchmarks"
-ANSWER_SECONDS = 15.0
-BUSY = 429
-BUSY_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0)
-SOCKET_VARIABLE = "JOBTRAIL_POKE_SOCKET"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -40,16 +36,6 @@ class Answer(msgspec.Struct, frozen=True):
     def message(self) -> str:
         """Why it refused."""
         return str(self.body.get("message", "no reason given"))
-
-
-def readable_settings(context: typer.Context) -> Config:
-    """The settings; without those of the default file where the caller may not read it, as ordinary users may not: it
-    can hold a password, and the sockets are at their usual places."""
-    if context.obj is None and not os.environ.get("JOBTRAIL_CONFIG"):
-        found = configuration.find_file(os.environ)
-        if found is not None and not os.access(found, os.R_OK):
-            return configuration.load(None, os.environ)
-    return settings(context)
 
 
 def ask(config: Config, path: str, words: Mapping[str, str | int | None], from_database: Question) -> Row:
@@ -86,53 +72,15 @@ def _fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def sockets(config: Config) -> list[str]:
-    """Where a daemon may answer: where JOBTRAIL_POKE_SOCKET says, else the socket open to all users, else the other."""
-    if named := os.environ.get(SOCKET_VARIABLE):
-        return [named]
-    return [path for path in (config.poke_socket, config.http.socket) if path]
-
-
 async def _ask_daemons(
     config: Config, method: str, path: str, words: Mapping[str, str], body: Row | None
 ) -> tuple[Answer | None, str]:
     """The first answer there is, or why there is none."""
-    problems = []
-    for socket in sockets(config):
-        try:
-            return await _ask_patiently(socket, method, path, words, body), ""
-        except StoreUnavailable as error:
-            problems.append(str(error))
-    return None, "; ".join(problems)
-
-
-async def _ask_patiently(socket: str, method: str, path: str, words: Mapping[str, str], body: Row | None) -> Answer:
-    """The answer; asked again for some seconds where another question of this user's is being answered."""
-    for pause_seconds in BUSY_PAUSES_SECONDS:
-        answer = await _ask_daemon(socket, method, path, words, body)
-        if answer.status != BUSY:
-            return answer
-        await asyncio.sleep(pause_seconds)
-    return await _ask_daemon(socket, method, path, words, body)
-
-
-async def _ask_daemon(socket: str, method: str, path: str, words: Mapping[str, str], body: Row | None) -> Answer:
-    """Raises StoreUnavailable when nobody answers who is a daemon."""
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     try:
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket), timeout=timeout) as session,
-            session.request(method, f"http://localhost{BASE}{path}", params=words, json=body) as response,
-        ):
-            return Answer(response.status, msgspec.json.decode(await response.read(), type=Row))
-    except aiohttp.ClientConnectorError as error:
-        raise StoreUnavailable(f"no daemon answers on {socket}: {error.os_error.strerror}") from error
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise StoreUnavailable(f"no daemon answers on {socket}: {error or 'in time'}") from error
-    except msgspec.MsgspecError as error:
-        raise StoreUnavailable(f"what answers on {socket} is not Jobtrail: {error}") from error
+        reply, problem = await first_reply(config, method, f"{BASE}{path}", words=words, body=body)
+        return (None, problem) if reply is None else (Answer(reply.status, reply.json()), "")
+    except StoreUnavailable as error:
+        return None, str(error)
 
 
 def _ask_database(config: Config, question: Question) -> Row:
