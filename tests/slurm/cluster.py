@@ -37,6 +37,7 @@ class SlurmCluster(SlurmCommands):
         prolog_flags: str = "Contain,Alloc",
         extra_conf: Sequence[str] = (),
         root: Path | None = None,
+        token: str | None = None,
         **hooks: Unpack[HookFiles],
     ) -> None:
         """Describe the cluster.
@@ -44,13 +45,14 @@ class SlurmCluster(SlurmCommands):
         `gpu_files`: character devices that each node reports as its GPUs. `rest`: run slurmrestd too, on a Unix socket
         without tokens and on a TCP port with them. `extra_conf`: lines for slurm.conf that take the place of the usual
         ones ("MinJobAge=2") or are added ("PartitionName=...", or configuration.preemption). `root`: a directory that
-        scripts/make-slurm-root made, whose Slurm is to be run instead of this machine's.
+        scripts/make-slurm-root made, whose Slurm is to be run instead of this machine's. `token`: what the names of the
+        cluster's directory and nodes hold, for one that others must find; else a new one.
 
         Hooks: `prolog`, `epilog` (slurmd, root), `task_epilog` (the job's user), `prolog_slurmctld` and
         `epilog_slurmctld` (the user slurm). JOBTRAIL_HOOK_CONF names `hook_conf` for all of them, or
         `hook_conf_directory`/<node name>.conf on each node and `hook_conf_directory`/slurmctld.conf for slurmctld's.
         """
-        self._directory = remains.planned_directory()
+        self._directory = remains.planned_directory(token)
         self._names = [remains.node_name(self._directory, number) for number in range(1, nodes + 1)]
         self._machine = Machine() if root is None else Root(root)
         self._hooks = hooks

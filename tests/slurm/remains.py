@@ -96,9 +96,9 @@ def remove_cgroups(directory: Path) -> None:
     poll_until(none_left, seconds=10, what=f"the cgroups of {directory} to be removable")
 
 
-def planned_directory() -> Path:
-    """Return a name for a cluster's directory that no other cluster has; make nothing yet."""
-    return PARENT / f"{DIRECTORY_PREFIX}{secrets.token_hex(3)}"
+def planned_directory(token: str | None = None) -> Path:
+    """Return a name for a cluster's directory, one that no other has unless `token` is told; make nothing yet."""
+    return PARENT / f"{DIRECTORY_PREFIX}{token or secrets.token_hex(3)}"
 
 
 @contextlib.contextmanager
