@@ -166,7 +166,7 @@ def _trends() -> tuple[Panel, ...]:
               "suffix: tok/s"),
         trend("Time to first token, median", "From a request until its first token.", "ttft_p50_seconds", "s"),
         trend("Time per output token, median", "Of each request, after its first token.", "tpot_p50_seconds", "s"),
-        states("Verdicts", "The worst verdict of each run's gates against the runs before it: suspect becomes "
+        states("Worst verdict of each run", "Of its gates, against the runs before it: suspect becomes "
                "regression when the next run confirms it.", series(_judged()), absent="No run was judged in this time",
                colours=looks.VERDICTS, width=THIRD),
         trend("Output tokens per joule", "Tokens over the energy of GPUs, CPU packages and memory of the job that "
@@ -197,8 +197,8 @@ def _leaders() -> tuple[Panel, ...]:
             absent="No valid run of the chosen recipes", width=HALF,
         ),
         listing(
-            "Most tokens per joule", "The thriftiest valid run of each model on each hardware, of which at least nine "
-            "tenths of the energy were measured.",
+            "Thriftiest", "The most tokens per joule: the best valid run of each model on each hardware, of which nine "
+            "tenths of the energy or more were measured.",
             rows(THRIFTIEST),
             columns=(*ran_on, Column("output_tokens_per_joule", "suffix: tok/J", "Tokens per joule"),
                      Column("output_tokens_per_second", "suffix: tok/s", "Output"),

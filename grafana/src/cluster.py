@@ -157,7 +157,7 @@ def _jobs() -> tuple[Panel, ...]:
             link=looks.node_label_link(),
         ),
         listing(
-            "Running jobs", "The newest 200 of the view job_efficiency; efficiency is up to each job's last sample.",
+            "Jobs that run now", "The newest 200 of the view job_efficiency; efficiency is up to each job's last sample.",
             rows(RUNNING),
             columns=(
                 Column("job_id", "string", "Job", link=looks.job_link()),
@@ -200,7 +200,7 @@ def _jobs() -> tuple[Panel, ...]:
 def _nodes() -> tuple[Panel, ...]:
     return (
         listing(
-            "Nodes out of service", "Nodes that are down, in error, drained or silent, with the reason their "
+            "Which nodes, since when and why", "Nodes that are down, in error, drained or silent, with the reason their "
             "administrator or slurmctld gave. As of Told; if that is long ago, Slurm has not answered since.",
             rows(OUT_OF_SERVICE),
             columns=(

@@ -190,8 +190,8 @@ def _health() -> tuple[Panel, ...]:
               over_time("sum by (node) (hpc_node_gpu_remapped_rows_pending)", "{{node}}"), unit="short",
               absent="No GPU that remaps rows", width=QUARTER, link=looks.node_label_link()),
         listing(
-            "Driver errors of jobs", "Errors that the driver told while a job held the GPU, by code; for NVIDIA, XIDs (table "
-            "job_gpus).",
+            "Driver errors of jobs", "Errors that the driver told while a job held the GPU, by code; for NVIDIA, XIDs "
+            "(table job_gpus).",
             rows(ERRORS),
             columns=(
                 Column("node", "string", "Node", link=looks.node_link()),

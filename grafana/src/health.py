@@ -209,7 +209,7 @@ def _processes() -> tuple[Panel, ...]:
                         absent=NO_DAEMON,
               width=THIRD, steps=((None, "green"), (0.8, "red"))),
         listing(
-            "Daemons", "Versions, and when each started.",
+            "Versions and starts", "Versions, and when each started.",
             rows_now("jobtrail_build_info * on (instance) group_left () process_start_time_seconds * 1000"),
             columns=(
                 Column("instance", "string", "Daemon"),

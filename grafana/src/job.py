@@ -184,7 +184,7 @@ def _more() -> tuple[Panel, ...]:
             unit="short", absent=NOT_SEEN, width=THIRD, bars=True, link=looks.node_label_link(),
         ),
         lines(
-            "Emissions", "CO2 equivalents of the job so far.",
+            "Emissions so far", "CO2 equivalents of the job so far.",
             over_time("sum(" + _level("hpc_job_emissions_grams_total") + ")", "CO2 equivalents"),
             unit="massg", absent="No energy was measured, or no emission factor is set", width=THIRD,
         ),

@@ -21,7 +21,7 @@ class PostgresqlQuery(Dataquery, Builder[Dataquery]):
     """A question in SQL; `series` has columns time, metric and value, else it is a table."""
 
     def __init__(self, statement: str, *, series: bool = False, ref_id: str = "A") -> None:
-        self.statement = inspect.cleandoc(statement)
+        self.statement = inspect.cleandoc(statement).strip()
         self.series = series
         self.ref_id = ref_id
 
