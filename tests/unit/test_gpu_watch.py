@@ -1,6 +1,7 @@
 """The watch over GPUs: whose they are, what each job had of them, and that nothing is counted twice or made up."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -537,3 +538,20 @@ def test_files_that_cannot_be_understood_at_all_are_told() -> None:
     bench.play(scene)
     told = bench.facts.of(SampleSourceFailed)
     assert {(one.source, one.reason) for one in told} == {("gres.conf", "RuntimeError: broken")}
+
+
+@pytest.mark.parametrize(("takes", "apart"), [(0.0, 0.05), (0.1, 0.5), (3.0, 3.0)])
+def test_who_asks_without_end_takes_a_fifth_of_the_drivers_time_at_most(takes: float, apart: float) -> None:
+    """A driver that is slow is slow for all who use it; one that hangs is waited for and no longer."""
+    bench = GpuBench()
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(1)
+        bench.gpus.slow_seconds = takes
+        for _ in range(6):
+            await bench.watch.asked("slurm-7", 0)
+        asked = bench.gpus.looks[-4:]
+        assert min(after - before for before, after in pairwise(asked)) >= apart - 1e-6
+
+    bench.play(scene)

@@ -31,7 +31,10 @@ from jobtrail.domain.gpus import GpuReading
 from jobtrail.domain.gres import GresConf
 
 Result = TypeVar("Result")
-ASKED_APART_SECONDS = 0.05  # any user may ask for looks
+# Any user may ask for looks: these lie so far apart, and take a fifth of the drivers' time at most.
+ASKED_APART_SECONDS = 0.05
+ASKED_APART_LOOKS = 5
+ASKED_APART_MOST_SECONDS = 1.0
 ROUNDING_SECONDS = 1e-6  # a timer may fire by so much early
 
 
@@ -119,6 +122,7 @@ class GpuWatch:
         self._closed = False
         self._due = 0.0
         self._began = -math.inf  # monotonic seconds: the last look
+        self._took = 0.0  # seconds: the last look
 
     def opened(self, run: OpenRun) -> None:
         """A run began on this node: look at its GPUs soon, for that is where its energy begins."""
@@ -158,7 +162,8 @@ class GpuWatch:
         targets = [books.run.target for books in self._books.values()]
         self._asked |= {one.ref for one in targets if one.job_id == job_id and uid in (0, one.uid)}
         before = self._looks
-        pause = self._began + ASKED_APART_SECONDS - self._clock.monotonic()
+        apart = min(max(ASKED_APART_SECONDS, ASKED_APART_LOOKS * self._took), ASKED_APART_MOST_SECONDS)
+        pause = self._began + apart - self._clock.monotonic()
         await asyncio.sleep(max(0.0, pause))
         if not self._closed:
             await self._begin(self._look({}, gpus=True, unless_after=before))
@@ -225,6 +230,7 @@ class GpuWatch:
                 energy=None if read.energy is None else read.energy.reading,
             )
             self._rows.write(seen, runs, over=ended, asked=asked)
+            self._took = self._clock.monotonic() - now
 
     async def _confs(self, wanted: Collection[Place]) -> Mapping[Place, GresConf]:
         """What Slurm's files say, nothing where it is not known soon: then a later look has it.
