@@ -17,6 +17,7 @@ COMMANDS = {
     "exec": ("exec", "run_command"),
     "migrate": ("migrate", "run_migrate"),
     "jobs": ("jobs", "application"),
+    "report": ("report", "run_report"),
     "audit": ("audit", "application"),
     "bench": ("bench.commands", "application"),
 }

@@ -1,0 +1,147 @@
+"""`jobtrail report JOB`: what a job used of what it had, why it ended, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+import typer
+
+from jobtrail.cli import exit_codes
+from jobtrail.cli.daemon_client import Reply, first_reply
+from jobtrail.cli.job_argument import JobId
+from jobtrail.cli.output import console, error_console, print_json
+from jobtrail.cli.report_page import print_report
+from jobtrail.cli.settings import readable_settings
+from jobtrail.config import Config
+from jobtrail.domain.errors import StoreUnavailable
+from jobtrail.domain.job_report import JobReport
+from jobtrail.domain.job_report_making import make_report
+
+_CODES = {400: exit_codes.USAGE, 404: exit_codes.NOT_FOUND}
+
+
+def run_report(
+    context: typer.Context,
+    job_id: JobId,
+    run: Annotated[int | None, typer.Option(min=1, help="which run of a requeued job; default: the newest")] = None,
+    cluster: Annotated[str | None, typer.Option(help="in this cluster")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="write one page of HTML with the job's time lines; - prints it")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=40, max=500, help="columns; default: the terminal's, 100 without one")
+    ] = None,
+) -> None:
+    """What a job used of what it had, why it ended, and what to do about it."""
+    if as_json and html is not None:
+        raise typer.BadParameter("--json and --html exclude each other")
+    asked = _Asked(readable_settings(context), job_id, run=run, cluster=cluster)
+    if html is not None:
+        _write(html, asked.page())
+        return
+    report = asked.report()
+    if as_json:
+        print_json(report)
+        return
+    out = console()
+    out.width = width or (out.width if sys.stdout.isatty() else 100)
+    out.soft_wrap = False
+    print_report(out, report)
+
+
+class _Asked:
+    """One question, put to the daemon of this machine, else to the database."""
+
+    def __init__(self, config: Config, job_id: str, *, run: int | None, cluster: str | None) -> None:
+        self._config, self._job_id, self._run, self._cluster = config, job_id, run, cluster
+
+    def report(self) -> JobReport:
+        """The figures."""
+        reply = self._of_daemon("application/json")
+        if reply is None:
+            return self._of_database(lines=False)[0]
+        try:
+            return msgspec.convert(reply.json().get("summary"), JobReport)
+        except (msgspec.ValidationError, StoreUnavailable) as error:
+            _fail(f"the daemon's report is of another form than this command's: {error}", exit_codes.FAILED)
+
+    def page(self) -> bytes:
+        """The page."""
+        reply = self._of_daemon("text/html")
+        if reply is not None:
+            return reply.body
+        from jobtrail.adapters import job_html
+
+        report, timeline = self._of_database(lines=True)
+        return job_html.render(report, timeline, datetime.now(UTC)).encode()
+
+    def _of_daemon(self, accept: str) -> Reply | None:
+        """None where no daemon answers that has a database."""
+        words = {"run": self._run, "cluster": self._cluster}
+        given = {name: str(value) for name, value in words.items() if value is not None}
+        path = f"/v1/jobs/{self._job_id}/report"
+        reply, problem = asyncio.run(first_reply(self._config, "GET", path, words=given, accept=accept))
+        if reply is not None and reply.status == 200:
+            return reply
+        if reply is not None:
+            problem = _message(reply)
+            if reply.status != 503:
+                _fail(problem, _CODES.get(reply.status, exit_codes.FAILED))
+        if not self._config.database.url:
+            _fail(f"{problem}; and no database is configured (database.url)", exit_codes.UNREACHABLE)
+        return None
+
+    def _of_database(self, *, lines: bool) -> tuple[JobReport, Any]:
+        from jobtrail.adapters.postgres import PostgresReader
+        from jobtrail.cli import database
+
+        async def asked(pool: Any) -> Any:
+            reader = PostgresReader(pool, timeout_seconds=self._config.database.timeout_seconds)
+            detail = await reader.show_job(self._job_id, run=self._run, cluster=self._cluster)
+            now = datetime.now(UTC)
+            timeline = await reader.job_timeline(detail, now=now) if lines else None
+            report = make_report(
+                detail.job,
+                sentence=detail.sentence,
+                nodes=detail.nodes,
+                gpus=detail.gpus,
+                other_runs=detail.other_runs,
+                now=now,
+            )
+            return report, timeline
+
+        found: tuple[JobReport, Any] = database.ask(self._config, asked)
+        return found
+
+
+def _message(reply: Reply) -> str:
+    try:
+        return str(reply.json().get("message", "no reason given"))
+    except StoreUnavailable as error:
+        return str(error)
+
+
+def _write(target: str, page: bytes) -> None:
+    """To a file that only its owner may read: the page tells of a job."""
+    if target == "-":
+        sys.stdout.buffer.write(page)
+        sys.stdout.flush()
+        return
+    path = Path(target)
+    try:
+        path.touch(mode=0o600)
+        path.write_bytes(page)
+    except OSError as error:
+        _fail(f"{target} cannot be written: {error.strerror}", exit_codes.FAILED)
+    error_console().print(f"jobtrail: wrote {target}, {len(page) / 1024:.0f} KiB", markup=False)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    error_console().print(f"jobtrail: {message}", style="red", markup=False)
+    raise typer.Exit(code)
