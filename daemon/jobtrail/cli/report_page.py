@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobtrail.cli.output import clean, moment
 from jobtrail.domain.job_report import GpuLine, JobReport, NodeLine, Note
-from jobtrail.domain.job_report_words import Figure, figures, joules, share, size, span
+from jobtrail.domain.job_report_words import Figure, errors, figures, joules, share, size, span
 
 BAR_CELLS = 20
 NARROW_BAR_CELLS = 12
@@ -94,7 +94,7 @@ def _bar(ratio: float | None, cells: int, *, plain: bool) -> Text:
 def _note(note: Note, plain: bool) -> RenderableType:
     word, style = _LEVELS[note.level]
     line = Text.assemble((f"{word}: ", style), _text(note.text, plain))
-    changes = [Padding(_text(change, plain, style="green"), (0, 0, 0, 4)) for change in note.changes]
+    changes = [Padding(_text(change, plain, style="green"), (0, 0, 0, 4), expand=False) for change in note.changes]
     return Group(line, *changes)
 
 
@@ -137,13 +137,13 @@ def _node(line: NodeLine) -> tuple[str, ...]:
 
 def _gpu(line: GpuLine) -> tuple[str, ...]:
     remarks = [] if line.found else ["not found on the node"]
-    remarks += [f"error {code}, {times} times" for code, times in sorted(line.errors.items())]
+    remarks += [errors(line.errors)] if line.errors else []
     remarks += ["may be another job's too"] if line.mismatch else []
     of = "" if line.memory_total_bytes is None else f" of {size(line.memory_total_bytes)}"
     unused = "not known" if line.unused_seconds is None else f"{span(line.unused_seconds)}"
     return (
         line.node,
-        f"{line.gpu_id}{f' ({line.name})' if line.name else ''}",
+        line.gpu_id,
         share(line.busy_ratio),
         unused,
         f"{size(line.memory_peak_bytes)}{of}",

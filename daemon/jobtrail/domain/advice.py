@@ -113,7 +113,7 @@ def _gpu_trouble(report: JobReport) -> Iterator[Note]:
     """What is wrong with a GPU, whatever the job made of it."""
     for gpu in report.gpu_lines:
         if gpu.errors:
-            codes = ", ".join(f"{code} ({times} times)" for code, times in sorted(gpu.errors.items()))
+            codes = ", ".join(f"{code} (x{times})" for code, times in sorted(gpu.errors.items()))
             yield Note(
                 rule="gpu_errors",
                 level="problem",

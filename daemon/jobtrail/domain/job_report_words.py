@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -12,6 +12,7 @@ from jobtrail.domain.phrases import describe_bytes
 
 UNKNOWN = "not known"
 JOULES_PER_KWH = 3_600_000
+LEAST_KWH = JOULES_PER_KWH / 10  # in joules: from here on energy is told in kilowatt-hours
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +45,9 @@ def share(ratio: float | None) -> str:
 
 def span(seconds: float | None) -> str:
     """A time span."""
-    return UNKNOWN if seconds is None else clock(seconds)
+    if seconds is None:
+        return UNKNOWN
+    return clock(seconds) if seconds else "0 s"
 
 
 def size(amount: float | None) -> str:
@@ -53,10 +56,10 @@ def size(amount: float | None) -> str:
 
 
 def joules(amount: float | None) -> str:
-    """Energy as 512 J, 12.5 kJ, or, from a kilowatt-hour on, 1.25 kWh."""
+    """Energy as 512 J, 12.5 kJ, or, from a tenth of a kilowatt-hour on, 1.25 kWh."""
     if amount is None:
         return UNKNOWN
-    if amount >= JOULES_PER_KWH:
+    if amount >= LEAST_KWH:
         return f"{amount / JOULES_PER_KWH:.2f} kWh"
     return f"{amount / 1000:.1f} kJ" if amount >= 1000 else f"{amount:.0f} J"
 
@@ -66,6 +69,13 @@ def grams(amount: float | None) -> str:
     if amount is None:
         return UNKNOWN
     return f"{amount / 1000:.2f} kg" if amount >= 1000 else f"{amount:.3g} g"
+
+
+def errors(by_code: Mapping[str, int]) -> str:
+    """What a GPU's driver told, by code."""
+    return ", ".join(
+        f"error {code}{f', {times} times' if times > 1 else ''}" for code, times in sorted(by_code.items())
+    )
 
 
 def _said(*parts: str | None) -> tuple[str, ...]:
@@ -101,7 +111,8 @@ def _memory(report: JobReport) -> Figure:
 def _gpus(report: JobReport) -> Figure:
     gpus = report.gpus
     count = len(report.gpu_lines) if gpus.allocated is None else gpus.allocated
-    held = f"{count} GPU{'s' if count != 1 else ''}"
+    models = ", ".join(sorted({line.name for line in report.gpu_lines if line.name}))
+    held = f"{count} GPU{'s' if count != 1 else ''}{f' ({models})' if models else ''}"
     peak = None if gpus.memory_peak_bytes is None else f"at most {size(gpus.memory_peak_bytes)} on one"
     unused = (
         f"{span(gpus.unused_seconds)} of {span(gpus.observed_seconds)} without a process of the job"
@@ -128,10 +139,10 @@ def _time(report: JobReport) -> Figure:
 def _io(report: JobReport) -> Figure:
     read, written = report.io.read_bytes, report.io.written_bytes
     if read is None and written is None:
-        return Figure(label="Disk", value=UNKNOWN)
+        return Figure(label="Disk read, written", value=UNKNOWN)
     return Figure(
-        label="Disk",
-        value=f"{size(read)} read, {size(written)} written",
+        label="Disk read, written",
+        value=f"{size(read)}, {size(written)}",
         details=("local disks alone: what network file systems moved is not in it",),
     )
 

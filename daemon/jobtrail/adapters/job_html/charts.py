@@ -114,7 +114,7 @@ def _moments(seconds: float) -> Iterator[Markup]:
 
 
 def _marks(marks: Sequence[Mark], seconds: float) -> Iterator[Markup]:
-    """A line for each mark; those whose numbers would lie on one another show the first's and a plus."""
+    """A line for each mark; of those whose numbers would lie on one another, the first has one."""
     written = -math.inf
     for number, mark in enumerate(marks, start=1):
         place = min(100.0, 100 * mark.seconds / seconds)

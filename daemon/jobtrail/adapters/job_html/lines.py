@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from jobtrail.adapters.job_html.charts import Chart, Line
-from jobtrail.adapters.job_html.scales import BYTES, JOULES, PERCENT, WATTS
+from jobtrail.adapters.job_html.scales import BYTES, PERCENT, WATTS, energy
 from jobtrail.domain.advice_words import clock
 from jobtrail.domain.job_report_timeline import GpuTimeline, NodeTimeline, Timeline
 
-_COMPONENTS = {"gpu": "GPUs", "cpu": "CPUs", "dram": "memory"}
+_COMPONENTS: Mapping[str, str] = MappingProxyType({"gpu": "GPUs", "cpu": "CPUs", "dram": "memory"})
 
 
 def charts_of(timeline: Timeline) -> Iterator[Chart]:
     """All charts; those without a value are not drawn."""
-    bucket = f"of {clock(max(1.0, timeline.bucket_seconds))}"
+    each = f"in each {clock(max(1.0, timeline.bucket_seconds))}"
     nodes, gpus = timeline.nodes, timeline.gpus
     yield Chart(
-        key="cpu", title="CPU", about=f"of the CPUs allocated, mean {bucket}", scale=PERCENT,
+        key="cpu", title="CPU", about=f"of the CPUs allocated, the mean {each}", scale=PERCENT,
         lines=[_line(node.node, node.points, "cpu_percent") for node in nodes],
     )  # fmt: skip
     yield Chart(
-        key="memory", title="Memory", about=f"in use, file cache included, most {bucket}", scale=BYTES,
+        key="memory", title="Memory", about=f"in use, file cache included, the most {each}", scale=BYTES,
         lines=[*(_line(node.node, node.points, "memory_bytes") for node in nodes), *_limits(nodes)],
     )  # fmt: skip
     yield Chart(
-        key="gpu-utilisation", title="GPU utilisation", about=f"of each GPU, mean {bucket}", scale=PERCENT,
+        key="gpu-utilisation", title="GPU utilisation", about=f"of each GPU, the mean {each}", scale=PERCENT,
         lines=_of_gpus(gpus, "utilization_percent"),
     )  # fmt: skip
     yield Chart(
-        key="gpu-memory", title="GPU memory", about=f"in use on each GPU, most {bucket}", scale=BYTES,
+        key="gpu-memory", title="GPU memory", about=f"in use on each GPU, the most {each}", scale=BYTES,
         lines=_of_gpus(gpus, "memory_bytes"),
     )  # fmt: skip
     yield Chart(
-        key="gpu-power", title="GPU power", about=f"of each board, mean {bucket}", scale=WATTS,
+        key="gpu-power", title="GPU power", about=f"of each board, the mean {each}", scale=WATTS,
         lines=_of_gpus(gpus, "power_watts"),
     )  # fmt: skip
+    held = {one.component: one for one in timeline.energy}
+    most = max((point.joules for one in timeline.energy for point in one.points), default=0.0)
     yield Chart(
-        key="energy", title="Energy", about="used since the start, by component", scale=JOULES,
-        lines=[_line(_COMPONENTS[one.component], one.points, "joules") for one in timeline.energy],
+        key="energy", title="Energy", about="used since the start, by component", scale=energy(most),
+        lines=[_line(name, held[key].points, "joules") for key, name in _COMPONENTS.items() if key in held],
     )  # fmt: skip
 
 

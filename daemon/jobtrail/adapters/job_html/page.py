@@ -66,7 +66,7 @@ def _heading(report: JobReport) -> Markup:
         el("h1", report.job_id, " ", el("span", state, class_=f"state {level}")),
         el("p", report.job_name, class_="name") if report.job_name else None,
         el("p", report.sentence, class_="sentence"),
-        el("dl", *(join(el("dt", name), el("dd", value)) for name, value in _about(report)), class_="about"),
+        el("dl", *(el("div", el("dt", name), el("dd", value)) for name, value in _about(report)), class_="about"),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from jobtrail.domain.job_report_words import joules, size
+from jobtrail.domain.job_report_words import JOULES_PER_KWH, LEAST_KWH, joules, size
 
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 BINARY_STEPS = tuple(float(1 << power) for power in range(11))
@@ -21,14 +21,16 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     words: Callable[[float], str]
     least_top: float = 0.0
     binary: bool = False
+    unit: float = 1.0  # ticks are round numbers of it
 
     def step(self, most: float) -> float:
         """From one tick to the next: a round number with at most five of them."""
-        wanted = max(most, self.least_top, 1e-9) / (MOST_TICKS - 1)
+        wanted = max(most, self.least_top, 1e-9) / (MOST_TICKS - 1) / self.unit
         base = 1024.0 if self.binary else 10.0
-        unit = base ** math.floor(math.log(wanted, base))
+        size_of = base ** math.floor(math.log(wanted, base))
         steps = BINARY_STEPS if self.binary else STEPS
-        return next((unit * step for step in steps if unit * step >= wanted * (1 - 1e-9)), unit * base)
+        fitting = (size_of * step for step in steps if size_of * step >= wanted * (1 - 1e-9))
+        return next(fitting, size_of * base) * self.unit
 
     def top(self, most: float) -> float:
         """The axis' end: a round number at or above `most`."""
@@ -44,7 +46,11 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 PERCENT = Scale(words=lambda value: f"{value:.0f} %", least_top=100.0)
 BYTES = Scale(words=size, binary=True)
 WATTS = Scale(words=lambda value: f"{value:.0f} W")
-JOULES = Scale(words=joules)
+
+
+def energy(most: float) -> Scale:
+    """Of joules up to `most`: in kilowatt-hours where they are told in these."""
+    return Scale(words=lambda value: joules(value) if value else "0", unit=JOULES_PER_KWH if most >= LEAST_KWH else 1.0)
 
 
 def moments(seconds: float) -> Iterator[tuple[float, str]]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from jobtrail.adapters.job_html.markup import Markup, el
 from jobtrail.domain.job_report import GpuLine, JobReport, NodeLine
 from jobtrail.domain.job_report_timeline import Mark
-from jobtrail.domain.job_report_words import joules, share, size, span
+from jobtrail.domain.job_report_words import errors, joules, share, size, span
 
 MOST_ROWS = 256
 _NODES = ("node", "CPU", "CPU time", "peak memory", "of the limit", "GPUs busy", "energy", "covered")
@@ -49,7 +49,7 @@ def gpus(report: JobReport) -> Markup | None:
 
 def _gpu(line: GpuLine) -> tuple[str, ...]:
     remarks = [] if line.found else ["not found on the node"]
-    remarks += [f"error {code}, {times} times" for code, times in sorted(line.errors.items())]
+    remarks += [errors(line.errors)] if line.errors else []
     remarks += [line.mismatch] if line.mismatch else []
     of = "" if line.memory_total_bytes is None else f" of {size(line.memory_total_bytes)}"
     return (
