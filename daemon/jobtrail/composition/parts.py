@@ -84,6 +84,7 @@ def wire(
 ) -> Parts:
     """All parts, each made where its role is described, and handed to those that need it."""
     tell = telemetry.observe
+    telemetry.watch_spool(spool.status)
     board = Board(max_jobs=config.metrics.max_jobs, max_benchmarks=config.benchmarks.max_series)
     cgroup = CgroupReader(Path(config.sampling.cgroup_root), node=config.node_name, clock_us=clock.time_us)
     buffer = SampleBuffer(store.samples if store else None, clock=clock, tell=tell, backoff=Backoff())
