@@ -15,6 +15,7 @@ from jobtrail.adapters.http.refusals import json_answer
 from jobtrail.core.ports import Health
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LOOK = "Jobtrail-Look"  # who sends it only looks: the figures of ended jobs, kept for a few scrapes, stay for Prometheus
 INDEX = """Jobtrail
 
 GET  /metrics       what runs on this node, for Prometheus
@@ -82,7 +83,7 @@ class Pages:
     async def metrics(self, request: web.Request) -> web.Response:
         """GET /metrics."""
         page = self._metrics()
-        if request.method == "GET":
+        if request.method == "GET" and LOOK not in request.headers:
             self._scraped()
         return web.Response(body=page, headers={"Content-Type": METRICS_TYPE})
 
