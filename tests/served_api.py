@@ -20,6 +20,7 @@ from jobtrail.composition.node_role import user_name
 from jobtrail.core.benchmark_ports import BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact
 from jobtrail.core.ports import Health, HookDecoder, JobReader, NodeReader, PokeAnswer, Receipt, SpoolStatus
+from jobtrail.core.query_ports import Archive
 from jobtrail.core.reported_benchmarks import ReportedBenchmarks
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import EventConflict
@@ -91,6 +92,7 @@ class Served:
         decode: HookDecoder = settings.pop("decode_hook", hook_decoder(own_node="n1"))
         jobs: JobReader | None = settings.pop("jobs", None)
         pages = HtmlPages(render=job_html.render, policy=job_html.POLICY)
+        archive: Archive | None = settings.pop("archive", None)
         nodes: NodeReader | None = settings.pop("nodes", None)
         targets: TargetReader | None = settings.pop("targets", None)
         benchmarks: BenchmarkReader | None = settings.pop("benchmarks", None)
@@ -115,6 +117,7 @@ class Served:
             decode_poke=decode_poke,
             looks=self.looks,
             jobs=jobs,
+            archive=archive,
             report_pages=pages,
             nodes=nodes,
             targets=targets,

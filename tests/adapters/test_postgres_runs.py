@@ -144,7 +144,7 @@ async def test_a_hundred_thousand_old_runs_cost_a_question_nothing(pool: Any, ru
             ("runs_unsettled", ("c1", 20_000)),
             ("clusters_unsettled", ()),
             ("runs_open", ("c1", 9)),
-            ("jobs_list", (*[None] * 8, 50, 0)),
+            ("jobs_list", (*[None] * 9, 50, 0)),
         ):
             explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL[name]}"
             (told,) = msgspec.json.decode(await connection.fetchval(explain, *arguments))

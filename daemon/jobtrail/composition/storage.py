@@ -22,6 +22,7 @@ from jobtrail.core.ports import (
     RunStore,
     SampleSink,
 )
+from jobtrail.core.query_ports import Archive
 from jobtrail.core.target_ports import TargetReader
 
 CLOSE_SECONDS = 2.0
@@ -43,6 +44,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     asked_nodes: NodeReader
     asked_targets: TargetReader
     asked_jobs: JobReader
+    archive: Archive
     benchmarks: BenchmarkStore
     asked_benchmarks: BenchmarkReader
     leadership_of: Callable[[ClusterOf], Leadership]  # released when the store is closed
@@ -64,10 +66,12 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         PostgresOverRuns,
         PostgresReader,
         PostgresRuns,
+        PostgresSampleReader,
         PostgresSamples,
         PostgresSink,
         PostgresStore,
         PostgresTargets,
+        PostgresTrailReader,
         close_pool,
         open_pool,
     )
@@ -97,6 +101,11 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             asked_nodes=PostgresNodes(readers, timeout_seconds=seconds),
             asked_targets=PostgresTargets(readers, timeout_seconds=seconds),
             asked_jobs=PostgresReader(readers, timeout_seconds=seconds),
+            archive=Archive(
+                jobs=PostgresReader(readers, timeout_seconds=seconds),
+                samples=PostgresSampleReader(readers, timeout_seconds=seconds),
+                trail=PostgresTrailReader(readers, timeout_seconds=seconds),
+            ),
             benchmarks=PostgresBenchmarks(pool, timeout_seconds=seconds, max_error_ratio=most_errors),
             asked_benchmarks=PostgresBenchmarkReader(readers, timeout_seconds=seconds, max_error_ratio=most_errors),
             leadership_of=leadership_of,

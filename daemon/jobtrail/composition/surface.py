@@ -60,7 +60,9 @@ def make_reported(parts: Parts) -> ReportedBenchmarks:
 
 def make_http(parts: Parts) -> HttpApi:
     config, clock = parts.config, parts.clock
-    page = Exposition(parts.board, parts.telemetry.render, node=config.node_name, clock=clock)
+    page = Exposition(
+        parts.board, parts.telemetry.render, node=config.node_name, clock=clock, aliases=config.metrics.aliases
+    )
     return HttpApi(
         intake=parts.intake,
         decode_hook=hook_decoder(config.cluster, own_node=config.node_name),
@@ -72,6 +74,7 @@ def make_http(parts: Parts) -> HttpApi:
         decode_poke=decode_poke,
         looks=_looks(parts),
         jobs=parts.store.asked_jobs if parts.store else None,
+        archive=parts.store.archive if parts.store else None,
         report_pages=HtmlPages(render=job_html.render, policy=job_html.POLICY),
         nodes=parts.store.asked_nodes if parts.store else None,
         targets=parts.store.asked_targets if parts.store else None,

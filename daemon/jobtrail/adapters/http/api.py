@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from jobtrail.adapters.http.archive import Archives
 from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
@@ -31,6 +32,7 @@ from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes, JobReader, NodeReader
+from jobtrail.core.query_ports import Archive
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import JobtrailError
 
@@ -62,6 +64,7 @@ class HttpApi:
         decode_poke: DecodePoke | None = None,
         looks: JobPokes | None = None,
         jobs: JobReader | None = None,
+        archive: Archive | None = None,
         report_pages: HtmlPages | None = None,
         nodes: NodeReader | None = None,
         targets: TargetReader | None = None,
@@ -93,6 +96,7 @@ class HttpApi:
         self._targets = Targets(targets, port=settings.target_port)
         turns = Turns()
         self._reports = Reports(jobs, gate=gate, token=self._read_token, turns=turns, clock=clock, pages=report_pages)
+        self._archives = Archives(archive, gate=gate, token=self._read_token, turns=turns, clock=clock)
         self._benchmarks = Benchmarks(
             benchmark_intake,
             benchmarks,
@@ -116,6 +120,7 @@ class HttpApi:
             web.get("/v1/nodes", self._nodes.nodes),
             web.get("/v1/prometheus/targets", self._targets.targets),
             self._report_route(),
+            *self._archives.routes(),
             *self._benchmarks.reading_routes(),
         ]
 
@@ -144,6 +149,7 @@ class HttpApi:
         return [
             web.post("/v1/hooks/slurm/task-epilog", self._pokes.task_epilog),
             self._report_route(),
+            *self._archives.routes(),
             *self._benchmarks.reading_routes(),
             *self._benchmarks.writing_routes(),
             *self._looks.routes(),

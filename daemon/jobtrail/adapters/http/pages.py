@@ -27,6 +27,7 @@ GET  /openapi.json  the description of this API
 From the database:
 GET  /v1/nodes             nodes with state and load
 GET  /v1/prometheus/targets  where Prometheus finds the daemons (http_sd)
+GET  /v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/{metrics,audit}, /v1/audit  jobs, samples, the trail; as the report
 GET  /v1/jobs/{id}/report  how a job ended and what it used; over TCP with the token of http.read_token_file
 GET  /v1/benchmarks/{runs,runs/{uid},leaderboard,compare}  results of benchmarks; over TCP with the same token
 
@@ -41,7 +42,7 @@ POST /v1/benchmarks/runs/{uid}/decisions, with that of http.write_token_file
 
 On the socket for all users:
 POST /v1/hooks/slurm/task-epilog
-GET  /v1/jobs/{id}/report of one's own job
+GET  /v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/{report,metrics,audit}, /v1/audit of one's own jobs
 GET and POST /v1/benchmarks/...
 """
 

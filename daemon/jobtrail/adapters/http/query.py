@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
 from jobtrail.adapters.http.refusals import Refused
+from jobtrail.domain.events import check_time_us
 
 LAST_RUN = 2**31 - 1  # of the column
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -52,6 +55,21 @@ def number(request: web.Request, field: str, *, least: int, most: int) -> int | 
     if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
         raise invalid(field, f"must be a whole number from {least} to {most}, not {text[:32]!r}")
     return int(text)
+
+
+def moment(request: web.Request, field: str) -> datetime | None:
+    """A time between the years 2000 and 2100, None where it is not given. Raises Refused, InvalidEvent."""
+    text = request.query.get(field)
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text.replace(" ", "+"))  # a + that nobody encoded is a space in an address
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise invalid(field, f"must be a time with its zone, such as 2026-11-21T08:00:00Z, not {text[:40]!r}")
+    check_time_us(field, (found - EPOCH) // timedelta(microseconds=1))
+    return found
 
 
 def no_database() -> Refused:

@@ -7,11 +7,12 @@ from jobtrail.adapters.postgres.benchmark_reading import PostgresBenchmarkReader
 from jobtrail.adapters.postgres.benchmarks import PostgresBenchmarks
 from jobtrail.adapters.postgres.energy_samples import PostgresEnergySamples
 from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
+from jobtrail.adapters.postgres.job_samples_reading import PostgresSampleReader
 from jobtrail.adapters.postgres.leader import PostgresLeadership
 from jobtrail.adapters.postgres.nodes import PostgresNodes
 from jobtrail.adapters.postgres.over_runs import PostgresOverRuns
 from jobtrail.adapters.postgres.pool import close_pool, open_pool, session
-from jobtrail.adapters.postgres.reading import JobFilter, JobList, PostgresReader, public_job_id
+from jobtrail.adapters.postgres.reading import PostgresReader, public_job_id
 from jobtrail.adapters.postgres.rebuild import Difference, RebuildReport, rebuild, rebuild_check
 from jobtrail.adapters.postgres.retention import keep_partitions
 from jobtrail.adapters.postgres.runs import PostgresRuns
@@ -19,6 +20,8 @@ from jobtrail.adapters.postgres.samples import PostgresSamples
 from jobtrail.adapters.postgres.sink import PostgresSink
 from jobtrail.adapters.postgres.store import PostgresStore
 from jobtrail.adapters.postgres.targets import PostgresTargets
+from jobtrail.adapters.postgres.trail_reading import PostgresTrailReader
+from jobtrail.core.query_ports import JobFilter, JobList
 
 __all__ = [
     "Difference",
@@ -33,10 +36,12 @@ __all__ = [
     "PostgresOverRuns",
     "PostgresReader",
     "PostgresRuns",
+    "PostgresSampleReader",
     "PostgresSamples",
     "PostgresSink",
     "PostgresStore",
     "PostgresTargets",
+    "PostgresTrailReader",
     "RebuildReport",
     "close_pool",
     "keep_partitions",

@@ -12,6 +12,7 @@ from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.timeline import read_timeline
 from jobtrail.core.ports import JobDetail, Row
+from jobtrail.core.query_ports import JobFilter, JobList
 from jobtrail.domain.errors import InvalidEvent, NotFound
 from jobtrail.domain.explain import explain
 from jobtrail.domain.job import Job, NodeRun
@@ -22,26 +23,6 @@ if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Connection, Pool
 
 JSON_COLUMNS = frozenset({"verdict_evidence", "usage_sources", "usage_absent", "event", "job_snapshot", "errors"})
-
-
-class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs to list; None is any. A run is in [since, until) if it ran at any moment of it."""
-
-    state: str | None = None
-    user: str | None = None
-    account: str | None = None
-    partition: str | None = None
-    node: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    cluster: str | None = None
-
-
-class JobList(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of runs, newest first, and how many there are in all. A job is a row of `jobs` by column name."""
-
-    jobs: list[Row]
-    total: int
 
 
 def public_job_id(text: str) -> str:
@@ -59,10 +40,11 @@ class PostgresReader:
     async def list_jobs(self, wanted: JobFilter | None = None, *, limit: int = 50, offset: int = 0) -> JobList:
         """Runs that match, newest first."""
         conditions = msgspec.structs.astuple(wanted or JobFilter())
-        async with session(self._pool, self._timeout) as connection:
+        async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            await connection.execute(SQL["plan_for_values"])
             rows = await connection.fetch(SQL["jobs_list"], *conditions, limit, offset)
             total = await connection.fetchval(SQL["jobs_count"], *conditions)
-        return JobList(jobs=[_row(row) for row in rows], total=total)
+        return JobList(jobs=[readable(row) for row in rows], total=total)
 
     async def show_job(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> JobDetail:
         """A run, the newest unless `run` names one. Raises NotFound."""
@@ -71,7 +53,7 @@ class PostgresReader:
             runs = await connection.fetch(SQL["job_show"], public_id, run, cluster)
             if not runs:
                 raise NotFound(_not_found(public_id, run, cluster))
-            job = _row(runs[0])
+            job = readable(runs[0])
             key = (job["cluster_name"], public_id, job["run"])
             nodes = await connection.fetch(SQL["job_nodes_show"], *key)
             gpus = await connection.fetch(SQL["job_gpus_show"], *key)
@@ -81,9 +63,9 @@ class PostgresReader:
         return JobDetail(
             job=job,
             sentence=explain(msgspec.json.decode(runs[0]["projection"], type=Job), parts),
-            efficiency=_row(efficiency),
-            nodes=[_row(node) for node in nodes],
-            gpus=[_row(gpu) for gpu in gpus],
+            efficiency=readable(efficiency),
+            nodes=[readable(node) for node in nodes],
+            gpus=[readable(gpu) for gpu in gpus],
             other_runs=others,
         )
 
@@ -102,7 +84,7 @@ class PostgresReader:
         async with session(self._pool, self._timeout) as connection:
             public_id = await _stored_id(connection, job_id, cluster)
             rows = await connection.fetch(SQL["trail_show"], public_id, run, cluster, limit)
-        return [_row(row) for row in rows]
+        return [readable(row) for row in rows]
 
     async def count_states(self) -> Mapping[str, int]:
         """Runs in each state, all clusters together."""
@@ -125,7 +107,7 @@ async def _stored_id(connection: Connection, text: str, cluster: str | None) -> 
     return found
 
 
-def _row(record: Any) -> Row:
+def readable(record: Any) -> Row:
     """A row for people and programs: without what it was derived from."""
     return {name: _value(name, value) for name, value in record.items() if name != "projection"}
 

@@ -1,4 +1,4 @@
--- Runs, newest first. $1 state, $2 user, $3 account, $4 partition, $5 node, $6 since, $7 until, $8 cluster, $9 limit, $10 offset; NULL is any
+-- Runs, newest first. $1 state, $2 user, $3 account, $4 partition, $5 node, $6 since, $7 until, $8 cluster, $9 uid, $10 limit, $11 offset; NULL is any
 SELECT
     cluster_name, job_id, run, user_name, uid, gid, account, partition, qos, job_name, comment, reservation,
     work_dir, command, nodes, node_list, state, raw_state, reason, state_confirmed, outcome_source, exit_code,
@@ -22,5 +22,6 @@ WHERE ($1::text IS NULL OR state = $1)
   AND ($6::timestamptz IS NULL OR coalesce(end_time, 'infinity') >= $6)
   AND ($7::timestamptz IS NULL OR start_time < $7)
   AND ($8::text IS NULL OR cluster_name = $8)
+  AND ($9::bigint IS NULL OR uid = $9)
 ORDER BY coalesce(start_time, submit_time, end_time) DESC NULLS LAST, cluster_name, job_id, run DESC
-LIMIT $9::bigint OFFSET $10::bigint
+LIMIT $10::bigint OFFSET $11::bigint

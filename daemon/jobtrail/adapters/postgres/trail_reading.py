@@ -1,0 +1,50 @@
+"""Questions that people ask of the whole trail."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from jobtrail.adapters.postgres.pool import transaction
+from jobtrail.adapters.postgres.reading import readable
+from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.core.ports import Row
+from jobtrail.core.query_ports import AuditFilter, AuditPage, AuditPlace
+
+if TYPE_CHECKING:
+    from jobtrail.adapters.postgres.pool import Pool
+
+
+class PostgresTrailReader:
+    """A TrailReader on a PostgreSQL pool.
+
+    Pages go by place and not by number, so that what is stored between two questions moves nothing. An event that
+    arrives late, of a node that was cut off, takes its place by its time and is missed by who is beyond it already.
+    """
+
+    def __init__(self, pool: Pool, *, timeout_seconds: float) -> None:
+        self._pool = pool
+        self._timeout = timeout_seconds
+
+    async def trail(self, wanted: AuditFilter, *, limit: int, after: AuditPlace | None = None) -> AuditPage:
+        """Events of jobs that match, newest first, beyond `after`. Raises StoreUnavailable."""
+        arguments = (
+            wanted.since,
+            wanted.until,
+            wanted.changed_by,
+            _uuid(wanted.correlation_id),
+            wanted.uid,
+            *((None, None, None) if after is None else (after.changed_at, _uuid(after.chain_id), after.seq)),
+        )
+        async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            await connection.execute(SQL["plan_for_values"])
+            rows = [readable(row) for row in await connection.fetch(SQL["trail_page"], *arguments, limit + 1)]
+        return AuditPage(events=rows[:limit], following=_place(rows[limit - 1]) if len(rows) > limit else None)
+
+
+def _place(row: Row) -> AuditPlace:
+    return AuditPlace(changed_at=row["changed_at"], chain_id=row["chain_id"], seq=row["seq"])
+
+
+def _uuid(text: str | None) -> uuid.UUID | None:
+    return None if text is None else uuid.UUID(text)

@@ -1,0 +1,115 @@
+"""What people ask of the stored jobs, their samples and their trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from jobtrail.core.ports import JobReader, Row
+
+
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs to list; None is any. A run is in [since, until) if it ran at any moment of it."""
+
+    state: str | None = None
+    user: str | None = None
+    account: str | None = None
+    partition: str | None = None
+    node: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    cluster: str | None = None
+    uid: int | None = None
+
+
+class JobList(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of runs, newest first, and how many there are in all. A job is a row of `jobs` by column name."""
+
+    jobs: list[Row]
+    total: int
+
+
+class SampleWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """Which samples of a run; without a begin or an end, from its start and to its end, a minute more on each side."""
+
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    limit: int = 1000  # rows of each kind, the oldest first
+    step_seconds: int | None = None  # None gives every sample as it was taken
+
+
+class JobSamples(msgspec.Struct, frozen=True, kw_only=True):
+    """Samples of a run by time. With a step, a row is of the step that begins at `sampled_at`; a step in which nothing
+    was sampled has none. `truncated` names the kinds of which there are more."""
+
+    start_time: datetime | None
+    end_time: datetime | None
+    samples: list[Row]
+    gpu_samples: list[Row]
+    truncated: tuple[str, ...] = ()
+
+
+class AuditPlace(msgspec.Struct, frozen=True):
+    """A place in the trail, as all of it is ordered."""
+
+    changed_at: datetime
+    chain_id: str
+    seq: int
+
+
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events of the trail; None is any. With a `uid`, those of that user's runs alone."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    changed_by: str | None = None
+    correlation_id: str | None = None
+    uid: int | None = None
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Events, newest first, and the place after which to go on; None where there are no more."""
+
+    events: Sequence[Row]  # rows of view `job_audit_events`
+    following: AuditPlace | None
+
+
+class JobQueries(JobReader, Protocol):
+    """What is held of the jobs, in lists and over time. Every method raises StoreUnavailable."""
+
+    async def list_jobs(self, wanted: JobFilter | None = None, *, limit: int = 50, offset: int = 0) -> JobList:
+        """Runs that match, newest first."""
+        ...
+
+    async def audit_log(
+        self, job_id: str, *, run: int | None = None, cluster: str | None = None, limit: int = 100
+    ) -> list[Row]:
+        """What happened to a job, oldest first; of more than `limit` events the newest. Rows of job_audit_events."""
+        ...
+
+
+class SampleReader(Protocol):
+    """What is held of jobs' samples."""
+
+    async def job_samples(self, job: Mapping[str, object], window: SampleWindow, *, now: datetime) -> JobSamples:
+        """Samples of the run whose row of `jobs` this is, up to `now` if it goes on. Raises StoreUnavailable."""
+        ...
+
+
+class TrailReader(Protocol):
+    """What is held of the trail."""
+
+    async def trail(self, wanted: AuditFilter, *, limit: int, after: AuditPlace | None = None) -> AuditPage:
+        """Events of jobs that match, newest first, beyond `after`. Raises StoreUnavailable."""
+        ...
+
+
+class Archive(msgspec.Struct, frozen=True, kw_only=True):
+    """All that may be asked of what is stored."""
+
+    jobs: JobQueries
+    samples: SampleReader
+    trail: TrailReader
