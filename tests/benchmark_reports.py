@@ -20,9 +20,19 @@ from jobtrail.domain.benchmarks.report import (
     Status,
     ToolResult,
 )
+from jobtrail.domain.benchmarks.settling import JobLink, LinkState, Settlement
 from jobtrail.domain.events import Actor, EventKind
 from tests.chains import SECOND, T0, ChainWriter
 
+# What becomes of a run whose one job is known and holds it.
+LINKED = Settlement(
+    links=(
+        JobLink(
+            claim=JobClaim(job_id="slurm-1", role=Role.BOTH, source=LinkSource.MANIFEST),
+            state=LinkState.LINKED, cluster="c1", run=1,
+        ),
+    )
+)  # fmt: skip
 RECIPE = RecipeIdentity(name="chat", sha256="a" * 64, version="1", body={"name": "chat", "mode": "serve"})
 HARDWARE = Hardware(gpu_model="H100", gpu_count=1, driver_version="570.1", cpu_model="EPYC", cpu_count=8)
 

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 
 from jobtrail.domain.benchmarks.holding import content_sha256, gates_of, precedence, refusal
 from jobtrail.domain.benchmarks.metrics import METRICS, Direction
-from jobtrail.domain.benchmarks.report import BenchmarkReport, Decision, Status
+from jobtrail.domain.benchmarks.report import BenchmarkReport, Decision, Role, Status
 from jobtrail.domain.benchmarks.settling import (
     CandidateRun,
     HistoryRun,
     LastValidRun,
+    LinkState,
     Settlement,
     UnsettledRun,
     Verdict,
@@ -57,6 +58,13 @@ class HeldRun:
     @property
     def gates(self) -> dict[Key, float]:
         return {} if self.report.recipe is None else gates_of(self.report.recipe.body)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the best link to a job that served, or else to a client, holds; a run without jobs does."""
+        links = self.settlement.links
+        serving = [link for link in links if link.claim.role is not Role.CLIENT] or links
+        return not self.report.jobs or any(link.state is LinkState.LINKED for link in serving)
 
     def values(self) -> dict[Key, float]:
         own = {(one.metric, one.stat): one.value for one in self.summary.measurements}
@@ -127,14 +135,16 @@ class MemoryBenchmarks:
             return
         self.now_us += 1
         run.waiting_since_us = self.now_us
+        counted = run.counts
         run.settlement, run.settled = settlement, settlement.open_reason is None
-        if {(metric, stat) for metric, stat, _ in settlement.measurements} & run.gates.keys():
+        if run.counts != counted or {(metric, stat) for metric, stat, _ in settlement.measurements} & run.gates.keys():
             run.judged = False
             self._judge_again_after(run_uid)
 
     async def unjudged(self, *, limit: int) -> Sequence[str]:
         self._check_available()
-        waiting = [run for run in self.runs.values() if not run.judged and run.summary.status is Status.OK]
+        ok = [run for run in self.runs.values() if run.summary.status is Status.OK]
+        waiting = [run for run in ok if not run.judged and (run.counts or run.settled)]
         return [run.report.run_uid for run in sorted(waiting, key=lambda run: run.place)][:limit]
 
     async def history(self, run_uid: str, *, limit: int) -> Sequence[HistoryRun]:
@@ -142,7 +152,7 @@ class MemoryBenchmarks:
         this = self.runs.get(run_uid)
         if this is None:
             return []
-        before = [run for run in self._series(this) if run.place < this.place]
+        before = [run for run in self._series(this) if run.counts and run.place < this.place]
         latest = [run for run in before if run.summary.status is Status.OK][-limit:]
         pinned = [run for run in before if self._is_pinned(run) and run not in latest]
         return [self._history_run(run) for run in [*pinned, *latest, this]]
@@ -188,7 +198,8 @@ class MemoryBenchmarks:
 
     def _valid(self) -> Iterable[HeldRun]:
         for run in self.runs.values():
-            if run.summary.status is Status.OK and (run.summary.error_rate or 0) <= self._max_error_ratio:
+            summary = run.summary
+            if run.counts and summary.status is Status.OK and (summary.error_rate or 0) <= self._max_error_ratio:
                 yield run
 
     def _series(self, one: HeldRun) -> list[HeldRun]:
@@ -205,7 +216,7 @@ class MemoryBenchmarks:
             values={key: value for key, value in run.values().items() if _is_good_or_bad(key)},
             repeats={key: tuple(values) for key, values in repeats.items() if _is_good_or_bad(key)},
             verdicts={key: verdict.verdict for key, verdict in run.verdicts.items()},
-            error_rate=run.summary.error_rate, accepted=bool(self._decided(run, Decision.ACCEPT)),
+            error_rate=run.summary.error_rate, counts=run.counts, accepted=bool(self._decided(run, Decision.ACCEPT)),
             pinned=self._is_pinned(run),
         )  # fmt: skip
 

@@ -103,6 +103,7 @@ CREATE TABLE benchmark_run (
     stored_at timestamptz NOT NULL DEFAULT now(),
     looked_at timestamptz,
     settled_at timestamptz,
+    counts boolean NOT NULL,
     open_reason text,
     energy_invalid_reason text,
     judged_at timestamptz,
@@ -142,6 +143,7 @@ COMMENT ON COLUMN benchmark_run.from_job IS 'Whether that was the user of a job 
 COMMENT ON COLUMN benchmark_run.stored_at IS 'When this database took it in.';
 COMMENT ON COLUMN benchmark_run.looked_at IS 'When its links and energy were last worked out.';
 COMMENT ON COLUMN benchmark_run.settled_at IS 'Since when nothing more is awaited; NULL while open_reason is.';
+COMMENT ON COLUMN benchmark_run.counts IS 'Whether others may be held against it: not while it names jobs that served and is linked to none of them.';
 COMMENT ON COLUMN benchmark_run.energy_invalid_reason IS 'Why there are no numbers that need energy and tokens, or why not to trust them.';
 COMMENT ON COLUMN benchmark_run.judged_at IS 'When it was last compared with the runs before it; NULL is to be done.';
 

@@ -103,6 +103,11 @@ def test_a_users_runs_are_listed_shown_ranked_and_compared(daemon: Daemon, url: 
                   "slurm-1 (both): pending, by manifest", "user        daemon"):  # fmt: skip
         assert words in shown
 
+    assert daemon.cli("bench", "leaderboard").stdout == "no valid run has this number\n"  # nobody knows their job
+    for number, throughput, model in ((3, 100.0, "llama"), (4, 80.0, "other model")):
+        report_of_no_job = body(number, throughput, model=model, jobs=())
+        assert sent_by(OWNER_UID, daemon, "POST", RUNS, report_of_no_job)[0] == 201
+    listed(daemon, 4)
     ranking = daemon.cli("bench", "leaderboard").stdout.splitlines()
     assert ranking[0] == "output_token_throughput value, higher is better"
     assert [line.split()[:2] for line in ranking[2:]] == [["1", "100"], ["2", "80"]]
@@ -149,7 +154,7 @@ def test_a_run_is_pinned_by_its_user_and_accepted_by_root_and_the_trail_has_both
 
 def test_while_the_daemon_is_away_reports_wait_and_results_come_from_the_database(daemon: Daemon) -> None:
     """And at its next start it takes up what was left, in the name of who left it."""
-    assert sent_by(OWNER_UID, daemon, "POST", RUNS, body(1, 100.0))[0] == 201
+    assert sent_by(OWNER_UID, daemon, "POST", RUNS, body(1, 100.0, jobs=()))[0] == 201
     listed(daemon, 1)
     daemon.stop()
     left_by(STRANGER_UID, daemon.directory / "benchmarks" / f"{uid(7)}.json", body(2, 90.0, at=60_000_000))

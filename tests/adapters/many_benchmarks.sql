@@ -3,13 +3,13 @@ INSERT INTO benchmark_run (
     run_uid, cluster_name, node, recipe_name, recipe_sha256, mode, tool, model, parameters, fingerprint,
     fingerprint_without_version, fingerprint_parts, hardware, gpu_count, gpus, started_at, ended_at, status, error_rate,
     repeats, measured, notes, gates, claims, argv, files, raw, report_sha256, user_name, from_job, event_id, reported_at, judged_at,
-    settled_at
+    settled_at, counts
 )
 SELECT gen_random_uuid(), 'c1', 'n1', 'recipe' || n % 10, repeat('a', 64), 'serve', 'vllm', 'model' || n % 20, '{}',
        md5((n % 40)::text), 'x', '{}', left(md5((n % 40)::text), 8), 1, '{}', '2026-01-01'::timestamptz + n * interval '10 min',
        '2026-01-01'::timestamptz + n * interval '10 min' + interval '1 min',
        CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'ok' END, 0, 1, '{}', '{}', '{}', '[]', '{}', '[]', '[]', n::text,
-       'user' || n % 30, true, gen_random_uuid(), now(), now(), now()
+       'user' || n % 30, true, gen_random_uuid(), now(), now(), now(), true
 FROM generate_series(1, 20000) AS n;
 INSERT INTO jobs (cluster_name, job_id, run, user_name, state, correlation_id, projection)
 SELECT 'c1', 'slurm-' || report_sha256, 1, user_name, 'completed', gen_random_uuid(), '{}' FROM benchmark_run;

@@ -20,7 +20,7 @@ from jobtrail.domain.benchmarks.regression import judge
 from jobtrail.domain.benchmarks.report import Decision, Role, Status
 from jobtrail.domain.benchmarks.settling import JobLink, LinkState, Settlement, Verdict, WindowEnergy
 from jobtrail.domain.errors import InvalidEvent, NotFound, StoreUnavailable
-from tests.benchmark_reports import HARDWARE, RECIPE, claim, decide, report, result, tell, uid
+from tests.benchmark_reports import HARDWARE, LINKED, RECIPE, claim, decide, report, result, tell, uid
 from tests.chains import SECOND, T0, ChainWriter
 
 MINUTE = 60 * SECOND
@@ -34,6 +34,12 @@ def told(*runs: Any) -> ChainWriter:
     for one in runs:
         tell(writer, one)
     return writer
+
+
+async def link(pool: Any, *numbers: int) -> None:
+    store = PostgresBenchmarks(pool, timeout_seconds=10.0)
+    for number in numbers:
+        await store.settle(uid(number), LINKED)
 
 
 @pytest.fixture
@@ -74,6 +80,7 @@ async def reader(pool: Any) -> PostgresBenchmarkReader:
             measurements=(("output_tokens_per_joule", "value", 50.0), ("emissions", "value", 0.002)),
         ),
     )
+    await link(pool, 2, 3, 4, 7)
     await store.write_verdicts(
         [
             Verdict(run_uid=uid(1), metric="output_token_throughput", stat="value", verdict="ok", baseline_n=9,
@@ -236,9 +243,14 @@ async def board(reader: PostgresBenchmarkReader, metric: str, stat: str = "value
 async def test_a_leaderboard_has_the_best_valid_run_of_each_recipe_model_and_hardware(
     reader: PostgresBenchmarkReader,
 ) -> None:
-    """Neither run 7, in which too many requests failed, nor a worse one of the same series. Equal runs share a rank."""
-    assert await board(reader, "output_token_throughput") == [(1, 2, 120.0), (1, 4, 120.0), (3, 3, 50.0)]
-    assert await board(reader, "output_token_throughput", recipe="chat") == [(1, 2, 120.0), (2, 3, 50.0)]
+    """Neither run 7, in which too many requests failed, nor a worse one of the same series. Equal runs share a rank.
+    Run 6, of no job, is of no series that has jobs."""
+    assert await board(reader, "output_token_throughput") == [
+        (1, 2, 120.0), (1, 4, 120.0), (3, 6, 100.0), (4, 3, 50.0),
+    ]  # fmt: skip
+    assert await board(reader, "output_token_throughput", recipe="chat") == [
+        (1, 2, 120.0), (2, 6, 100.0), (3, 3, 50.0),
+    ]  # fmt: skip
     assert await board(reader, "output_tokens_per_joule") == [(1, 1, 50.0)]
     (first, *_) = await reader.leaderboard("output_token_throughput", "value", RunFilter(), limit=1)
     assert (first["unit"], first["direction"], first["recipe"]) == ("token/s", "higher", "chat")
@@ -248,9 +260,10 @@ async def test_a_leaderboard_has_the_best_valid_run_of_each_recipe_model_and_har
 async def test_of_a_latency_the_smallest_leads(pool: Any) -> None:
     runs = [
         msgspec.structs.replace(one, repeats=(msgspec.structs.replace(one.repeats[0], result=result(1.0, ttft=ttft)),))
-        for one, ttft in ((report(1), 0.3), (report(2), 0.2), (report(3, model="other"), 0.1))
+        for one, ttft in ((report(1), 0.3), (report(2), 0.2), (report(3, model="other"), 0.1), (report(4), 0.05))
     ]
     await PostgresSink(pool).store(told(*runs).rows, node="n1")
+    await link(pool, 1, 2, 3)  # nobody knows of the job of 4
     reader = PostgresBenchmarkReader(pool, timeout_seconds=10.0)
     assert await board(reader, TTFT, "p50") == [(1, 3, 0.1), (2, 2, 0.2)]
 
@@ -307,6 +320,7 @@ async def test_a_slow_run_is_judged_against_the_history_that_the_store_gives(poo
     speeds = (100.0, 101.0, 99.0, 100.5, 99.5, 100.2, 70.0, 71.0)
     runs = [report(number, speed, at=number * MINUTE) for number, speed in enumerate(speeds, start=1)]
     await PostgresSink(pool).store(told(*runs).rows, node="n1")
+    await link(pool, *range(1, len(runs) + 1))
     store = PostgresBenchmarks(pool, timeout_seconds=10.0)
     while waiting := await store.unjudged(limit=3):
         for run_uid in waiting:

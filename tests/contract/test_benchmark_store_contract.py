@@ -20,7 +20,7 @@ from jobtrail.domain.benchmarks.settling import (
 )
 from jobtrail.domain.errors import StoreUnavailable
 from jobtrail.domain.events import decode
-from tests.benchmark_reports import RECIPE, claim, decide, report, result, tell, uid
+from tests.benchmark_reports import LINKED, RECIPE, claim, decide, report, result, tell, uid
 from tests.chains import SECOND, T0, ChainWriter
 from tests.fake_benchmarks import DAY_US, MemoryBenchmarks
 
@@ -127,6 +127,11 @@ def linked(run: int = 1, **more: Any) -> JobLink:
 def with_result(one: BenchmarkReport, measured: ToolResult) -> BenchmarkReport:
     (repeat,) = one.repeats
     return msgspec.structs.replace(one, repeats=(msgspec.structs.replace(repeat, result=measured),))
+
+
+async def link(bench: Bench, *numbers: int) -> None:
+    for number in numbers:
+        await bench.store.settle(uid(number), LINKED)
 
 
 async def uids(bench: Bench, limit: int = 10) -> list[str]:
@@ -236,6 +241,8 @@ async def test_ok_runs_are_unjudged_oldest_first_until_there_is_a_verdict(bench:
         report(4, repeats=0),  # without a result it is not ok
         with_result(report(5, at=5 * MINUTE), result(1.0, failed=50)),
     )
+    assert list(await bench.store.unjudged(limit=10)) == []  # of none is the job known
+    await link(bench, 1, 2, 3, 4, 5)
     assert list(await bench.store.unjudged(limit=10)) == [uid(1), uid(2), uid(5)]
     assert list(await bench.store.unjudged(limit=1)) == [uid(1)]
     await bench.store.write_verdicts([verdict(1), verdict(2), verdict(77)])
@@ -248,13 +255,14 @@ async def test_a_recipe_that_gates_on_energy_is_judged_again_when_that_is_known(
     body = {"gate": {"output_tokens_per_joule": {"min_rel": 0.1}, "time_per_output_token.p99": {"min_rel": 0.2}}}
     recipe = msgspec.structs.replace(RECIPE, body=body)
     await tell_all(bench, report(recipe=recipe), report(2, model="other"), report(3, at=MINUTE, recipe=recipe))
+    await link(bench, 1, 2, 3)
     gates = await bench.store.gates(uid(1))
     assert gates == {("output_tokens_per_joule", "value"): 0.1, ("time_per_output_token", "p99"): 0.2}
     assert (await bench.store.gates(uid(2)), await bench.store.gates(uid(77))) == ({}, {})
     unknown = {"metric": "output_tokens_per_joule", "stat": "value"}
     await bench.store.write_verdicts([verdict(1, "insufficient", **unknown), verdict(2), verdict(3)])
     assert list(await bench.store.unjudged(limit=10)) == []
-    settlement = Settlement(measurements=(("output_tokens_per_joule", "value", 20.0),))
+    settlement = msgspec.structs.replace(LINKED, measurements=(("output_tokens_per_joule", "value", 20.0),))
     for number in (1, 2):
         await bench.store.settle(uid(number), settlement)
     assert list(await bench.store.unjudged(limit=10)) == [uid(1), uid(3)]
@@ -265,6 +273,7 @@ async def test_the_history_is_of_the_same_series_oldest_first_with_the_run_last(
     await tell_all(
         bench, *reports, report(5, at=MINUTE, model="other"), report(6, at=MINUTE, status=Status.FAILED, reason="x")
     )
+    await link(bench, 1, 2, 3, 4, 5, 6)
     await bench.store.write_verdicts([verdict(2, "suspect"), verdict(2, "ok", stat="p99", advisory=True)])
     held = await bench.store.history(uid(3), limit=10)
     assert [run.run_uid for run in held] == [uid(1), uid(2), uid(3)]
@@ -279,8 +288,56 @@ async def test_the_history_is_of_the_same_series_oldest_first_with_the_run_last(
     assert list(await bench.store.history(uid(77), limit=3)) == []
 
 
+def of(state: LinkState, role: Role = Role.BOTH) -> JobLink:
+    known = {"cluster": "c1", "run": 1} if state is LinkState.LINKED else {}
+    return JobLink(claim=claim(role=role), state=state, **known)
+
+
+@pytest.mark.parametrize(
+    ("links", "counts"),
+    [
+        ([of(LinkState.PENDING)], False),
+        ([of(LinkState.CONFLICT)], False),
+        ([of(LinkState.LINKED)], True),
+        ([of(LinkState.CONFLICT), of(LinkState.LINKED)], True),
+        ([of(LinkState.LINKED, Role.CLIENT)], True),
+        ([of(LinkState.LINKED, Role.CLIENT), of(LinkState.CONFLICT, Role.SERVER)], False),
+    ],
+)
+async def test_a_run_that_is_linked_to_none_of_its_jobs_is_no_measure_of_others(
+    bench: Bench, links: list[JobLink], counts: bool
+) -> None:
+    """Anybody may report any number of any job: what its job contradicts moves no baseline and no gauge."""
+    await tell_all(bench, report(1, 900.0), report(2, at=MINUTE), report(3, at=2 * MINUTE))
+    await link(bench, 2, 3)
+    await bench.store.write_verdicts([verdict(1), verdict(2), verdict(3)])
+    assert list(await bench.store.unjudged(limit=10)) == []
+    await decide_on(bench, 1, Decision.PIN, 10 * MINUTE)
+    await bench.store.write_verdicts([verdict(2), verdict(3)])
+    await bench.store.settle(uid(1), Settlement(links=tuple(links)))
+    history = await bench.store.history(uid(3), limit=10)
+    assert [run.run_uid for run in history] == ([uid(1)] if counts else []) + [uid(2), uid(3)]
+    assert [run.counts for run in await bench.store.history(uid(1), limit=10)] == [counts]
+    assert list(await bench.store.unjudged(limit=10)) == ([uid(1), uid(2), uid(3)] if counts else [])
+    await bench.store.settle(uid(3), Settlement(links=(of(LinkState.CONFLICT),)))
+    (shown,) = await bench.store.last_valid_runs(ended_after_us=0, limit=10)
+    assert shown.ended_us == T0 + MINUTE + 10 * SECOND
+    assert [run.counts for run in await bench.store.history(uid(3), limit=10)][-1] is False
+    assert list(await bench.store.unjudged(limit=10))[-1] == uid(3)
+
+
+async def test_a_run_without_jobs_counts_among_others_without(bench: Bench) -> None:
+    await tell_all(bench, report(1, jobs=()), report(2, at=MINUTE, jobs=()), report(3, at=2 * MINUTE))
+    await link(bench, 3)
+    assert [run.run_uid for run in await bench.store.history(uid(2), limit=10)] == [uid(1), uid(2)]
+    assert [run.run_uid for run in await bench.store.history(uid(3), limit=10)] == [uid(3)]
+    await bench.store.settle(uid(1), Settlement())
+    assert len(await bench.store.last_valid_runs(ended_after_us=0, limit=10)) == 2
+
+
 async def test_the_pinned_run_is_in_the_history_however_old_until_another_is_pinned(bench: Bench) -> None:
     await tell_all(bench, *[report(number, at=number * MINUTE) for number in (1, 2, 3, 4)])
+    await link(bench, 1, 2, 3, 4)
 
     async def pinned() -> list[tuple[str, bool]]:
         return [(run.run_uid, run.pinned) for run in await bench.store.history(uid(4), limit=1)]
@@ -297,12 +354,14 @@ async def test_the_pinned_run_is_in_the_history_however_old_until_another_is_pin
 
 async def test_what_changes_a_history_lets_later_runs_of_the_series_be_judged_again(bench: Bench) -> None:
     await tell_all(bench, *[report(number, at=number * MINUTE) for number in (1, 3, 4)], report(9, model="other"))
+    await link(bench, 1, 3, 4, 9)
     everything = [verdict(number) for number in (1, 2, 3, 4, 9)]
     await bench.store.write_verdicts(everything)
     await decide_on(bench, 3, Decision.ACCEPT, 10 * MINUTE)
     assert list(await bench.store.unjudged(limit=10)) == [uid(4)]
     await bench.store.write_verdicts(everything)
     await tell_all(bench, report(2, at=2 * MINUTE), node="late")
+    await link(bench, 2)
     assert list(await bench.store.unjudged(limit=10)) == [uid(2), uid(3), uid(4)]
 
 
@@ -314,6 +373,7 @@ async def test_the_last_valid_run_of_each_series_has_its_numbers_and_verdicts(be
         report(3, at=2 * MINUTE, status=Status.FAILED, reason="x"),
         report(4, at=3 * MINUTE, model="other", recipe=None),
     )
+    await link(bench, 1, 2, 3, 4)
     tpot = {"metric": "time_per_output_token", "stat": "p50"}
     await bench.store.write_verdicts(
         [

@@ -143,8 +143,8 @@ def add_benchmark(connection: Any, uid: str, started_at: datetime, job_id: str |
         "model": "llama", "parameters": "{}", "fingerprint": "f" * 64, "fingerprint_without_version": "f",
         "fingerprint_parts": "{}", "hardware": "ffffffff", "gpu_model": "H100", "gpu_count": 1, "gpus": [],
         "ended_at": started_at + timedelta(minutes=1), "status": "ok", "error_rate": 0, "repeats": 1, "notes": [],
-        "measured": "{}", "gates": "{}", "claims": "[]", "argv": [], "files": "[]", "raw": "[]", "report_sha256": uid,
-        "from_job": True, "event_id": uid, "reported_at": started_at,
+        "measured": "{}", "counts": True, "gates": "{}", "claims": "[]", "argv": [], "files": "[]", "raw": "[]",
+        "report_sha256": uid, "from_job": True, "event_id": uid, "reported_at": started_at,
     }  # fmt: skip
     insert(connection, "benchmark_run", run_uid=uid, started_at=started_at, **{**known, **values})
     for metric, value in numbers.items():

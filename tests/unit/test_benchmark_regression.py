@@ -206,6 +206,10 @@ def test_runs_that_failed_or_failed_their_requests_are_no_baseline() -> None:
     assert (told.verdict, told.baseline_n) == ("insufficient", 3)
     (told,) = judge([*history(QUIET), run(9, 50.0, error_rate=0.02)], {}, max_error_ratio=0.01)
     assert (told.verdict, told.baseline_n) == ("insufficient", 0)
+    (told,) = judge([*history(QUIET), run(9, 50.0, counts=False)], {})
+    assert (told.verdict, told.baseline_n) == ("insufficient", 0)
+    (told,) = judge([run(0, 1.0, counts=False), *history(QUIET), run(9, 100.0)], {})
+    assert (told.verdict, told.baseline_n) == ("ok", len(QUIET))
 
 
 def test_what_a_later_run_confirmed_stays_so_when_a_decision_has_it_judged_again() -> None:

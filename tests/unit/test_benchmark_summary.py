@@ -10,9 +10,12 @@ from jobtrail.domain.benchmarks.metrics import Measurement
 from jobtrail.domain.benchmarks.report import (
     BenchmarkReport,
     Hardware,
+    JobClaim,
+    LinkSource,
     Mode,
     RecipeIdentity,
     Repeat,
+    Role,
     Status,
     ToolResult,
 )
@@ -216,14 +219,18 @@ def test_the_parts_of_a_fingerprint() -> None:
     assert fingerprint_parts(FULL) == {
         "gpu_model": "NVIDIA H100", "gpu_count": "2", "driver_major": "580", "cpu_model": "EPYC", "tool": "vllm",
         "tool_version": "0.31.0", "recipe": "ab12", "model": "llama", "model_revision": "r1",
-        "parameter:dtype": "bfloat16", "parameter:tensor_parallel": "2",
+        "parameter:dtype": "bfloat16", "parameter:tensor_parallel": "2", "job": "none",
     }  # fmt: skip
+    claim = JobClaim(job_id="slurm-5", role=Role.BOTH, source=LinkSource.MANIFEST)
+    assert "job" not in fingerprint_parts(msgspec.structs.replace(FULL, jobs=(claim,)))
 
 
 def test_what_the_report_does_not_say_its_results_may() -> None:
     parts = fingerprint_parts(report(None, result()))
-    assert parts == {"gpu_count": "0", "tool": "vllm", "tool_version": "0.32.0", "model": "tiny-llama"}
-    assert fingerprint_parts(report()) == {"gpu_count": "0"}
+    assert parts == {
+        "gpu_count": "0", "tool": "vllm", "tool_version": "0.32.0", "model": "tiny-llama", "job": "none",
+    }  # fmt: skip
+    assert fingerprint_parts(report()) == {"gpu_count": "0", "job": "none"}
 
 
 def with_hardware(**changes: object) -> BenchmarkReport:

@@ -37,7 +37,8 @@ class BenchmarkStore(Protocol):
         ...
 
     async def unjudged(self, *, limit: int) -> Sequence[str]:
-        """Uids of ok runs without verdicts, and of those whose history a decision has changed; oldest first."""
+        """Uids of ok runs without verdicts, and of those whose history has changed; oldest first. None whose job is
+        still awaited."""
         ...
 
     async def history(self, run_uid: str, *, limit: int) -> Sequence[HistoryRun]:

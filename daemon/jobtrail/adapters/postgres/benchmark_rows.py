@@ -38,6 +38,7 @@ def report_rows(event: Event) -> ReportRows:
             **_result_columns(report, summary),
             **_evidence_columns(report),
             **event_columns(event),
+            "counts": not report.jobs,
         },
         recipe=_recipe_row(event, report),
         claims=_claim_rows(report),

@@ -80,6 +80,7 @@ class PostgresBenchmarks:
             energies = [{"run_uid": run_uid, **_energy_columns(one)} for one in settlement.energies]
             await connection.execute(SQL["benchmark_energies_write"], encode(energies))
             await connection.execute(SQL["benchmark_metrics_write"], encode(_number_rows(run_uid, settlement)))
+            await connection.execute(SQL["benchmark_count_in"], run_uid)
             await connection.execute(SQL["benchmark_unjudge_new_numbers"], run_uid)
 
     async def unjudged(self, *, limit: int) -> Sequence[str]:
@@ -89,8 +90,8 @@ class PostgresBenchmarks:
         return [row["run_uid"] for row in rows]
 
     async def history(self, run_uid: str, *, limit: int) -> Sequence[HistoryRun]:
-        """The run last, before it the latest `limit` ok runs with its fingerprint, which holds recipe and model, oldest
-        first; the pinned one among them however old it is. Empty for a run that is not held."""
+        """The run last, before it the latest `limit` ok runs that count with its fingerprint, which holds recipe and
+        model, oldest first; the pinned one among them however old it is. Empty for a run that is not held."""
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
             place = await connection.fetchrow(SQL["benchmark_place"], run_uid)
             if place is None:
@@ -232,6 +233,7 @@ class _Parts:
             repeats={key: tuple(values) for key, values in self._repeats[run_uid].items()},
             verdicts=self._verdicts[run_uid],
             error_rate=row["error_rate"],
+            counts=row.get("counts", True),  # of those before it only runs that count are asked for
             accepted=reference is not None and reference["accepted"],
             pinned=reference is not None and reference["pinned"],
         )

@@ -31,6 +31,7 @@ def fingerprint_parts(report: BenchmarkReport) -> dict[str, str]:
         "recipe": None if report.recipe is None else report.recipe.sha256,
         "model": report.model or next((result.model for result in results if result.model), None),
         "model_revision": report.model_revision,
+        "job": None if report.jobs else "none",  # nobody can tell where it ran
         **{f"parameter:{name}": value for name, value in report.parameters.items()},
     }
     return {name: value for name, value in sorted(parts.items()) if value}

@@ -89,8 +89,8 @@ def _judge(claim: JobClaim, run: UnsettledRun, now_us: int) -> JobLink:
 
 
 def _holds(one: CandidateRun, claim: JobClaim, run: UnsettledRun, now_us: int) -> bool:
-    """Whether the job ran during all of the benchmark, but for the slack; a run without an end runs now, and one that is
-    over without it did where the kernel says that the report came from inside."""
+    """Whether the job ran during all of the benchmark, but for the slack; a run without an end runs now, and one that
+    is over without it did where the kernel says that the report came from inside."""
     if one.start_us is None or (one.is_over and one.end_us is None and not _is_vouched_for(claim, run)):
         return False
     end_us = now_us if one.end_us is None else one.end_us

@@ -66,8 +66,8 @@ def judge(
 
     `gates`: the least relative change by metric and statistic, as the recipe says; empty for the defaults. The 99th
     percentiles of times are judged as well and are advice alone: a single stalled request moves them. A run whose share
-    of failed requests is above `max_error_ratio` is no measure of others, and nothing is said of it but that it is
-    not compared: `insufficient`.
+    of failed requests is above `max_error_ratio`, or that is linked to none of the jobs it names, is no measure of
+    others, and nothing is said of it but that it is not compared: `insufficient`.
     """
     run = history[-1]
     wanted = gates or DEFAULT_GATES
@@ -104,7 +104,8 @@ def _sign(metric: str) -> int:
 
 
 def _counts(run: HistoryRun, key: Key, max_error_ratio: float) -> bool:
-    return run.status is Status.OK and run.values.get(key, 0.0) > 0 and (run.error_rate or 0.0) <= max_error_ratio
+    is_sound = run.counts and run.status is Status.OK and (run.error_rate or 0.0) <= max_error_ratio
+    return is_sound and run.values.get(key, 0.0) > 0
 
 
 def _of_series(series: Sequence[HistoryRun], key: Key, min_rel: float) -> list[Verdict]:

@@ -105,6 +105,7 @@ class HistoryRun(msgspec.Struct, frozen=True, kw_only=True):
     repeats: dict[tuple[str, str], tuple[float, ...]] = {}
     verdicts: dict[tuple[str, str], str] = {}  # those held so far
     error_rate: float | None = None
+    counts: bool = True  # not while it names jobs and is linked to none
     accepted: bool = False
     pinned: bool = False
 

@@ -3,3 +3,4 @@ SELECT r.run_uid::text, (extract(epoch FROM r.ended_at) * 1000000)::bigint AS en
 FROM benchmark_reference p
 JOIN benchmark_run r ON r.run_uid = p.run_uid
 WHERE p.pinned AND p.fingerprint = $1 AND (p.ended_at, p.run_uid) < ($2, $3::text::uuid)
+  AND r.counts

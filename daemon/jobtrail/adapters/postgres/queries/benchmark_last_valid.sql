@@ -3,7 +3,7 @@ WITH last AS (
     SELECT DISTINCT ON (cluster_name, recipe_name, model, hardware)
            run_uid, cluster_name, recipe_name, model, hardware, ended_at
     FROM benchmark_run
-    WHERE ended_at > $1 AND status = 'ok' AND coalesce(error_rate, 0) <= $2::double precision
+    WHERE ended_at > $1 AND status = 'ok' AND counts AND coalesce(error_rate, 0) <= $2::double precision
     ORDER BY cluster_name, recipe_name, model, hardware, ended_at DESC, run_uid DESC
 )
 SELECT last.run_uid::text, last.cluster_name AS cluster, coalesce(last.recipe_name, '') AS recipe,

@@ -15,6 +15,7 @@ WITH best AS (
       AND ($9::timestamptz IS NULL OR s.started_at >= $9)
       AND ($10::timestamptz IS NULL OR s.started_at < $10)
       AND m.repeat = 0 AND m.metric = $12::text AND m.stat = $13::text
+      AND coalesce(s.link_state, 'linked') = 'linked'
       AND s.status = 'ok' AND coalesce(s.error_ratio, 0) <= $15::double precision
     ORDER BY s.recipe, s.recipe_sha256, s.model, s.hardware, key, s.started_at, s.run_uid
 )
