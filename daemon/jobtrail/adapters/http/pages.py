@@ -15,7 +15,7 @@ from jobtrail.adapters.http.refusals import json_answer
 from jobtrail.core.ports import Health
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LOOK = "Jobtrail-Look"  # who sends it only looks: the figures of ended jobs, kept for a few scrapes, stay for Prometheus
+LOOK = "Jobtrail-Look"  # who sends it only looks: figures of ended jobs are kept for a few scrapes, which it is not
 INDEX = """Jobtrail
 
 GET  /metrics       what runs on this node, for Prometheus
