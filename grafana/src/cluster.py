@@ -157,7 +157,8 @@ def _jobs() -> tuple[Panel, ...]:
             link=looks.node_label_link(),
         ),
         listing(
-            "Jobs that run now", "The newest 200 of the view job_efficiency; efficiency is up to each job's last sample.",
+            "Jobs that run now", "The newest 200 of the view job_efficiency; efficiency is up to each job's last "
+            "sample.",
             rows(RUNNING),
             columns=(
                 Column("job_id", "string", "Job", link=looks.job_link()),
@@ -200,8 +201,8 @@ def _jobs() -> tuple[Panel, ...]:
 def _nodes() -> tuple[Panel, ...]:
     return (
         listing(
-            "Which nodes, since when and why", "Nodes that are down, in error, drained or silent, with the reason their "
-            "administrator or slurmctld gave. As of Told; if that is long ago, Slurm has not answered since.",
+            "Which nodes, since when and why", "Nodes that are down, in error, drained or silent, with the reason "
+            "their administrator or slurmctld gave. As of Told; if that is long ago, Slurm has not answered since.",
             rows(OUT_OF_SERVICE),
             columns=(
                 Column("node", "string", "Node", link=looks.node_link()),

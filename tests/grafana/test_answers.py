@@ -17,7 +17,16 @@ from tests.grafana.world import World, world
 RATE_INTERVAL = "15s"
 ALL = Everything("'*'")
 MUST_BE_EMPTY = {"Missing events", "Events that changed nothing"}
-NEVER_FILLED: set[str] = set()
+NEVER_FILLED = {
+    # Only Slurm's controller and accounting tell these, and the jobs here are of hooks and of `jobtrail exec`.
+    "How it ended: derived_exit_code", "How it ended: reason", "How it ended: restart_count",
+    "What it is: job_name", "What it is: submit_time", "What it is: time_limit_seconds",
+    # No job ended by a signal, and local ones have no account.
+    "How it ended: exit_signal", "Jobs that failed: exit_signal", "Jobs that failed: account",
+    # Nothing is wrong: no node is drained with a reason, and every event changed its job.
+    "What Slurm says of the node: reason", "What was recorded, and by whom: note",
+    "What was recorded, and by whom: unapplied",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +98,7 @@ _FORGED = """
     INSERT INTO audit_log (chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at, received_at,
                            changed_by, cluster_name, job_id, node, unapplied)
     SELECT '00000000-0000-4000-8000-000000000001', seq, gen_random_uuid(), 'checkpoint', sha256(seq::text::bytea),
-           sha256('x'), sha256('y'), max(c.updated_at), max(c.updated_at), 'collector', 'lab', 'slurm-7', 'n9',
+           sha256('x'), sha256('y'), min(c.updated_at), min(c.updated_at), 'collector', 'lab', 'slurm-7', 'n9',
            'the run is over'
     FROM audit_chain c, unnest(ARRAY[1, 4]) AS seq GROUP BY seq
 """
@@ -113,7 +122,7 @@ def test_sql_of_what_must_not_happen(seen: World, values: dict[str, Value]) -> N
 
 
 def test_a_choice_narrows_what_is_shown(seen: World, values: dict[str, Value]) -> None:
-    """Every statement with a choice of several, asked for some of them: it runs, and says no more than it does of all."""
+    """Every statement with a choice of several, asked for some of them: it says no more than it does of all."""
     some: dict[str, Value] = {
         "cluster": ("lab", "it's"), "user": ("ben",), "account": ("biology", "none"), "actor": ("slurm-prolog", "api"),
     }  # fmt: skip
@@ -124,10 +133,11 @@ def test_a_choice_narrows_what_is_shown(seen: World, values: dict[str, Value]) -
             jobs = {"job": ("slurm-7", "slurm-8")}
             fewer = seen.rows(statement(question, {**values, **some, **jobs}, seen))[1]
             assert len(fewer) <= len(every)
-            shown[question.panel] = [row[0] for row in fewer]
+            place = 1 if question.panel == "Who changed what" else 0
+            shown[question.panel] = [row[place] for row in fewer]
     assert shown["By account"] == ["biology"]
     assert shown["By user"] == ["ben"]
-    assert len(shown["Who changed what"]) == 2
+    assert set(shown["Who changed what"]) == {"slurm-7", "slurm-8"}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -163,4 +173,4 @@ def test_columns_of_tables_are_filled(seen: World, values: dict[str, Value]) -> 
             names, rows = seen.rows(statement(question, chosen(question, {**values, "job": job}), seen))
             filled |= {name for place, name in enumerate(names) if any(row[place] is not None for row in rows)}
         empty |= {f"{question.panel}: {column}" for column in question.columns if column not in filled}
-    assert empty == NEVER_FILLED
+    assert empty == NEVER_FILLED, "\n".join(sorted(empty ^ NEVER_FILLED))

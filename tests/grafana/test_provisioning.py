@@ -33,16 +33,16 @@ def test_addresses_and_passwords_come_from_the_environment() -> None:
     for name in ("datasources/jobtrail.yaml", "dashboards/jobtrail.yaml"):
         text = (PROVISIONING / name).read_text(encoding="utf-8")
         head, _, rest = text.partition("apiVersion")
-        used = set(re.findall(r"\$(JOBTRAIL_\w+)", rest))
+        used = set(re.findall(r"\$\{(JOBTRAIL_\w+)\}", rest))
         assert used == set(re.findall(r"^#   (JOBTRAIL_\w+) ", head, re.MULTILINE))
         assert used
     for one in _read("datasources/jobtrail.yaml")["datasources"]:
-        assert one["url"].startswith("$JOBTRAIL_")
+        assert one["url"].startswith("${JOBTRAIL_")
         assert not one["editable"]
-        assert all(value.startswith("$JOBTRAIL_") for value in one.get("secureJsonData", {}).values())
+        assert all(value.startswith("${JOBTRAIL_") for value in one.get("secureJsonData", {}).values())
 
 
 def test_the_folder_holds_every_dashboard() -> None:
     (provider,) = _read("dashboards/jobtrail.yaml")["providers"]
-    assert (provider["type"], provider["options"]["path"]) == ("file", "$JOBTRAIL_DASHBOARDS")
+    assert (provider["type"], provider["options"]["path"]) == ("file", "${JOBTRAIL_DASHBOARDS}")
     assert len({json.dumps(dashboard["uid"]) for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
