@@ -28,9 +28,10 @@ RestUrl = Annotated[str, msgspec.Meta(pattern="^(|https?://.+|unix:/.+)$")]
 RestVersion = Annotated[str, msgspec.Meta(pattern=r"^(|v0\.0\.[0-9]{2,3})$")]
 Role = Literal["node", "server"]
 GpuVendor = Literal["nvidia", "amd"]
+AliasOf = Literal["slurm-job-exporter", "cgroup_exporter", "jobstats", "dcgm-exporter"]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 GresConfPath = Annotated[str, msgspec.Meta(pattern="^(|/(.*/)?gres\\.conf)$")]
-LISTS = frozenset({"roles", "gpu.vendors"})  # written with commas in the environment
+LISTS = frozenset({"roles", "gpu.vendors", "metrics.aliases"})  # written with commas in the environment
 NO_LISTS = frozenset({"auto", "none"})  # words that may stand in a list's place
 
 
@@ -134,6 +135,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     max_jobs: Count = 1000
     target_port: Port = 0  # of the nodes' daemons, in the list for Prometheus; 0: http.port
+    aliases: tuple[AliasOf, ...] = ()  # tools whose metrics stand on the page as well, under their names
 
 
 class Logging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -239,6 +241,9 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         key = place.rstrip("`").partition("[")[0]
         source = next((name for dotted, name in origins.items() if key and f"{dotted}.".startswith(f"{key}.")), None)
         raise ConfigError(source or str(path or "environment"), f"`{key}`: {problem}{_choices(key)}") from error
+    if {"cgroup_exporter", "jobstats"} <= set(config.metrics.aliases):
+        where = f"{origins.get('metrics.aliases', path)}: `metrics.aliases`"
+        raise ConfigError(where, "cgroup_exporter and jobstats give the same names to other labels; name one of them")
     key = "energy.emission_factor"
     read_factor(config.energy.emission_factor, where=f"{origins.get(key, path)}: `{key}`")
     key = "energy.pue"

@@ -107,3 +107,26 @@ def test_what_is_mounted_from_the_repository_is_there(resolved: dict[str, Any], 
             if source.startswith("/"):
                 assert mode == "ro", f"{name} may write {target}"
                 assert (REPOSITORY / Path(source).relative_to(project)).exists(), source
+
+
+def test_prometheus_scrapes_as_the_example_does() -> None:
+    """Only addresses differ, so what is changed there is not forgotten here."""
+    example = yaml.safe_load((REPOSITORY / "grafana/prometheus/prometheus.yml").read_text())
+    ours = yaml.safe_load((REPOSITORY / "deploy/docker/prometheus.yml").read_text())
+    assert ours["global"] == example["global"]
+    assert ours["alerting"]["alert_relabel_configs"] == example["alerting"]["alert_relabel_configs"]
+    (job,), (of_example,) = ours["scrape_configs"], example["scrape_configs"]
+    assert job.pop("static_configs") == [{"targets": ["jobtrail:8080"]}]
+    job["http_sd_configs"][0]["url"] = of_example["http_sd_configs"][0]["url"]
+    assert job == of_example
+
+
+def test_promtool_accepts_its_configuration(tmp_path: Path) -> None:
+    """With the rules where the compose file mounts them."""
+    promtool = require_tool("promtool", "whether Prometheus accepts deploy/docker/prometheus.yml")
+    text = (REPOSITORY / "deploy/docker/prometheus.yml").read_text()
+    moved = tmp_path / "prometheus.yml"
+    moved.write_text(text.replace("/etc/prometheus/rules", str(REPOSITORY / "grafana/prometheus/rules")))
+    done = subprocess.run([promtool, "check", "config", moved], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "rules found" in done.stdout

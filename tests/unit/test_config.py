@@ -219,3 +219,15 @@ def test_every_setting_can_be_set_from_the_environment() -> None:
             environment[f"JOBTRAIL_{name}__{key}".upper().removesuffix("__")] = text
     assert len(environment) > 25
     assert load(None, environment) == Config()
+
+
+def test_two_tools_that_use_the_same_names_are_refused_together(file: Path) -> None:
+    """One family cannot have the labels of both."""
+    file.write_text("metrics: {aliases: [cgroup_exporter, jobstats]}\n")
+    with pytest.raises(ConfigError) as refusal:
+        load(file, {})
+    assert refusal.value.where == f"{file}: `metrics.aliases`"
+    assert load(None, {"JOBTRAIL_METRICS__ALIASES": "jobstats, dcgm-exporter"}).metrics.aliases == (
+        "jobstats",
+        "dcgm-exporter",
+    )

@@ -7,8 +7,9 @@ an object and a format call of every line, takes tens of times as long (`python 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from jobtrail.adapters.exposition.aliases import ALIAS_FAMILIES, Aliases
 from jobtrail.adapters.exposition.benchmarks import BENCHMARK_FAMILIES, BenchmarkText
 from jobtrail.adapters.exposition.gpus import GPU_FAMILIES, GpuTable
 from jobtrail.adapters.exposition.jobs import JOB_FAMILIES, JobTable
@@ -18,7 +19,7 @@ from jobtrail.core.board import Board
 from jobtrail.core.ports import Clock
 from jobtrail.domain.states import State
 
-__all__ = ["FAMILIES", "PLAIN_JOBS", "Exposition"]
+__all__ = ["ALIAS_FAMILIES", "FAMILIES", "PLAIN_JOBS", "Exposition"]
 
 CLUSTER_FAMILIES: tuple[Family, ...] = (
     Family("hpc_job_state_total", "untyped", "Jobs now in each state (a count that can fall).", ("state",)),
@@ -33,10 +34,19 @@ FAMILIES: tuple[Family, ...] = (
 class Exposition:
     """Renders the page from memory; nothing is read and the board is not changed.
 
-    `own_metrics` gives the daemon's families about itself, as text that ends with a newline.
+    `own_metrics` gives the daemon's families about itself, as text that ends with a newline. `aliases` are the tools
+    whose names for the same things stand on the page as well.
     """
 
-    def __init__(self, board: Board, own_metrics: Callable[[], bytes], *, node: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        board: Board,
+        own_metrics: Callable[[], bytes],
+        *,
+        node: str,
+        clock: Clock,
+        aliases: Sequence[str] = (),
+    ) -> None:
         self._board = board
         self._own_metrics = own_metrics
         self._clock = clock
@@ -44,6 +54,7 @@ class Exposition:
         self._gpus = GpuTable(node)
         self._nodes = NodeTable(node)
         self._benchmarks = BenchmarkText()
+        self._aliases = Aliases(aliases, node=node)
 
     def render(self) -> bytes:
         """The whole page, in UTF-8. A family without a series is left out."""
@@ -56,6 +67,7 @@ class Exposition:
             parts.append(small(CLUSTER_FAMILIES[0], states))
             parts.append(small(CLUSTER_FAMILIES[1], {"": sum(board.job_states.values())}))
         parts.append(self._benchmarks.render(board.benchmarks.page))
+        parts += self._aliases.render(board)
         parts.append(small(SHED_FAMILY, {"": board.shed_jobs_total}))
         parts.append(self._own_metrics())
         return b"".join(parts)
