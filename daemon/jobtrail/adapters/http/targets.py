@@ -31,9 +31,7 @@ class Targets:
         if self._targets is None:
             raise query.no_database()
         if self._port == 0:
-            message = (
-                "the port of the nodes' daemons is unknown: set metrics.target_port, or an http.port other than 0"
-            )
+            message = "the port of the nodes' daemons is unknown: set metrics.target_port, or an http.port other than 0"
             raise Refused(503, "unavailable", "unavailable", message)
         return json_answer(200, [_group(one, self._port) for one in await self._targets.targets(wanted)])
 
