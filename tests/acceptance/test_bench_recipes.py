@@ -232,6 +232,8 @@ def test_a_local_run_without_a_daemon_shows_its_figures(shell: Shell) -> None:
     assert row == ["requests_completed", "value", "6", "count", "6", "6"]
     (directory,) = (shell.directory / "jobtrail-bench").iterdir()
     assert json.loads((directory / "manifest.json").read_bytes())["status"] == "ok"
+    assert f"not recorded: no daemon answers on {shell.environment['JOBTRAIL_POKE_SOCKET']}" in done.stderr
+    assert f"jobtrail bench push {directory}" in done.stderr
 
 
 def test_a_failed_local_run_says_why_and_fails(shell: Shell) -> None:
@@ -242,6 +244,7 @@ def test_a_failed_local_run_says_why_and_fails(shell: Shell) -> None:
     assert outcome["status"] == "failed"
     assert "no such quantization" in outcome["reason"]
     assert outcome["figures"] == []
+    assert "no daemon answers" in outcome["unreported"]
 
 
 def test_an_interrupted_local_run_stops_its_server_and_says_how_far_it_came(shell: Shell) -> None:
@@ -271,11 +274,13 @@ def test_a_local_run_is_a_job_of_the_daemon_that_answers(shell: Shell, tmp_path:
     """And its manifest names that job."""
     shell.recipe()
     with Daemon(tmp_path / "daemon", scheduler="local") as daemon:
-        done = shell.bench("run", "tiny-chat", "--local", "--json", JOBTRAIL_SOCKET=str(daemon.socket))
+        sockets = {"JOBTRAIL_SOCKET": str(daemon.socket), "JOBTRAIL_POKE_SOCKET": str(daemon.socket)}
+        done = shell.bench("run", "tiny-chat", "--local", "--json", **sockets)
         assert done.returncode == 0, done.stderr
         outcome = json.loads(done.stdout)
         (job,) = outcome["jobs"]
         assert job.startswith("local-")
+        assert outcome["unreported"] is None
         assert f"{job}: exit code 0" in (Path(outcome["directory"]) / "run.log").read_text()
         assert job in daemon.log.read_text()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
+from jobtrail.cli.bench.bring import Sender
 from jobtrail.cli.bench.manifest import report_body, write_manifest
 from jobtrail.cli.bench.push import Fate, Places, deliver, places_of_node
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Mode, Repeat, Status, ToolResult, report_event_id
@@ -180,4 +182,24 @@ async def test_a_directory_without_a_manifest_is_named(tmp_path: Path) -> None:
         )  # fmt: skip
         assert daemon.reports == [REPORT]
     assert code == 1
-    assert f"{tmp_path / 'empty'} holds no manifest.json" in printed
+    assert f"{tmp_path / 'empty'}: holds no manifest.json" in printed
+
+
+async def test_a_directory_that_is_not_there_is_called_that(tmp_path: Path) -> None:
+    """A slip of the finger is no run without a manifest."""
+    (tmp_path / "file").touch()
+    code, printed = await outcome(await jobtrail("bench", "push", str(tmp_path / "none"), str(tmp_path / "file")))
+    assert code == 1
+    assert f"{tmp_path / 'none'}: no such directory" in printed
+    assert f"{tmp_path / 'file'}: not a directory" in printed
+
+
+def test_of_many_reports_the_first_alone_waits_for_a_daemon(tmp_path: Path) -> None:
+    """A hundred files take no longer than one to learn that nobody is there."""
+    sender = Sender(Places(socket=str(tmp_path / "none.sock")), patience_seconds=1.0)
+    began = time.monotonic()
+    assert sender.send(REPORT).fate is Fate.UNREACHED
+    after_first = time.monotonic()
+    assert [sender.send(REPORT).fate for _ in range(4)] == [Fate.UNREACHED] * 4
+    assert after_first - began > 0.1  # it paused and tried again
+    assert time.monotonic() - after_first < after_first - began

@@ -58,18 +58,37 @@ WOULD_BE_SENT = "would be sent"
 UNREADABLE = "unreadable"
 
 
+class Sender:
+    """Sends reports one after the other. When nobody took one for as long as is waited, the next are tried once each:
+    of many files, each would wait as long for the same daemon."""
+
+    def __init__(self, places: Places, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self.places = places
+        self._patience_seconds = patience_seconds
+        self._waits = True
+
+    def send(self, report: BenchmarkReport) -> Delivery:
+        """What became of it."""
+        patience = self._patience_seconds if self._waits else 0.0
+        delivery = asyncio.run(deliver(report, self.places, patience_seconds=patience))
+        self._waits = delivery.fate not in (Fate.UNREACHED, Fate.DROPPED)
+        return delivery
+
+
 def push_command(
     context: typer.Context,
     directories: Annotated[list[Path], typer.Argument(metavar="DIR…", help="of runs, as `bench run` made them")],
     as_json: Json = False,
 ) -> None:
     """Report runs again whose manifests did not reach the daemon. A run that it knows stays as it is."""
-    to = _places(context)
+    to = Sender(_places(context))
     outcomes: list[Outcome] = []
     for directory in directories:
         manifests = sorted(directory.glob(MANIFESTS))
         if not manifests:
-            detail = f"{directory} holds no manifest.json; `jobtrail bench import` brings in results without one"
+            detail = "holds no manifest.json; `jobtrail bench import` brings in results without one"
+            if not directory.is_dir():
+                detail = "no such directory" if not directory.exists() else "not a directory"
             outcomes.append(Outcome(file=str(directory), fate=UNREADABLE, detail=detail))
         outcomes += [_send_manifest(path, to, dry_run=False) for path in manifests]
     _finish(outcomes, as_json=as_json)
@@ -107,13 +126,13 @@ def import_command(
         started=parse_moment(started),
         ended=parse_moment(ended),
     )
-    to = _places(context)
+    to = Sender(_places(context))
     files = list(_found(paths))
     reported: set[Path] = set()
     outcomes = [one for path in _shown(files) for one in _import(path, said, to, reported, dry_run=dry_run)]
     if not files:
         where = ", ".join(map(str, paths))
-        outcomes.append(Outcome(file=where, fate=UNREADABLE, detail=f"{where} holds no *.json, *.jsonl or {LOADGEN}"))
+        outcomes.append(Outcome(file=where, fate=UNREADABLE, detail=f"holds no *.json, *.jsonl or {LOADGEN}"))
     _finish(outcomes, as_json=as_json)
 
 
@@ -149,7 +168,7 @@ def _shown(files: Sequence[Path]) -> Iterator[Path]:
     yield from track(files, "importing", console=err, disable=len(files) < MANY or not err.is_terminal, transient=True)
 
 
-def _import(path: Path, said: Said, to: Places, reported: set[Path], *, dry_run: bool) -> Iterator[Outcome]:
+def _import(path: Path, said: Said, to: Sender, reported: set[Path], *, dry_run: bool) -> Iterator[Outcome]:
     """Send what a file holds. A result that a manifest beside it lists is reported by that manifest, once."""
     try:
         manifest = path if _is_manifest(path) else None
@@ -164,7 +183,7 @@ def _import(path: Path, said: Said, to: Places, reported: set[Path], *, dry_run:
         results = read_results(path.name, content)
         brought = [bring(one, path, said) for one in results]
     except (UnknownResult, ConfigError) as error:
-        yield Outcome(file=str(path), fate=UNREADABLE, detail=str(error))
+        yield Outcome(file=str(path), fate=UNREADABLE, detail=str(error).removeprefix(f"{path.name}: "))
         return
     except OSError as error:
         yield Outcome(file=str(path), fate=UNREADABLE, detail=f"cannot be read: {error.strerror}")
@@ -192,7 +211,7 @@ def _manifest_of(path: Path, sha256: str) -> Path | None:
     return None
 
 
-def _send_manifest(path: Path, to: Places, *, dry_run: bool) -> Outcome:
+def _send_manifest(path: Path, to: Sender, *, dry_run: bool) -> Outcome:
     try:
         report = read_manifest(path)
     except (ConfigError, OSError) as error:
@@ -200,15 +219,15 @@ def _send_manifest(path: Path, to: Places, *, dry_run: bool) -> Outcome:
     return _send(path, Brought(report=report), to, dry_run=dry_run)
 
 
-def _send(path: Path, brought: Brought, to: Places, *, dry_run: bool) -> Outcome:
+def _send(path: Path, brought: Brought, to: Sender, *, dry_run: bool) -> Outcome:
     report = brought.report
     if not dry_run:
-        return _told(path, brought, asyncio.run(deliver(report, to, patience_seconds=PATIENCE_SECONDS)))
+        return _told(path, brought, to.send(report))
     try:
         read_report(report_body(report), now_us=now_us())  # as the daemon will
     except InvalidEvent as error:
         return _outcome(path, brought, Fate.REFUSED, str(error))
-    return _outcome(path, brought, WOULD_BE_SENT, f"would be sent to {to.socket}")
+    return _outcome(path, brought, WOULD_BE_SENT, f"would be sent to {to.places.socket}")
 
 
 def _told(path: Path, brought: Brought, delivery: Delivery) -> Outcome:

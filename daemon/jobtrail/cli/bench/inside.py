@@ -70,6 +70,7 @@ class InsideRun:
         self._interrupted: str | None = None
         self._doing = "before it began"
         self._repeat = 0
+        self._unreported: str | None = None
         self._earlier = self._put_aside()
         self._record = Record(
             run_uid=self._run_uid(), recipe=self._recipe, identity=directory.identity, started_us=now_us()
@@ -172,8 +173,9 @@ class InsideRun:
         if stage == "loading":
             self._doing = f"during {text}"
         typer.echo(f"jobtrail: {text}")
+        path, repeats = self._directory.stage_file, self._recipe.measure.repeats
         with self._writing():
-            write_stage(self._directory.stage_file, stage, self._repeat, self._recipe.measure.repeats)
+            write_stage(path, stage, self._repeat, repeats, unreported=self._unreported)
         if stage in ("starting", "warming_up", "loading"):
             self._keep(Status.FAILED, self._cut_off())
 
@@ -210,6 +212,7 @@ class InsideRun:
         delivery = await deliver(report, self._places, **patience)
         typer.echo(f"jobtrail: run {report.run_uid} {delivery.detail}")
         if not delivery.is_safe:
+            self._unreported = delivery.detail
             typer.echo(f"jobtrail: report it later with: jobtrail bench push {self._directory.path}")
             return
         for path in self._earlier:

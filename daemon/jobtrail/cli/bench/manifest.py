@@ -32,13 +32,15 @@ _PIECE = 1 << 20
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """What the run does now, for whoever waits for it: stage.json. `repeat` is 0 before the first load.
 
-    `stage` is starting, warming_up, loading, stopping, pushing or done; `since` is RFC 3339.
+    `stage` is starting, warming_up, loading, stopping, pushing or done; `since` is RFC 3339. `unreported` is why the
+    daemon does not have the report of a run that is done.
     """
 
     stage: str
     repeat: int
     repeats: int
     since: str
+    unreported: str | None = None
 
 
 class Record:
@@ -129,10 +131,11 @@ def write_manifest(path: Path, report: BenchmarkReport) -> None:
     write_durably(path, msgspec.json.format(report_body(report), indent=2) + b"\n")
 
 
-def write_stage(path: Path, stage: str, repeat: int, repeats: int) -> None:
+def write_stage(path: Path, stage: str, repeat: int, repeats: int, *, unreported: str | None = None) -> None:
     """Say what the run does now. Raises OSError."""
     since = datetime.now(UTC).isoformat(timespec="milliseconds")
-    write_durably(path, msgspec.json.encode(Stage(stage=stage, repeat=repeat, repeats=repeats, since=since)) + b"\n")
+    now = Stage(stage=stage, repeat=repeat, repeats=repeats, since=since, unreported=unreported)
+    write_durably(path, msgspec.json.encode(now) + b"\n")
 
 
 def report_body(report: BenchmarkReport) -> bytes:

@@ -30,8 +30,8 @@ def figures(report: BenchmarkReport) -> list[dict[str, Any]]:
     ]
 
 
-def as_values(report: BenchmarkReport, directory: RunDirectory) -> dict[str, Any]:
-    """For a program: status, reason, figures, and where everything lies."""
+def as_values(report: BenchmarkReport, directory: RunDirectory, unreported: str | None) -> dict[str, Any]:
+    """For a program: status, reason, figures, where everything lies, and why the daemon does not have the report."""
     summary = summarise(report)
     return {
         "run_uid": report.run_uid,
@@ -41,6 +41,7 @@ def as_values(report: BenchmarkReport, directory: RunDirectory) -> dict[str, Any
         "jobs": [job.job_id for job in report.jobs],
         "figures": figures(report),
         "notes": list(summary.notes),
+        "unreported": unreported,
     }
 
 

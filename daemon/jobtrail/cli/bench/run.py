@@ -171,10 +171,18 @@ def _conclude(directory: RunDirectory, how: str, *, as_json: bool) -> int:
         error_console().print(f"jobtrail bench run: {error}", style="red", markup=False)
         return exit_codes.FAILED
     if as_json:
-        print_json(as_values(report, directory))
+        print_json(as_values(report, directory, _unreported(directory)))
     else:
         print_outcome(console(), report, directory)
+    if (why := _unreported(directory)) is not None:
+        later = f"report it later with: jobtrail bench push {directory.path}"
+        error_console().print(clean(f"not recorded: {why}; {later}"), style="yellow")
     return exit_codes.OK if summarise(report).status is Status.OK else exit_codes.FAILED
+
+
+def _unreported(directory: RunDirectory) -> str | None:
+    stage = progress.read_stage(directory)
+    return None if stage is None else stage.unreported
 
 
 def _without_manifest(directory: RunDirectory, how: str, *, as_json: bool) -> int:
