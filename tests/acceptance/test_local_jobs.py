@@ -17,7 +17,7 @@ import pytest
 
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
-from tests.daemon_process import Daemon, wait_until
+from tests.daemon_process import REPOSITORY, Daemon, wait_until
 from tests.requirements import require_root
 
 BURN = "import time\nend = time.process_time() + {seconds}\nwhile time.process_time() < end: sum(range(20000))"
@@ -167,6 +167,28 @@ def test_an_ordinary_user_runs_observed_jobs_from_the_process_tree(daemon: Daemo
     job = _job(daemon, usage["job_id"])
     assert (job["user_name"], job["state"]) == ("daemon", "completed")
     assert job["cpu_seconds"] == pytest.approx(usage["cpu_seconds"], rel=0.1, abs=0.05)
+
+
+def test_a_user_who_may_not_read_the_settings_runs_observed_jobs() -> None:
+    """The node's settings hold a password; what `exec` needs of them is at its usual place."""
+    require_root("starts a command as another user")
+    with tempfile.TemporaryDirectory() as place:  # pytest's own lie where other users cannot look
+        Path(place).chmod(0o755)
+        (Path(place) / ".jobtrail").mkdir(mode=0o755)
+        secret = Path(place) / ".jobtrail" / "jobtrail.yaml"
+        secret.write_text("scheduler: local\n", encoding="utf-8")
+        secret.chmod(0o600)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBTRAIL_")}
+        done = subprocess.run(
+            [sys.executable, "-c", AS_USER, "daemon", "exec", "--", "sh", "-c", "exit 6"],
+            env={**kept, "PYTHONPATH": str(REPOSITORY / "daemon"), "JOBTRAIL_SOCKET": f"{place}/none.sock"},
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 6, done.stderr
+    assert "exit code 6" in done.stderr
 
 
 def test_jobs_are_listed_shown_and_filtered(daemon: Daemon) -> None:

@@ -21,7 +21,7 @@ import typer
 from jobtrail.adapters.own_cgroup import NoCgroup, OwnCgroup, make
 from jobtrail.cli import daemon_client, exit_codes
 from jobtrail.cli.output import duration, error_console, size
-from jobtrail.cli.settings import settings
+from jobtrail.cli.settings import readable_settings
 from jobtrail.config import Config
 from jobtrail.domain.errors import JobtrailError, StoreUnavailable
 
@@ -226,7 +226,7 @@ def run_command(
 
     Without a daemon the command runs all the same and its usage is printed but not recorded.
     """
-    config = settings(context)
+    config = readable_settings(context)
     socket_path = os.environ.get("JOBTRAIL_SOCKET") or config.http.socket
     if require_daemon and not Path(socket_path).is_socket():
         error_console().print(
