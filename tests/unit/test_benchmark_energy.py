@@ -74,6 +74,36 @@ def test_what_lies_before_the_first_look_and_after_the_last_is_not_measured() ->
     assert (one.joules, one.coverage) == (1000.0, 0.25)
 
 
+@pytest.mark.parametrize(
+    ("first_look_s", "covered_s", "joules", "coverage"),
+    [
+        (4, 4, 2000.0, 1.0),
+        (4, 1, 2000.0, 0.85),  # of the first four seconds one was measured
+        (4, None, 2000.0, 1.0),
+        (0, 0, 2000.0, 1.0),
+        (-1, 0, 2000.0, 20 / 21),  # the node's clock is behind
+    ],
+)
+def test_what_the_first_look_shows_was_used_since_the_run_began(
+    first_look_s: float, covered_s: float | None, joules: float, coverage: float
+) -> None:
+    """Or the energy of a job of seconds would be that of all but its first one."""
+    used = max(int(first_look_s), 0) * 100
+    after_s = None if covered_s is None else covered_s + 20 - max(first_look_s, 0)
+    given = use(look(first_look_s, used, covered_s), look(20, 2000, after_s))
+    (gpu, *_) = window_energies(given, window(0, 20), interval_us=INTERVAL, begun_us=0)
+    assert (gpu.joules, gpu.coverage) == (pytest.approx(joules, rel=0.05), pytest.approx(coverage))
+    (later, *_) = window_energies(given, window(10, 20), interval_us=INTERVAL, begun_us=0)
+    assert later.joules == pytest.approx(1000.0, rel=0.05)
+
+
+def test_what_was_used_long_before_the_window_is_not_in_it() -> None:
+    """The looks before the last one before the window are not asked for."""
+    (gpu, *_) = window_energies(use(look(1000, 90_000), look(1010, 91_000)), window(1005, 1010), interval_us=INTERVAL,
+                                begun_us=0)  # fmt: skip
+    assert (gpu.joules, gpu.coverage) == (500.0, 1.0)
+
+
 def test_a_gap_inside_stays_a_gap() -> None:
     one = gpu_of(use(look(0, 0, 0), look(10, 100, 10), look(90, 150, 15), look(100, 250, 25)), 0, 100)
     assert one is not None

@@ -55,7 +55,7 @@ class EnergyOfRuns:
         use = await self._store.window_use(job, started_us=run.started_us, ended_us=run.ended_us)
         if not self._is_final(use, job):
             return Settlement(open_reason=AWAITS_SAMPLE)
-        energies = window_energies(use, window, interval_us=self._interval_us)
+        energies = window_energies(use, window, interval_us=self._interval_us, begun_us=job.start_us)
         told = efficiency(use, energies, window, status=run.status, output_tokens=run.output_tokens)
         whole, awaited = await self._of_job(job)
         return Settlement(
@@ -73,7 +73,7 @@ class EnergyOfRuns:
         use = await self._store.window_use(job, started_us=window.start_us, ended_us=window.end_us)
         if not self._is_final(use, job):
             return (), AWAITS_LAST
-        return window_energies(use, window, interval_us=self._interval_us), None
+        return window_energies(use, window, interval_us=self._interval_us, begun_us=job.start_us), None
 
     def _is_final(self, use: WindowUse, job: CandidateRun) -> bool:
         if use.complete or use.is_over:

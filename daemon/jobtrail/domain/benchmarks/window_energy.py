@@ -66,10 +66,13 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
     method: str
 
 
-def window_energies(use: WindowUse, window: Window, *, interval_us: int) -> tuple[WindowEnergy, ...]:
+def window_energies(
+    use: WindowUse, window: Window, *, interval_us: int, begun_us: int | None = None
+) -> tuple[WindowEnergy, ...]:
     """Energy of each component that was measured in the window, and their sum where all are there that are known.
 
     `coverage` is covered time over the window times the job's nodes. A component without any covered time is absent.
+    `begun_us` is when the job's run began: all sums were 0 then, so that what its first look shows was used since.
     """
     length_us = window.length_us
     nodes = sorted({*use.nodes, *(sample.node for sample in use.samples)})
@@ -80,7 +83,9 @@ def window_energies(use: WindowUse, window: Window, *, interval_us: int) -> tupl
         parts = [
             part
             for node in nodes
-            for part in _parts(component, _readings(use.samples, node, component), window, NEAR_INTERVALS * interval_us)
+            for part in _parts(
+                component, _readings(use.samples, node, component, begun_us), window, NEAR_INTERVALS * interval_us
+            )
         ]
         covered_us = sum(part.covered_us for part in parts)
         if covered_us > 0:
@@ -134,14 +139,24 @@ def _microjoules(sample: EnergySample, component: str) -> int | None:
     return values[component]
 
 
-def _readings(samples: Iterable[EnergySample], node: str, component: str) -> list[tuple[EnergySample, int]]:
-    """The looks at a node that read the component, by time."""
+def _readings(
+    samples: Iterable[EnergySample], node: str, component: str, begun_us: int | None
+) -> list[tuple[EnergySample, int]]:
+    """The looks at a node that read the component, by time, behind the run's own beginning.
+
+    Where earlier looks are left out the first of these lies before the window, and what was used up to it does too.
+    """
     read = [
         (sample, value)
         for sample in samples
         if sample.node == node and (value := _microjoules(sample, component)) is not None
     ]
-    return sorted(read, key=lambda one: (one[0].time_us, one[1]))
+    read.sort(key=lambda one: (one[0].time_us, one[1]))
+    if read and begun_us is not None and begun_us < read[0][0].time_us:
+        first = read[0][0]
+        covered_us = None if first.covered_us is None else 0
+        read.insert(0, (msgspec.structs.replace(first, time_us=begun_us, covered_us=covered_us), 0))
+    return read
 
 
 def _parts(
