@@ -32,6 +32,7 @@ AliasOf = Literal["slurm-job-exporter", "cgroup_exporter", "jobstats", "dcgm-exp
 AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 GresConfPath = Annotated[str, msgspec.Meta(pattern="^(|/(.*/)?gres\\.conf)$")]
 LISTS = frozenset({"roles", "gpu.vendors", "metrics.aliases"})  # written with commas in the environment
+MAY_BE_EMPTY = frozenset({"metrics.aliases"})  # nothing in the environment is a list of nothing
 NO_LISTS = frozenset({"auto", "none"})  # words that may stand in a list's place
 
 
@@ -294,7 +295,8 @@ def _put(tree: dict[str, Any], dotted: str, value: str, name: str) -> None:
             raise ConfigError(name, f"`{section}` is not a section")
         tree = inner
     is_list = dotted in LISTS and value not in NO_LISTS
-    tree[last] = [part.strip() for part in value.split(",")] if is_list else value
+    parts = value.split(",") if value or dotted not in MAY_BE_EMPTY else []
+    tree[last] = [part.strip() for part in parts] if is_list else value
 
 
 def _choices(key: str) -> str:

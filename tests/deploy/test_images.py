@@ -243,7 +243,7 @@ def test_the_image_with_slurm_runs_jobs_and_knows_them(
         def settled() -> bool:
             shown = inside("env", f"DATABASE_URL=postgresql://jobtrail_node:{password}@{database}",
                            "jobtrail", "jobs", "list", "--json")  # fmt: skip
-            known = {one["job_id"]: one for one in json.loads(shown)}
+            known = {one["job_id"]: one for one in json.loads(shown)["jobs"]}
             return known.get(f"slurm-{job}", {}).get("verdict") == "failed"
 
         password = (secrets / "jobtrail_node_password").read_text()
