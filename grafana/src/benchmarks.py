@@ -93,8 +93,11 @@ def _trend(column: str) -> str:
 
 
 def _judged() -> str:
+    """Verdicts as their places in looks.VERDICTS, from 1: Grafana's series hold numbers only."""
+    words = ", ".join(f"'{word}'" for word in looks.VERDICTS)
     return f"""
-        SELECT b.started_at AS time, concat_ws(' ', b.recipe, b.hardware) AS metric, b.verdict AS value
+        SELECT b.started_at AS time, concat_ws(' ', b.recipe, b.hardware) AS metric,
+               array_position(ARRAY[{words}], b.verdict) AS value
         FROM benchmark_run_summary b
         WHERE {_CHOSEN} AND b.verdict IS NOT NULL
         ORDER BY b.started_at LIMIT 10000

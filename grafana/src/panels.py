@@ -104,11 +104,11 @@ def states(
     title: str, description: str, query: Query, *, absent: str, colours: dict[str, str], width: int = HALF,
     height: int = 8, link: str = "",
 ) -> Panel:  # fmt: skip
-    """Words over time, one line for each series."""
+    """Words over time, one line for each series; its values are the words' places in `colours`, from 1."""
     panel = statetimeline.Panel().merge_values(True).show_value(shapes.VisibilityMode.AUTO).fill_opacity(80)
     panel.legend(common.VizLegendOptions().show_legend(False))
-    _common(panel, title, description, (query,), "string", absent, NEUTRAL, width, height)
-    panel.mappings([_mapping(colours)])
+    _common(panel, title, description, (query,), "none", absent, NEUTRAL, width, height)
+    panel.mappings([_places(colours)])
     if link:
         panel.data_links([_link(link)])
     return panel
@@ -178,6 +178,14 @@ def _mapping(colours: dict[str, str]) -> models.ValueMap:
     results = {
         word: models.ValueMappingResult(text=word, color=colour, index=place)
         for place, (word, colour) in enumerate(colours.items())
+    }
+    return models.ValueMap(options=results)
+
+
+def _places(colours: dict[str, str]) -> models.ValueMap:
+    results = {
+        str(place): models.ValueMappingResult(text=word, color=colour, index=place)
+        for place, (word, colour) in enumerate(colours.items(), start=1)
     }
     return models.ValueMap(options=results)
 

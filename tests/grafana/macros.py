@@ -45,9 +45,7 @@ def sql(statement: str, values: dict[str, Value], begin: datetime, end: datetime
         ),
         statement,
     )
-    statement = statement.replace("$__timeFrom()", f"{first}::timestamptz").replace(
-        "$__timeTo()", f"{last}::timestamptz"
-    )
+    statement = statement.replace("$__timeFrom()", first).replace("$__timeTo()", last)
     statement = _variables(statement, values)
     assert "$__" not in statement, f"a macro that is not known: {statement}"
     return statement

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -87,7 +88,11 @@ def test_sql(question: Question, seen: World, values: dict[str, Value]) -> None:
         assert names == list(question.columns) or set(question.columns) <= set(names)
     elif question.target["format"] == "time_series":
         assert names == ["time", "metric", "value"]
-        assert [row for row in rows if row[2] is not None]
+        numbers = [row[2] for row in rows if row[2] is not None]
+        assert numbers
+        # Grafana makes series of numbers alone: a word would be one more part of a series' name.
+        assert all(isinstance(one, int | float | Decimal) for one in numbers)
+        assert all(isinstance(row[1], str) for row in rows)
     else:
         assert len(names) == 1
         assert [row for row in rows if row[0] is not None], "no number"
