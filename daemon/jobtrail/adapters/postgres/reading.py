@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,7 @@ def _value(name: str, value: Any) -> Any:
     if name in JSON_COLUMNS and value is not None:
         return msgspec.json.decode(value)
     # asyncpg has a UUID class of its own, which JSON encoders do not know.
-    return str(value) if name.endswith("_id") and value is not None else value
+    return str(value) if isinstance(value, uuid.UUID) else value
 
 
 def _not_found(job_id: str, run: int | None, cluster: str | None) -> str:
