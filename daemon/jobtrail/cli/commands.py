@@ -18,6 +18,7 @@ COMMANDS = {
     "migrate": ("migrate", "run_migrate"),
     "jobs": ("jobs", "application"),
     "report": ("report", "run_report"),
+    "top": ("top", "run_top"),
     "audit": ("audit", "application"),
     "bench": ("bench.commands", "application"),
 }
@@ -38,7 +39,7 @@ application = typer.Typer(
     cls=Commands,
     help="Audited job observability for Slurm clusters.",
     epilog="Exit codes: 0 done · 1 failed or differences found · 2 wrong usage or setting · 3 daemon or database "
-    "unreachable · 4 no such job. `exec` passes on the code of its command.",
+    "unreachable · 4 no such job, run, recipe or metric. `exec` passes on the code of its command.",
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
