@@ -10,6 +10,7 @@ CLUSTER_NAME = "trailtest"
 # SlurmdParameters=config_overrides, and cores are not confined (cgroup.conf), so nothing needs CPUs that are not there.
 CPUS_PER_NODE = 32
 # For accounting only, likewise. What confines a job is its own --mem, through its memory cgroup.
+SHARDS_PER_GPU = 2
 MEMORY_MEGABYTES_PER_NODE = 64_000
 # The user of the same name as the peer of the socket, and no password. One statement a line: mariadbd's --init-file.
 INIT_SQL = """\
@@ -174,8 +175,8 @@ def slurm_conf(
     lines += [f"{parameter}={path}" for parameter, path in hooks.items()]
     gres = ""
     if gpus_per_node:
-        lines += ["GresTypes=gpu", "AccountingStorageTRES=gres/gpu"]
-        gres = f" Gres=gpu:{gpus_per_node}"
+        lines += ["GresTypes=gpu,shard", "AccountingStorageTRES=gres/gpu"]
+        gres = f" Gres=gpu:{gpus_per_node},shard:{SHARDS_PER_GPU * gpus_per_node}"
     lines += [
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
         f"CPUs={CPUS_PER_NODE} RealMemory={MEMORY_MEGABYTES_PER_NODE}{gres} State=UNKNOWN"
@@ -231,8 +232,12 @@ PidFile={layout.run}/slurmdbd.pid
 
 
 def gres_conf(gpu_files: Sequence[Path]) -> str:
-    """Return gres.conf(5) that gives each node one GPU for each of `gpu_files` (existing character devices)."""
-    return "".join(f"Name=gpu File={path}\n" for path in gpu_files)
+    """Return gres.conf(5) that gives each node one GPU for each of `gpu_files` (existing character devices).
+
+    Each can be shared by jobs that ask for a shard of it.
+    """
+    lines = [f"Name=gpu File={path}\n" for path in gpu_files]
+    return "".join([*lines, f"Name=shard Count={SHARDS_PER_GPU * len(gpu_files)}\n"] if lines else [])
 
 
 def accounts_file(users: Mapping[str, str]) -> str:

@@ -157,6 +157,36 @@ def test_a_job_on_a_gpu_it_does_not_hold_is_told(observed: OnGpus) -> None:
     assert [row["attribution_mismatch"] for row in rows] == [f"process {pid} of slurm-{other} was on it"]
 
 
+def test_jobs_that_share_a_gpu_each_hold_it_and_have_their_part_of_its_energy(observed: OnGpus) -> None:
+    """By shards; whose process is whose is told by the cgroups."""
+    for index in range(2):
+        observed.driver.gpu(index, processes="", **{ENERGY: "5000000000@100000"})  # 100 W
+    one, one_pid, place = observed.hold("--gres=shard:1", "--mem=50")
+    other, _, same_place = observed.hold("--gres=shard:1", "--mem=50")
+    assert place == same_place
+    index = sorted(MINORS).index(MINORS[int(place)])
+    observed.driver.gpu(index, utilization=40, processes=f"{one_pid}:1048576")
+    observed.wait_for("hpc_job_gpus_active", one, {"": 1})
+    observed.wait_for("hpc_job_gpus_active", other, {"": 0})
+    for job in (one, other):
+        observed.wait_for("hpc_job_gpu_mismatches", job, {"": 0})
+    wait_until(
+        lambda: observed.of_job("hpc_job_gpu_device_energy_joules_total", other).get(_id(index), 0) > 50,
+        "the second job to have energy",
+        every_seconds=0.2,
+    )
+    for job in (one, other):
+        observed.cluster.cancel(job)
+        observed.cluster.wait_finished(job)
+    # Each may have had it alone for a look: the first before the second came, the second after the first had gone.
+    methods = [observed.settled(job)["energy_method"] for job in (one, other)]
+    assert set(methods) <= {"apportioned", "mixed"}, methods
+    rows = observed.rows(
+        "SELECT job_id, gpu_id FROM job_gpus WHERE job_id = ANY(%s)", [f"slurm-{one}", f"slurm-{other}"]
+    )
+    assert {tuple(row.values()) for row in rows} == {(f"slurm-{job}", _id(index)) for job in (one, other)}
+
+
 def test_a_jobs_user_has_the_energy_of_a_part_of_it(observed: OnGpus) -> None:
     """Asked for from inside the job, as its user; another user's word about it counts nothing."""
     curl = require_tool("curl", "a job cannot ask for looks at itself without it")
