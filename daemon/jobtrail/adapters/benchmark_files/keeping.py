@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from jobtrail.domain.benchmarks.report import MAX_RAW_BYTES
+from jobtrail.domain.benchmarks.secrets import without_secrets
 
 CUT = "jobtrail_cut"
 MAX_CLAIMS = 64
@@ -37,8 +38,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
 def plain(text: str, limit: int = MAX_TEXT) -> str:
-    """The text without what a database refuses, cut to `limit` characters."""
-    return _REFUSED.sub("\N{REPLACEMENT CHARACTER}", text[:limit])
+    """The text without what a database refuses and what looks like a secret, cut to `limit` characters."""
+    return without_secrets(_REFUSED.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_TEXT]))[:limit]
 
 
 def text_or_none(value: Any, limit: int = 256) -> str | None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jobtrail.domain.benchmarks.secrets import without_secrets
+
 _KEEPER = Path(__file__).with_name("keeper.py")
 KILL_SECONDS = 10.0  # how long after its grace a killed process may take to be gone
 
@@ -76,4 +78,4 @@ def last_words(log: Path) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = " | ".join(lines[-TAIL_LINES:])[-TAIL_CHARACTERS:]
     printable = "".join(character if character.isprintable() else " " for character in said)
-    return f"; {log.name} ends: {printable}" if printable else ""
+    return f"; {log.name} ends: {without_secrets(printable)}" if printable else ""

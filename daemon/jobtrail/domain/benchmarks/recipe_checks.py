@@ -10,14 +10,13 @@ from jobtrail.domain.benchmarks.metrics import METRICS, PERCENTILE, STATS, Direc
 from jobtrail.domain.benchmarks.recipe import Argument, Measure, Recipe, Resources, Workload
 from jobtrail.domain.benchmarks.recipe_places import listed, nearest
 from jobtrail.domain.benchmarks.report import Mode
+from jobtrail.domain.benchmarks.secrets import holds_secret, names_secret
 from jobtrail.domain.errors import RecipeInvalid
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WORD = re.compile(r"[^\s-]\S*")  # no option of a command line by accident
 OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# By the end of its name; TOKENIZERS_PARALLELISM is no secret.
-SECRET = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|CREDENTIALS?)$")
 MEMORY = re.compile(r"[0-9]+[KMGT]?", re.IGNORECASE)  # sbatch(1), --mem
 # sbatch(1), --time: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes[:seconds]
 TIME = re.compile(r"[0-9]+(:[0-9]+){0,2}|[0-9]+-[0-9]+(:[0-9]+){0,2}|UNLIMITED", re.IGNORECASE)
@@ -26,6 +25,7 @@ BOUNDED = ("ttft", "tpot", "e2el")
 SECTION_OPTIONS = ("partition", "account", "qos", "nodes", "gpus-per-node", "cpus-per-task", "mem", "time")
 # Without these the run's directory, its end and its job could not be found.
 OWN_OPTIONS = ("parsable", "output", "error", "signal", "array", "wrap", "input", "test-only", "wait", "quiet")
+_EXPORT = "and recipes are recorded for everybody to read; export it before the call: the job inherits your environment"
 MODES_OF_KEY: dict[str, tuple[Mode, ...]] = {
     "num_prompts": (Mode.SERVE, Mode.THROUGHPUT),
     "batch_size": (Mode.LATENCY,),
@@ -99,14 +99,15 @@ def _check_environment(environment: Mapping[str, str]) -> None:
 
 
 def _check_secret(place: str, name: str) -> None:
-    if SECRET.search(name.upper().replace("-", "_")):
-        problem = "looks like a secret, and recipes are recorded for everybody to read; export it before the call"
-        raise RecipeInvalid(place, f"{problem}: the job inherits your environment")
+    if names_secret(name):
+        raise RecipeInvalid(place, f"looks like a secret, {_EXPORT}")
 
 
 def _check_text(place: str, text: str) -> None:
     if "\0" in text:
         raise RecipeInvalid(place, "has a NUL character, which no command line can carry")
+    if holds_secret(text):
+        raise RecipeInvalid(place, f"has what looks like a secret in it, {_EXPORT}")
 
 
 def _check_command(place: str, words: tuple[str, ...], *, empty: bool) -> None:
@@ -114,6 +115,8 @@ def _check_command(place: str, words: tuple[str, ...], *, empty: bool) -> None:
         raise RecipeInvalid(place, "needs a program at least")
     for word in words:
         _check_text(place, word)
+        if word.startswith("--"):
+            _check_secret(place, word)
     if words and not WORD.fullmatch(words[0]):
         example = listed(words[0].split()) or "vllm, serve"
         raise RecipeInvalid(
