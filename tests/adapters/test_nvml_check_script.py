@@ -142,4 +142,16 @@ def test_what_cannot_be_checked_has_an_exit_status_of_its_own(node: Node) -> Non
     assert "no_driver" in done.stderr
     done = node.check("--nvidia-smi", "/nonexistent/nvidia-smi")
     assert done.returncode == 2
+    assert "no NVIDIA driver" in done.stderr
     assert "--nvidia-smi" in done.stderr
+
+
+def test_help_needs_nothing_installed() -> None:
+    """It is what says what to install; without that, so does the message."""
+    words = [sys.executable, "-I", "-S", str(REPOSITORY / "scripts/check_gpu")]
+    helped = subprocess.run([*words, "--help"], capture_output=True, text=True, check=False)
+    assert helped.returncode == 0, helped.stderr
+    assert "pip install nvidia-ml-py msgspec" in helped.stdout
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install nvidia-ml-py msgspec" in done.stderr

@@ -121,7 +121,8 @@ class NvmlGpus:
         if driver is None:
             await self._drop()
             raise _NoLook(
-                words.NO_DRIVER, f"neither {self._root}/dev/nvidiactl nor {self._root}/proc/driver/nvidia is there"
+                words.NO_DRIVER,
+                f"neither {self._root / 'dev/nvidiactl'} nor {self._root / 'proc/driver/nvidia'} is there",
             )
         if self._child is None:
             await self._start(driver)
