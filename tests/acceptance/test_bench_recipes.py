@@ -135,6 +135,7 @@ def test_a_recipe_written_differently_has_the_same_hash(shell: Shell) -> None:
         (("tiny-chat", "--set", "repeats=1", "--set", "repeats=2"), 2, "repeats is set twice"),
         (("tiny-chatt",), 4, "did you mean tiny-chat?"),
         (("./none.yaml",), 4, "./none.yaml: no such file"),
+        (("torn",), 4, "no recipe 'torn'; the file in this directory is torn.yaml"),
         (("twice.yaml",), 2, "line 2, column 1: not YAML that can be read: key 'name' is there twice"),
         (("torn.yaml",), 2, "torn.yaml, line 2"),
         (("deep.yaml",), 2, "nested too deep"),

@@ -128,3 +128,16 @@ def test_a_run_that_went_wrong_says_why_first() -> None:
         assert words in shown
     assert "reference" not in shown
     assert "reference   pinned" in page(result_pages.print_run, RUN)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "hardware not known"),  # as of a result that was brought in
+        ({"cpu_model": "EPYC"}, "no GPU seen"),
+        ({"cpu_count": 4}, "no GPU seen"),
+        ({"gpu_count": 2, "gpu_model": "H100"}, "2 x H100"),
+    ],
+)
+def test_a_machine_of_which_nothing_is_known_is_not_one_without_gpus(fields: dict[str, Any], said: str) -> None:
+    assert said in page(result_pages.print_run, {**RUN, **fields})

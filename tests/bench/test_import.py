@@ -177,3 +177,10 @@ async def test_a_job_that_is_none_is_wrong_usage() -> None:
     code, printed = await outcome(await jobtrail("bench", "import", str(SERVE), "--job", "night"))
     assert code == 2
     assert "slurm-123" in printed
+
+
+async def test_why_a_result_says_nothing_is_told() -> None:
+    """Its word `invalid` alone leaves one looking for the reason in the tool's files."""
+    _, (said,) = await bring_in(FIXTURES / "mlperf_log_detail.txt", "--dry-run")
+    assert said["status"] == "invalid"
+    assert "result_validity is not VALID: early_stopping_met" in said["notes"]

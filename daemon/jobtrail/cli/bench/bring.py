@@ -247,7 +247,7 @@ def _outcome(path: Path, brought: Brought, fate: str, detail: str) -> Outcome:
         status=report.status.value,
         model=report.model,
         started_at=from_us(report.started_us).isoformat(),
-        notes=brought.notes,
+        notes=brought.notes if report.reason is None else (report.reason, *brought.notes),
     )
 
 

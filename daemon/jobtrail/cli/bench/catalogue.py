@@ -132,9 +132,7 @@ def show_command(context: typer.Context, recipe: RecipeName, setting: Setting = 
         shown = {"path": str(found.path), "sha256": identity.sha256, "recipe": body(resolved)}
         print_json({**shown, "parameters": parameters, "commands": commands})
         return
-    _print(console(), found, directory, commands)
-    console().print("the submitted script", style="bold")
-    console().print(script(directory, context.obj, os.environ), markup=False, end="")
+    _print(console(), found, directory, commands, script(directory, context.obj, os.environ))
 
 
 def _commands(directory: RunDirectory) -> dict[str, list[str]]:
@@ -178,7 +176,9 @@ def allowed(parameter: Parameter) -> str:
     return "" if parameter.max is None else f"up to {parameter.max}"
 
 
-def _print(out: Console, found: FoundRecipe, directory: RunDirectory, commands: dict[str, list[str]]) -> None:
+def _print(
+    out: Console, found: FoundRecipe, directory: RunDirectory, commands: dict[str, list[str]], submitted: str
+) -> None:
     recipe = directory.recipe
     out.print(clean(recipe.name), style="bold")
     if recipe.description:
@@ -198,6 +198,9 @@ def _print(out: Console, found: FoundRecipe, directory: RunDirectory, commands: 
         out.print()
         out.print(what, style="bold")
         out.print(clean(shlex.join(words)))
+        if what == "submit":
+            out.print("with this script on its standard input:", style="dim")
+            out.print(submitted, markup=False, end="")
     out.print()
     if recipe.server is not None:
         error_console().print(

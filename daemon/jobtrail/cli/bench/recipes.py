@@ -81,7 +81,9 @@ def find(wanted: str, environ: Mapping[str, str]) -> FoundRecipe:
     known = files(environ)
     if wanted not in known:
         places = listed(str(directory) for directory in directories(environ))
-        raise NotFound(f"no recipe {wanted!r}{nearest(wanted, known)}; known: {listed(known)}; looked in {places}")
+        here = next((wanted + suffix for suffix in SUFFIXES if Path(wanted + suffix).is_file()), None)
+        hint = nearest(wanted, known) if here is None else f"; the file in this directory is {here}"
+        raise NotFound(f"no recipe {wanted!r}{hint}; known: {listed(known)}; looked in {places}")
     return read(known[wanted])
 
 

@@ -189,8 +189,8 @@ def _where(run: Row) -> Iterator[str]:
 
 
 def _gpus(run: Row) -> str:
-    if not run["gpu_count"]:
-        return "no GPU"
+    if not run["gpu_count"]:  # what was brought in says nothing of its machine, and 0 is not known of it
+        return "no GPU seen" if run["cpu_model"] or run["cpu_count"] else "hardware not known"
     profile = f" {run['mig_profile']}" if run["mig_profile"] else ""
     return f"{run['gpu_count']} x {run['gpu_model'] or 'GPU'}{profile}"
 

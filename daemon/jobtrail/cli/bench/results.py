@@ -110,7 +110,7 @@ def compare_command(
 
 def leaderboard_command(
     context: typer.Context,
-    metric: Annotated[str, typer.Option(help="of the vocabulary; docs/benchmarks.md names them")] = (
+    metric: Annotated[str, typer.Option(help="a number; docs/benchmark-formats.md names those of files")] = (
         "output_token_throughput"
     ),
     stat: Annotated[str | None, typer.Option(help="value, mean, p50, p99 …; default: what runs are judged by")] = None,
