@@ -117,6 +117,8 @@ def test_prometheus_scrapes_as_the_example_does() -> None:
     assert ours["alerting"]["alert_relabel_configs"] == example["alerting"]["alert_relabel_configs"]
     (job,), (of_example,) = ours["scrape_configs"], example["scrape_configs"]
     assert job.pop("static_configs") == [{"targets": ["jobtrail:8080"]}]
+    own = job["relabel_configs"].pop(0)
+    assert own == {"source_labels": ["__meta_jobtrail_node"], "regex": "jobtrail", "action": "drop"}
     job["http_sd_configs"][0]["url"] = of_example["http_sd_configs"][0]["url"]
     assert job == of_example
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
 from tests.daemon_process import REPOSITORY, wait_until
 from tests.deploy.building import Builder, BuildError, base_root, host_settings, mounted
@@ -249,4 +250,6 @@ def test_the_image_with_slurm_runs_jobs_and_knows_them(
         password = (secrets / "jobtrail_node_password").read_text()
         wait_until(settled, f"job {job} to be known as failed; {log()[-20:]}", timeout_seconds=60, every_seconds=0.5)
         targets = json.loads(answer(port, "/v1/prometheus/targets"))
-        assert [one["targets"] for one in targets] == [["jttryn1:8080"]]
+        assert ["jttryn1:8080"] in [one["targets"] for one in targets]
+        slurms = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]["slurm"]
+        assert slurms["networks"]["jobtrail"]["aliases"] == ["jttryn1"]
