@@ -45,7 +45,7 @@ def build() -> Dashboard:
     return dashboard(
         "cluster", "Cluster", "What runs, what waits, what it uses, and which nodes are missing.",
         variables=sources(), panels=(*_numbers(), *_times()),
-        rows={"Jobs and accounts": _jobs(), "Nodes out of service": _nodes()},
+        rows={"Jobs and accounts": (*_jobs(), *_job_tables()), "Nodes out of service": _nodes()},
     )  # fmt: skip
 
 
@@ -156,6 +156,11 @@ def _jobs() -> tuple[Panel, ...]:
             unit="short", absent="No job is being measured, or this kernel does not count kills", width=12, bars=True,
             link=looks.node_label_link(),
         ),
+    )  # fmt: skip
+
+
+def _job_tables() -> tuple[Panel, ...]:
+    return (
         listing(
             "Jobs that run now", "The newest 200 of the view job_efficiency; efficiency is up to each job's last "
             "sample.",
