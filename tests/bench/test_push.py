@@ -8,15 +8,20 @@ import stat
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from jobtrail.adapters.benchmark_files import read_results
 from jobtrail.cli.bench.bring import Sender
 from jobtrail.cli.bench.manifest import report_body, write_manifest
-from jobtrail.cli.bench.push import Fate, Places, deliver, places_of_node
+from jobtrail.cli.bench.push import Fate, Places, deliver, fitting_body, places_of_node
+from jobtrail.domain.benchmarks.recipe_checks import MAX_REPEATS
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Mode, Repeat, Status, ToolResult, report_event_id
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES, read_report
 from jobtrail.domain.errors import ConfigError
 from tests.bench.support import jobtrail, outcome, receiving
+
+SERVE = Path(__file__).parents[1] / "fixtures" / "benchmarks" / "vllm-0.32.0-bench-serve.json"
 
 NOW_US = 1_780_000_000_000_000
 REPORT = BenchmarkReport(
@@ -203,3 +208,18 @@ def test_of_many_reports_the_first_alone_waits_for_a_daemon(tmp_path: Path) -> N
     assert [sender.send(REPORT).fate for _ in range(4)] == [Fate.UNREACHED] * 4
     assert after_first - began > 0.1  # it paused and tried again
     assert time.monotonic() - after_first < after_first - began
+
+
+def test_a_report_of_as_many_repeats_as_a_recipe_may_have_is_never_too_long() -> None:
+    """Nor are its numbers ever left out: refused, hours of measuring would be on no record."""
+    (measured,) = read_results(SERVE.name, SERVE.read_bytes())
+    wordy = msgspec.structs.replace(
+        measured, claims={f"claim {number}": "x" * 512 for number in range(64)}, raw={"said": "x" * 60_000}
+    )
+    repeats = tuple(
+        Repeat(started_us=NOW_US + number, ended_us=NOW_US + number, result=wordy) for number in range(MAX_REPEATS)
+    )
+    report = msgspec.structs.replace(REPORT, started_us=NOW_US, ended_us=NOW_US + MAX_REPEATS, repeats=repeats)
+    sent = read_report(fitting_body(report), now_us=NOW_US + 6_000_000)
+    results = [repeat.result for repeat in sent.repeats]
+    assert [result.measurements for result in results if result is not None] == [measured.measurements] * MAX_REPEATS

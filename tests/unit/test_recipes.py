@@ -57,6 +57,7 @@ def test_a_load_of_its_own_needs_no_server_of_ours() -> None:
         (chat(server={"args": {1: 2}}), "server.args", "put it in quotes"),
         (chat(server={"ready": {"path": "health"}}), "server.ready.path", "must begin with /"),
         (chat(server={"ready": {"timeout_s": 0}}), "server.ready.timeout_s", "expected an integer >= 1"),
+        (chat(measure={"repeats": 101}), "measure.repeats", "at most 100"),
         (chat(workload=[]), "workload", "a mapping of keys to values is needed, not a list"),
         (chat(workload="x"), "workload", "a mapping of keys to values is needed, not text"),
         (chat(workload={"num_prompts": "many"}), "workload.num_prompts", "expected an integer or null, got text"),

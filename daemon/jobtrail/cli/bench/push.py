@@ -15,7 +15,7 @@ import msgspec
 from jobtrail import config as configuration
 from jobtrail.cli.bench.manifest import report_body, write_durably
 from jobtrail.config import Config
-from jobtrail.domain.benchmarks.report import BenchmarkReport, report_event_id
+from jobtrail.domain.benchmarks.report import BenchmarkReport, Repeat, report_event_id
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES
 
 PATH = "/v1/benchmarks/runs"
@@ -109,17 +109,21 @@ async def ask_for_look(to: Places, job_id: str) -> None:
 
 
 def fitting_body(report: BenchmarkReport) -> bytes:
-    """The bytes to send: of a report that is too long for the daemon, without the tool's own words on later repeats."""
+    """The bytes to send: of a report that is too long for the daemon, without the tool's own words on later repeats,
+    then on any. The numbers are always there."""
     body = report_body(report)
-    if len(body) <= MAX_REPORT_BYTES:
-        return body
-    repeats = tuple(
-        msgspec.structs.replace(repeat, result=msgspec.structs.replace(repeat.result, raw={}))
-        if number and repeat.result is not None
-        else repeat
-        for number, repeat in enumerate(report.repeats)
-    )
-    return report_body(msgspec.structs.replace(report, repeats=repeats))
+    for keep in (1, 0):
+        if len(body) <= MAX_REPORT_BYTES:
+            break
+        repeats = (*report.repeats[:keep], *map(_without_words, report.repeats[keep:]))
+        body = report_body(msgspec.structs.replace(report, repeats=repeats))
+    return body
+
+
+def _without_words(repeat: Repeat) -> Repeat:
+    if repeat.result is None:
+        return repeat
+    return msgspec.structs.replace(repeat, result=msgspec.structs.replace(repeat.result, raw={}, claims={}))
 
 
 async def _post(socket: str, body: bytes, event_id: str, *, seconds: float) -> Delivery:

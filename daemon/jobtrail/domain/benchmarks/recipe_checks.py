@@ -21,6 +21,7 @@ MEMORY = re.compile(r"[0-9]+[KMGT]?", re.IGNORECASE)  # sbatch(1), --mem
 # sbatch(1), --time: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes[:seconds]
 TIME = re.compile(r"[0-9]+(:[0-9]+){0,2}|[0-9]+-[0-9]+(:[0-9]+){0,2}|UNLIMITED", re.IGNORECASE)
 MEASURED = ("ttft", "tpot", "itl", "e2el")
+MAX_REPEATS = 100  # a report of one mebibyte holds three times as many of what the tools measure
 BOUNDED = ("ttft", "tpot", "e2el")
 SECTION_OPTIONS = ("partition", "account", "qos", "nodes", "gpus-per-node", "cpus-per-task", "mem", "time")
 # Without these the run's directory, its end and its job could not be found.
@@ -162,6 +163,8 @@ def _check_measure(measure: Measure, mode: Mode) -> None:
     for key in ("metrics", "percentiles"):
         if not getattr(measure, key):
             raise RecipeInvalid(f"measure.{key}", "must name one at least")
+    if measure.repeats > MAX_REPEATS:
+        raise RecipeInvalid("measure.repeats", f"{measure.repeats} are more than a report holds; at most {MAX_REPEATS}")
     _check_known("measure.metrics", measure.metrics, MEASURED)
     for percentile in measure.percentiles:
         if not 0 < percentile < 100:
