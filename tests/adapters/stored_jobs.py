@@ -5,7 +5,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from jobtrail.adapters.postgres import PostgresReader, PostgresSampleReader, PostgresSink, PostgresTrailReader, session
+from jobtrail.adapters.postgres import (
+    PostgresAnalytics,
+    PostgresReader,
+    PostgresSampleReader,
+    PostgresSink,
+    PostgresTrailReader,
+    session,
+)
 from jobtrail.core.query_ports import Archive
 from jobtrail.domain.events import Event, NodeUsage, decode
 from tests.adapters.test_http_senders import SLURM_UID, STRANGER_UID
@@ -55,6 +62,7 @@ def archive_of(pool: Any) -> Archive:
         jobs=PostgresReader(pool, timeout_seconds=10.0),
         samples=PostgresSampleReader(pool, timeout_seconds=10.0),
         trail=PostgresTrailReader(pool, timeout_seconds=10.0),
+        analytics=PostgresAnalytics(pool, timeout_seconds=10.0),
     )
 
 

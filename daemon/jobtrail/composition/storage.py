@@ -57,6 +57,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         yield None
         return
     from jobtrail.adapters.postgres import (
+        PostgresAnalytics,
         PostgresBenchmarkReader,
         PostgresBenchmarks,
         PostgresEnergySamples,
@@ -105,6 +106,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
                 jobs=PostgresReader(readers, timeout_seconds=seconds),
                 samples=PostgresSampleReader(readers, timeout_seconds=seconds),
                 trail=PostgresTrailReader(readers, timeout_seconds=seconds),
+                analytics=PostgresAnalytics(readers, timeout_seconds=seconds),
             ),
             benchmarks=PostgresBenchmarks(pool, timeout_seconds=seconds, max_error_ratio=most_errors),
             asked_benchmarks=PostgresBenchmarkReader(readers, timeout_seconds=seconds, max_error_ratio=most_errors),

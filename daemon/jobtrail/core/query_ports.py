@@ -9,6 +9,8 @@ from typing import Protocol
 import msgspec
 
 from jobtrail.core.ports import JobReader, Row
+from jobtrail.domain.analytics import Question
+from jobtrail.domain.analytics_answer import Analysis
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,9 +109,21 @@ class TrailReader(Protocol):
         ...
 
 
+class AnalyticsReader(Protocol):
+    """Figures of many runs."""
+
+    async def analyse(self, question: Question, *, uid: int | None) -> Analysis:
+        """The answer, of the runs of user `uid` alone where one is given.
+
+        Raises InvalidEvent where there is more to answer than is allowed, StoreUnavailable.
+        """
+        ...
+
+
 class Archive(msgspec.Struct, frozen=True, kw_only=True):
     """All that may be asked of what is stored."""
 
     jobs: JobQueries
     samples: SampleReader
     trail: TrailReader
+    analytics: AnalyticsReader

@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from jobtrail.adapters.http.analytics import PATH as QUESTION_PATH
 from jobtrail.adapters.http.archive import Archives
 from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
 from jobtrail.adapters.http.connection import Connection, GuardedServer
@@ -96,7 +97,9 @@ class HttpApi:
         self._targets = Targets(targets, port=settings.target_port)
         turns = Turns()
         self._reports = Reports(jobs, gate=gate, token=self._read_token, turns=turns, clock=clock, pages=report_pages)
-        self._archives = Archives(archive, gate=gate, token=self._read_token, turns=turns, clock=clock)
+        self._archives = Archives(
+            archive, gate=gate, token=self._read_token, turns=turns, clock=clock, settings=settings
+        )
         self._benchmarks = Benchmarks(
             benchmark_intake,
             benchmarks,
@@ -247,7 +250,7 @@ class HttpApi:
     @staticmethod
     def _refused(refused: Refused, request: web.Request) -> web.StreamResponse:
         """The answer to a refusal; told only where something was sent: who reads a wrong address loses no event."""
-        if request.method not in READING:
+        if not _only_asks(request):
             request.app[TELL](refused.fact())
         return refused.answer()
 
@@ -255,9 +258,14 @@ class HttpApi:
     async def _refuse_writes(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """TCP knows no sender, and on a node every user can reach a loopback port; but a token is known."""
         takes_token = request.path in CONTROLLER_PATHS or DECISIONS.fullmatch(request.path)
-        if request.method not in READING and not takes_token:
+        if not _only_asks(request) and not takes_token:
             raise forbidden(f"nothing can be written over TCP; use the Unix socket {self._settings.socket}")
         return await handler(request)
+
+
+def _only_asks(request: web.Request) -> bool:
+    """Whether nothing is written, whatever comes of it."""
+    return request.method in READING or (request.method == "POST" and request.path == QUESTION_PATH)
 
 
 def _tell_nobody(_: Fact) -> None:

@@ -28,6 +28,7 @@ From the database:
 GET  /v1/nodes             nodes with state and load
 GET  /v1/prometheus/targets  where Prometheus finds the daemons (http_sd)
 GET  /v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/{metrics,audit}, /v1/audit  jobs, samples, the trail; as the report
+POST /v1/analytics/query   figures of many jobs over time; as the report
 GET  /v1/jobs/{id}/report  how a job ended and what it used; over TCP with the token of http.read_token_file
 GET  /v1/benchmarks/{runs,runs/{uid},leaderboard,compare}  results of benchmarks; over TCP with the same token
 

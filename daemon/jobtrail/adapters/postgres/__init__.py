@@ -3,6 +3,7 @@
 `migrate` is not imported here: it loads Alembic and SQLAlchemy, which only `jobtrail migrate` needs.
 """
 
+from jobtrail.adapters.postgres.analytics import PostgresAnalytics
 from jobtrail.adapters.postgres.benchmark_reading import PostgresBenchmarkReader
 from jobtrail.adapters.postgres.benchmarks import PostgresBenchmarks
 from jobtrail.adapters.postgres.energy_samples import PostgresEnergySamples
@@ -27,6 +28,7 @@ __all__ = [
     "Difference",
     "JobFilter",
     "JobList",
+    "PostgresAnalytics",
     "PostgresBenchmarkReader",
     "PostgresBenchmarks",
     "PostgresEnergySamples",
