@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": ("demo", "run_demo"),
     "exec": ("exec", "run_command"),
     "migrate": ("migrate", "run_migrate"),
+    "import-sacct": ("import_sacct", "run_import"),
     "jobs": ("jobs", "application"),
     "report": ("report", "run_report"),
     "top": ("top", "run_top"),
