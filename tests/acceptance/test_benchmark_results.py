@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -144,6 +145,10 @@ def test_a_run_is_pinned_by_its_user_and_accepted_by_root_and_the_trail_has_both
         ("pin", "daemon", None), ("accept", "root", "the new driver")
     ]  # fmt: skip
     assert "root decided to accept it: the new driver" in daemon.cli("bench", "result", uid(1)).stdout
+    trail = [re.split(r" {2,}", line) for line in daemon.cli("audit", "log", "slurm-1").stdout.splitlines()]
+    assert [line[2:4] for line in trail if line[2].startswith("baseline_decided")] == [
+        ["baseline_decided (pin)", "daemon"], ["baseline_decided (accept)", "root"]
+    ]  # fmt: skip
     with psycopg.connect(url) as connection:
         payloads = [bytes(row[0]) for row in connection.execute("SELECT payload FROM audit_payload ORDER BY seq")]
     kinds = [json.loads(payload)["kind"] for payload in payloads]

@@ -53,11 +53,14 @@ def log(
 
 def _line(row: dict[str, Any]) -> tuple[str, ...]:
     snapshot = row["job_snapshot"] or {}
+    event = row["event"] or {}
+    decided = event.get("baseline") or {}  # a person's word on a benchmark; `changed_by` is what it came through
+    what = event.get("kind", UNKNOWN)
     return (
         moment(row["changed_at"]),
         UNKNOWN if row["run"] is None else str(row["run"]),
-        (row["event"] or {}).get("kind", UNKNOWN),
-        row["changed_by"] or UNKNOWN,
+        f"{what} ({decided['decision']})" if "decision" in decided else what,
+        decided.get("by") or row["changed_by"] or UNKNOWN,
         snapshot.get("state", UNKNOWN),
         str(row["correlation_id"] or UNKNOWN),
     )
