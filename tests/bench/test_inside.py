@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from jobtrail.cli.bench.manifest import Record, now_us, report_body
 from jobtrail.domain.benchmarks.recipe import Measure, Model, Recipe, Workload
-from jobtrail.domain.benchmarks.report import LinkSource, Mode, Role, Status
+from jobtrail.domain.benchmarks.report import LinkSource, Mode, Repeat, Role, Status
+from jobtrail.domain.benchmarks.submitted import read_report
 from tests.bench.support import (
     JOB,
     PROGRAM,
@@ -50,6 +52,19 @@ async def test_a_run_is_measured_reported_and_leaves_nothing_running(tmp_path: P
     assert {file.name for file in report.files} == {"result-1.json", "load-1.log", "server.log"}
     assert json.loads(directory.stage_file.read_text())["stage"] == "done"
     await all_gone(pids(tmp_path))
+
+
+def test_a_clock_that_is_set_back_between_two_repeats_makes_no_report_that_is_refused(tmp_path: Path) -> None:
+    """And a file that cannot be read any more takes nothing of the rest with it."""
+    directory = prepared(tmp_path, recipe(tmp_path, repeats=2))
+    at = now_us()
+    record = Record(run_uid=directory.run_uid, recipe=directory.recipe, identity=directory.identity, started_us=at)
+    assert record.report(Status.FAILED, "x", now_us=at - 5).ended_us == at
+    for begin, end in ((at, at + 9), (at - 5_000_000, at - 4_000_000)):
+        record.repeats.append(Repeat(started_us=begin, ended_us=end, exit_code=0))
+    report = record.report(Status.OK, None, now_us=at, files=[tmp_path / "gone.json"])
+    assert (report.started_us, report.ended_us, report.files) == (at - 5_000_000, at + 9, ())
+    assert read_report(report_body(report), now_us=at).ended_us == at + 9
 
 
 async def test_the_daemon_is_asked_to_look_at_both_edges_of_the_load(tmp_path: Path) -> None:

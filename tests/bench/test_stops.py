@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.bench.support import (
     JOB,
     all_gone,
     appears,
+    environment,
     inside,
     jobtrail,
     manifest,
@@ -163,6 +165,22 @@ async def test_a_run_whose_directory_is_gone_is_reported_all_the_same(tmp_path: 
     assert code == 1, printed
     assert f"cannot write to {directory.path}: No such file or directory" in printed
     await all_gone([load, *pids(tmp_path)])
+
+
+async def test_a_run_whose_disk_takes_nothing_from_the_start_is_reported_all_the_same(tmp_path: Path) -> None:
+    """As when the quota is used up: no manifest can be left, and the job's time is on record nowhere else."""
+    directory = prepared(tmp_path, recipe(tmp_path))
+    words = [sys.executable, "-m", "jobtrail", "bench", "inside", str(directory.path)]
+    async with receiving() as daemon:
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT, env=environment(JOBTRAIL_POKE_SOCKET=str(daemon.socket), **JOB),
+        )  # fmt: skip
+        code, printed = await outcome(process)
+        (report,) = daemon.reports
+    assert code == 1, printed
+    assert (report.run_uid, report.status) == (directory.run_uid, Status.FAILED)
+    assert "File too large" in printed
 
 
 async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:

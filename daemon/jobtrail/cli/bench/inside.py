@@ -96,7 +96,7 @@ class InsideRun:
 
     async def run(self) -> int:
         """The whole of it, to the report."""
-        write_manifest(self._directory.manifest_file, self._report_now(Status.FAILED, self._cut_off()))
+        self._keep(Status.FAILED, self._cut_off())
         work = asyncio.ensure_future(self._judged())
         loop = asyncio.get_running_loop()
         for number in interruption.SIGNALS:

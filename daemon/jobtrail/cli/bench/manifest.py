@@ -77,8 +77,9 @@ class Record:
             mode=self.recipe.mode,
             status=status,
             reason=reason,
-            started_us=self.repeats[0].started_us if self.repeats else self.started_us,
-            ended_us=self.repeats[-1].ended_us if self.repeats else now_us,
+            # By the clock, which may have been set back between two repeats, not by their order.
+            started_us=min((repeat.started_us for repeat in self.repeats), default=self.started_us),
+            ended_us=max((repeat.ended_us for repeat in self.repeats), default=max(now_us, self.started_us)),
             recipe=self.identity,
             tool=tool,
             tool_version=version,
@@ -89,7 +90,7 @@ class Record:
             jobs=self.jobs,
             repeats=tuple(self.repeats),
             argv=self.argv,
-            files=tuple(described(path) for path in files),
+            files=tuple(file for path in files if (file := _described(path)) is not None),
             server_output_tokens=self.server_output_tokens,
         )
 
@@ -116,6 +117,14 @@ def described(path: Path) -> ResultFile:
             digest.update(piece)
             size += len(piece)
     return ResultFile(name=path.name, sha256=digest.hexdigest(), size_bytes=size)
+
+
+def _described(path: Path) -> ResultFile | None:
+    """None of a file that cannot be read: the numbers are on record without it."""
+    try:
+        return described(path)
+    except OSError:
+        return None
 
 
 def read_manifest(path: Path) -> BenchmarkReport:
