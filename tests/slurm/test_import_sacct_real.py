@@ -22,8 +22,6 @@ def printed(cluster: SlurmCluster) -> str:
 
 def test_the_printed_command_makes_a_file_that_is_read_whole(cluster: SlurmCluster) -> None:
     jobs = {cluster.submit("exit 0", f"--job-name={name}"): name for name in NAMES}
-    for job in jobs:
-        cluster.wait_finished(job)
 
     def told() -> dict[str, str | None] | None:
         batches = list(read_printed(printed(cluster)))
