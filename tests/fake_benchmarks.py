@@ -174,7 +174,7 @@ class MemoryBenchmarks:
         for run in sorted(self._valid(), key=lambda run: run.place):
             if run.report.ended_us > ended_after_us:
                 last[_labels(run)] = run
-        newest = sorted(last.items(), key=lambda item: item[1].place, reverse=True)
+        newest = sorted(last.items(), key=lambda item: (bool(item[1].report.jobs), item[1].place), reverse=True)
         return [self._last_valid(labels, run) for labels, run in newest[:limit]]
 
     def _last_valid(self, labels: tuple[str, ...], run: HeldRun) -> LastValidRun:

@@ -55,7 +55,8 @@ class BenchmarkStore(Protocol):
         ...
 
     async def last_valid_runs(self, *, ended_after_us: int, limit: int) -> Sequence[LastValidRun]:
-        """The last valid run of each recipe, model and hardware, newest first."""
+        """The last valid run of each recipe, model and hardware: those of a job first, which not everybody can make up
+        as many of as they like, each newest first."""
         ...
 
 
