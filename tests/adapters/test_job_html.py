@@ -199,6 +199,23 @@ def test_the_memory_limit_is_drawn_once_for_each_value_and_with_its_changes() ->
     assert "limit (n3)" in words(figure)
 
 
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (["GPU-5f2d77a1-0c1b-4e0f", "GPU-6a1c0f3e-0c1b-4e0f"], ["GPU-5f2d77a1", "GPU-6a1c0f3e"]),
+        (["GPU-5f2d77a1-0c1b-4e0f", "GPU-5f2d77a1-1c1b-4e0f"], ["GPU-5f2d77a1-0", "GPU-5f2d77a1-1"]),
+        (["0000:03:00.0", "0000:83:00.0"], ["0000:03:00.0", "0000:83:00.0"]),
+        (["GPU-5f2d77a1-0c1b-4e0f"], ["GPU-5f2d77a1"]),
+    ],
+)
+def test_a_gpu_is_called_by_as_much_of_its_id_as_tells_it_from_the_others(ids: list[str], told: list[str]) -> None:
+    points = (GpuPoint(seconds=1.0, power_watts=300.0), GpuPoint(seconds=2.0, power_watts=300.0))
+    gpus = tuple(GpuTimeline(node="n1", gpu_id=one, points=points) for one in ids)
+    page = page_of(timeline=Timeline(seconds=10.0, bucket_seconds=1.0, gpus=gpus, gpus_total=len(ids)))
+    (figure,) = [one for one in parsed(page).iter("figure") if one.get("id") == "gpu-power"]
+    assert [words(head) for head in figure.iter("th") if head.get("scope") == "row"] == told
+
+
 def test_the_ninth_line_is_told_from_the_first() -> None:
     page = page_of(timeline=lines(gpus=COLOURS + 1))
     (figure,) = [one for one in parsed(page).iter("figure") if one.get("id") == "gpu-power"]

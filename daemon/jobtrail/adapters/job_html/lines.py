@@ -11,6 +11,7 @@ from jobtrail.adapters.job_html.scales import BYTES, PERCENT, WATTS, energy
 from jobtrail.domain.advice_words import clock
 from jobtrail.domain.job_report_timeline import GpuTimeline, NodeTimeline, Timeline
 
+SHORTEST_ID = len("GPU-5f2d77a1")
 _COMPONENTS: Mapping[str, str] = MappingProxyType({"gpu": "GPUs", "cpu": "CPUs", "dram": "memory"})
 
 
@@ -52,7 +53,19 @@ def _line(name: str, points: Sequence[Any], value: str) -> Line:
 
 def _of_gpus(gpus: Sequence[GpuTimeline], value: str) -> list[Line]:
     several_nodes = len({gpu.node for gpu in gpus}) > 1
-    return [_line(f"{gpu.node} {gpu.gpu_id}" if several_nodes else gpu.gpu_id, gpu.points, value) for gpu in gpus]
+    length = _telling([gpu.gpu_id for gpu in gpus])
+    names = [gpu.gpu_id[:length] for gpu in gpus]
+    return [
+        _line(f"{gpu.node} {name}" if several_nodes else name, gpu.points, value)
+        for gpu, name in zip(gpus, names, strict=True)
+    ]
+
+
+def _telling(ids: Sequence[str]) -> int:
+    """How much of the ids tells all of them apart: of NVIDIA's the first of their groups; the table has them whole."""
+    longest = max(map(len, ids), default=0)
+    lengths = range(SHORTEST_ID, longest)
+    return next((length for length in lengths if len({one[:length] for one in ids}) == len({*ids})), longest)
 
 
 def _limits(nodes: Sequence[NodeTimeline]) -> Iterator[Line]:
