@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,14 @@ from jobtrail.domain.benchmarks.recipe_parsing import parse
 def prepared(base: Path, **resources: Any) -> RunDirectory:
     recipe = parse({"name": "any", "mode": "latency", "model": {"id": "m"}, "resources": resources})
     return RunDirectory.prepare(base, recipe, identify(recipe))
+
+
+def test_nobody_else_reads_a_runs_directory(tmp_path: Path) -> None:
+    """With its uid, another could report the run before it is over, and the true report would be the second."""
+    base = tmp_path / "shared" / "runs"
+    directory = prepared(base)
+    assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+    assert prepared(base).path.parent == base
 
 
 @pytest.mark.parametrize(
