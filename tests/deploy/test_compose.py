@@ -84,7 +84,8 @@ def test_passwords_are_files_and_stand_nowhere_else(project: Path, resolved: dic
         assert value not in text
     for service in resolved["services"].values():
         for name, value in service.get("environment", {}).items():
-            assert not re.search("PASSWORD|TOKEN", name) or str(value).startswith("/run/secrets/"), name
+            is_secret = re.search("PASSWORD|TOKEN", name)
+            assert not is_secret or re.fullmatch(r"/run/secrets/\w+|\$+__file\{/run/secrets/\w+\}", str(value)), name
             assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), f"{name} holds a password"
 
 
@@ -132,3 +133,16 @@ def test_promtool_accepts_its_configuration(tmp_path: Path) -> None:
     done = subprocess.run([promtool, "check", "config", moved], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "rules found" in done.stdout
+
+
+def test_grafana_is_given_every_variable_of_its_provisioning(resolved: dict[str, Any]) -> None:
+    files = (REPOSITORY / "grafana/provisioning").rglob("*.yaml")
+    wanted = {name for path in files for name in re.findall(r"\$\{(JOBTRAIL_\w+)\}", path.read_text())}
+    service = resolved["services"]["grafana"]
+    given = {name: value for name, value in service["environment"].items() if name.startswith("JOBTRAIL_")}
+    assert wanted == set(given)
+    targets = {str(volume).split(":")[1] for volume in service["volumes"]}
+    assert given["JOBTRAIL_DASHBOARDS"] in targets
+    used = re.search(r"/run/secrets/(\w+)", given["JOBTRAIL_POSTGRES_PASSWORD"])
+    assert used is not None
+    assert used[1] in {secret["source"] if isinstance(secret, dict) else secret for secret in service["secrets"]}

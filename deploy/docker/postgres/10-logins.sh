@@ -11,7 +11,7 @@ CREATE ROLE jobtrail_ingest NOLOGIN;
 CREATE ROLE jobtrail_reader NOLOGIN;
 CREATE ROLE jobtrail_auditor NOLOGIN;
 CREATE ROLE jobtrail_node LOGIN IN ROLE jobtrail_ingest PASSWORD '$node';
-CREATE ROLE jobtrail_grafana LOGIN IN ROLE jobtrail_reader, jobtrail_auditor PASSWORD '$reader';
+CREATE ROLE jobtrail_grafana LOGIN IN ROLE jobtrail_reader PASSWORD '$reader';
 ALTER ROLE jobtrail_grafana SET default_transaction_read_only = on;
 REVOKE ALL ON DATABASE jobtrail FROM PUBLIC;
 GRANT CONNECT ON DATABASE jobtrail TO jobtrail_node, jobtrail_grafana;
