@@ -39,9 +39,8 @@ class RunDirectory:
         run_uid = str(uuid.uuid4())
         now = datetime.now(UTC)
         path = (base / f"{recipe.name}-{now:%Y%m%dT%H%M%SZ}-{run_uid[:8]}").absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
         # For its user alone: who could read the run's uid before the run is over could report it first, as anything.
-        path.mkdir(mode=0o700)
+        path.mkdir(parents=True, mode=0o700)
         made = cls(path, run_uid, recipe, identity)
         write_atomically(made.recipe_file, msgspec.json.format(msgspec.json.encode(body(recipe)), indent=2) + b"\n")
         made._write_note(RunNote(run_uid=run_uid, created_at=now.isoformat(timespec="milliseconds")))
