@@ -15,9 +15,9 @@ def moment(text: str | None) -> datetime | None:
     """A point in time, local where no zone is given. Raises typer.BadParameter naming the allowed forms."""
     if text is None:
         return None
-    if age := re.fullmatch(r"(\d{1,6})([smhdw])", text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
+        if age := re.fullmatch(r"(\d{1,6})([smhdw])", text, re.ASCII):
+            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
         return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # the latter before the year 1, as 999999w
         raise typer.BadParameter(f"{text!r} is not {ALLOWED}") from error

@@ -52,14 +52,26 @@ def print_outcome(out: Console, report: BenchmarkReport, directory: RunDirectory
     if summary.reason:
         out.print(clean(summary.reason))
     rows = [
-        [row["metric"], row["stat"], number(row["value"]), row["unit"], "  ".join(map(number, row["repeats"]))]
+        [
+            row["metric"], row["stat"], quantity(row["value"], row["unit"]),
+            "  ".join(quantity(value, row["unit"]) for value in row["repeats"]),
+        ]
         for row in figures(report)
-    ]
+    ]  # fmt: skip
     if rows:
-        out.print(table("", ("metric", "stat", "median", "unit", "repeats"), rows))
+        out.print(table("", ("metric", "stat", "median", "each repeat"), rows))
     for note in summary.notes:
         out.print(clean(note), style="dim")
     out.print(clean(f"files in {directory.path}"), style="dim")
+
+
+def quantity(value: float | None, unit: str | None) -> str:
+    """A number with its unit; times below a second in ms."""
+    if value is None:
+        return UNKNOWN
+    if unit == "s":
+        return f"{number(value * 1000)} ms" if abs(value) < 1 else f"{number(value)} s"
+    return number(value) if unit in (None, "count", "ratio") else f"{number(value)} {unit}"
 
 
 def number(value: float | None) -> str:

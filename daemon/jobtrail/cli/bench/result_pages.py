@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jobtrail.cli.bench.outcome import number
+from jobtrail.cli.bench.outcome import number, quantity
 from jobtrail.cli.output import UNKNOWN, clean, duration, moment, table
 
 Row = dict[str, Any]
@@ -23,15 +23,6 @@ STYLES = MappingProxyType(
         "worse": "red", "failed": "red", "regression": "red", "invalid": "yellow", "suspect": "yellow",
     }
 )  # fmt: skip
-
-
-def quantity(value: float | None, unit: str | None) -> str:
-    """A number with its unit; times below a second in ms."""
-    if value is None:
-        return UNKNOWN
-    if unit == "s":
-        return f"{number(value * 1000)} ms" if abs(value) < 1 else f"{number(value)} s"
-    return number(value) if unit in (None, "count", "ratio") else f"{number(value)} {unit}"
 
 
 def percent(ratio: float | None) -> str:
