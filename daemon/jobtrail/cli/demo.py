@@ -147,7 +147,8 @@ async def _demo(config: configuration.Config, directory: Path, out: Console, *, 
         await wait_for_any(ready.wait(), asyncio.shield(daemon))
         if not daemon.done():
             await _show(config, directory, out, interrupted)
-        if not once:
+        if not once and not daemon.done() and not interrupted.is_set():
+            out.print("\nserving until Ctrl-C")
             await wait_for_any(interrupted.wait(), asyncio.shield(daemon))
     finally:
         stop.set()
@@ -244,4 +245,3 @@ def _print_pointers(out: Console, config: configuration.Config, rows: list[dict[
     out.print("\n[bold]what to look at[/]")
     for name, text in lines:
         out.print(f"  {name:<10}{text}", markup=False)
-    out.print("\nserving until Ctrl-C")
