@@ -170,7 +170,7 @@ def test_the_keys_of_a_section_are_known(section: str, key: str | None) -> None:
     assert (key in keys_of(section)) if key is not None else keys_of(section) == []
 
 
-@given(st.sampled_from(["workload.num_prompts", "measure.repeats", "resources.nodes"]), st.integers(1, 10**6))
+@given(st.sampled_from(["workload.num_prompts", "workload.max_concurrency", "resources.nodes"]), st.integers(1, 10**6))
 def test_a_number_that_is_set_is_the_number_in_the_recipe(place: str, number: int) -> None:
     section, key = place.split(".")
     assert body(resolve(read_source(chat()), {place: str(number)}))[section][key] == number

@@ -82,6 +82,7 @@ VALUE = f"{RESULT}.measurements.0"
         (within("surprise", 1), "surprise", "is not known; there are run_uid, mode"),
         (within("hardware.gpu", 1), "hardware.gpu", "is not known; there are gpu_model"),
         (within("recipe.body.x", deep(MAX_DEPTH)), f"recipe.body.x{'[0]' * 30}", f"deeper than {MAX_DEPTH}"),
+        (within("started_us", NOW_US), "repeats[0]", "must lie within the run"),
         (within(f"{RESULT}.extra", 1), "repeats[0].result.extra", "is not known"),
         (within("jobs.0.uid", 1), "jobs[0].uid", "is not known"),
         (within("started_us", 1), "started_us", "between the years 2000 and 2100"),
