@@ -67,12 +67,12 @@ def archive_of(pool: Any) -> Archive:
 
 
 @asynccontextmanager
-async def served_from(pool: Any, directory: Path) -> AsyncIterator[Served]:
+async def served_from(pool: Any, directory: Path, **more: Any) -> AsyncIterator[Served]:
     """An API that answers from the database; Slurm's user is trusted and TCP needs the token."""
     file = directory / "read.token"
     write(file, TOKEN)
     async with served(
-        directory, archive=archive_of(pool), trusted_uids=frozenset({SLURM_UID}), read_token_file=str(file)
+        directory, archive=archive_of(pool), trusted_uids=frozenset({SLURM_UID}), read_token_file=str(file), **more
     ) as api:
         yield api
 

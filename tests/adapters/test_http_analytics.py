@@ -264,7 +264,8 @@ async def test_a_day_among_years_of_runs_is_found_by_index(pool: Any) -> None:
         await connection.execute(
             "INSERT INTO jobs (cluster_name, job_id, run, state, correlation_id, projection, start_time, end_time)"
             " SELECT 'c1', 'slurm-' || n, 1, 'completed', gen_random_uuid(), '{}', began, began"
-            " FROM generate_series(1, 60000) AS n, LATERAL (SELECT $1::timestamptz - n * interval '5 min') AS t (began)",
+            " FROM generate_series(1, 60000) AS n,"
+            " LATERAL (SELECT $1::timestamptz - n * interval '5 min') AS t (began)",
             DAY,
         )
         await connection.execute("ANALYZE jobs")

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from jobtrail.adapters.http import query
 from jobtrail.adapters.http.csv_page import csv_answer, wants_csv
+from jobtrail.adapters.http.etags import tagged
 from jobtrail.adapters.http.refusals import json_answer
 from jobtrail.adapters.http.run_uids import run_uid
 from jobtrail.adapters.http.senders import Gate, Sender
@@ -56,8 +57,8 @@ class BenchmarkReads:
         with self._turns.taken(reader):
             rows, total = await self._asked().list_runs(wanted, limit=limit, offset=offset)
         if as_csv:
-            return csv_answer(rows, name="benchmark-runs.csv", total=total)
-        return json_answer(200, {"runs": rows, "total": total})
+            return tagged(request, csv_answer(rows, name="benchmark-runs.csv", total=total))
+        return tagged(request, json_answer(200, {"runs": rows, "total": total}))
 
     async def run(self, request: web.Request) -> web.Response:
         """GET /v1/benchmarks/runs/{uid}."""
@@ -81,8 +82,8 @@ class BenchmarkReads:
         with self._turns.taken(reader):
             rows = await self._asked().leaderboard(metric, stat, _filter(request), limit=limit)
         if as_csv:
-            return csv_answer(rows, name=f"leaderboard-{metric}-{stat}.csv")
-        return json_answer(200, {"metric": metric, "stat": stat, "runs": rows})
+            return tagged(request, csv_answer(rows, name=f"leaderboard-{metric}-{stat}.csv"))
+        return tagged(request, json_answer(200, {"metric": metric, "stat": stat, "runs": rows}))
 
     async def compare(self, request: web.Request) -> web.Response:
         """GET /v1/benchmarks/compare."""

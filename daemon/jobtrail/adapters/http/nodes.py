@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from jobtrail.adapters.http import query
+from jobtrail.adapters.http.etags import tagged
 from jobtrail.adapters.http.refusals import json_answer
 from jobtrail.core.ports import NodeFilter, NodeReader
 
@@ -32,4 +33,5 @@ class Nodes:
         offset = query.number(request, "offset", least=0, most=MAX_OFFSET)
         if self._nodes is None:
             raise query.no_database()
-        return json_answer(200, await self._nodes.list_nodes(wanted, limit=limit or DEFAULT_LIMIT, offset=offset or 0))
+        found = await self._nodes.list_nodes(wanted, limit=limit or DEFAULT_LIMIT, offset=offset or 0)
+        return tagged(request, json_answer(200, found))

@@ -1,0 +1,100 @@
+"""The description of the API against the API: valid OpenAPI 3.1, and thousands of odd requests answered as it says."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from jobtrail.adapters.postgres import PostgresBenchmarkReader, PostgresNodes, PostgresReader, PostgresTargets
+from tests.adapters.stored_jobs import served_from, store, stories
+from tests.adapters.test_http_tokens import TOKEN
+from tests.served_api import hang_up
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.yaml"
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance"
+)
+SECONDS = 120
+
+
+def test_the_description_is_valid() -> None:
+    document = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
+    assert document["openapi"].startswith("3.1.")
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+@asynccontextmanager
+async def relayed(socket: str) -> AsyncIterator[str]:
+    """The URL of a TCP port that leads to a Unix socket: what makes the requests speaks TCP alone."""
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                sink.write(data)
+                await sink.drain()
+        except ConnectionError:
+            pass
+        finally:
+            await hang_up(sink)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_unix_connection(socket)
+        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def run(url: str, directory: Path, *options: str) -> str:
+    """What is said of a run against `url` in which all was well."""
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT), "--url", url, "--checks", CHECKS,
+        "--max-examples", "12", "--seed", "20261121", "--no-color",
+        "--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "10", *options,
+        cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        out, _ = await asyncio.wait_for(program.communicate(), SECONDS)
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
+    text = out.decode(errors="replace")
+    assert program.returncode == 0, text[-6000:]
+    return text
+
+
+def readers(pool: Any) -> dict[str, Any]:
+    """All that is asked of beside the jobs."""
+    seconds = {"timeout_seconds": 10.0}
+    return {
+        "jobs": PostgresReader(pool, **seconds),
+        "nodes": PostgresNodes(pool, **seconds),
+        "targets": PostgresTargets(pool, **seconds),
+        "benchmarks": PostgresBenchmarkReader(pool, **seconds),
+        "target_port": 8080,
+    }
+
+
+@pytest.mark.parametrize("way", ["tcp", "hooks"])
+async def test_no_request_gets_an_answer_that_is_not_described(tmp_path: Path, pool: Any, way: str) -> None:
+    """Over TCP with the token for reading, and on the socket of the hooks, where events and reports are taken."""
+    await store(pool, stories())
+    async with served_from(pool, tmp_path, **readers(pool)) as api:
+        if way == "tcp":
+            header = f"Authorization: Bearer {TOKEN}"
+            said = await run(api.addresses.url, tmp_path, "--phases", "examples,fuzzing", "--header", header)
+        else:
+            async with relayed(api.settings.socket) as url:
+                said = await run(url, tmp_path, "--phases", "examples,coverage,fuzzing")
+            assert {event.kind for event in api.intake.events}  # some of what was made up was good
+        assert not any("internal" in reason for reason in api.rejections)
+    document = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
+    assert f"Tested: {sum(len(item) for item in document['paths'].values())}\n" in said
