@@ -15,7 +15,7 @@ from jobtrail.adapters.postgres import (
 )
 from jobtrail.domain.benchmarks.report import Decision
 from jobtrail.domain.benchmarks.settling import JobLink, LinkState, Settlement, Verdict, WindowEnergy
-from tests.benchmark_reports import RECIPE, claim, decide, report, tell, uid
+from tests.benchmark_reports import LINKED, RECIPE, claim, decide, report, tell, uid
 from tests.chains import SECOND, ChainWriter
 
 MINUTE = 60 * SECOND
@@ -134,7 +134,11 @@ async def test_what_the_server_worked_out_stays_with_runs_that_are_right_and_is_
         for table, condition in (("energy", ""), ("verdict", ""), ("metric", " WHERE settled")):
             rows = await connection.fetch(f"SELECT run_uid::text FROM benchmark_{table}{condition} ORDER BY run_uid")
             assert [row["run_uid"] for row in rows] == [uid(2), uid(3)]
-    assert {uid(1), uid(2), uid(3)} <= set(await store.unjudged(limit=100))  # their history was wrong
+    waiting = set(await store.unjudged(limit=100))
+    assert {uid(2), uid(3)} <= waiting  # their history was wrong
+    assert uid(1) not in waiting  # its job is to be found again first
+    await store.settle(uid(1), LINKED)
+    assert {uid(1), uid(2), uid(3)} <= set(await store.unjudged(limit=100))
 
 
 async def test_a_report_that_was_erased_is_said_to_be_unverifiable_and_left_as_it_is(filled: Any) -> None:
