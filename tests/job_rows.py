@@ -41,5 +41,5 @@ def _row(query: str, defaults: dict[str, Any], known: dict[str, Any]) -> dict[st
 
 def detail(job: dict[str, Any], sentence: str = "The job completed.", **fields: Any) -> JobDetail:
     """What a reader shows of a run."""
-    given: dict[str, Any] = {"efficiency": {}, "nodes": [], "gpus": [], "other_runs": [], **fields}
+    given: dict[str, Any] = {"efficiency": {}, "nodes": [], "gpus": [], "benchmarks": [], "other_runs": [], **fields}
     return JobDetail(job=job, sentence=sentence, **given)

@@ -91,6 +91,10 @@ def test_tokens_per_joule_of_a_benchmark_in_a_job(make_node: Callable[..., GpuNo
     assert row["energy_invalid_reason"].startswith("low quality: the window of 2.")
     assert row["open_reason"] == "the job still runs: its whole energy is not known yet"
 
+    page = node.daemon.cli("jobs", "show", "7").stdout
+    (line,) = [line for line in page.splitlines() if line.startswith(uid(1)[:8])]
+    assert line.split()[1:] == ["chat", "llama", "both", "ok"]
+
     ((labels, shown),) = wait_until(lambda: gauges(node, "output_tokens_per_joule"), "the gauge")
     assert shown == pytest.approx(row["output_tokens_per_joule"])
     assert (labels["cluster"], labels["recipe"], labels["model"]) == ("lab", "chat", "llama")

@@ -47,6 +47,7 @@ class ScriptedJobs:
             efficiency=EFFICIENCY,
             nodes=[NODE],
             gpus=[GPU],
+            benchmarks=[{"run_uid": "u"}],
             other_runs=[("c1", 1)],
         )
 
@@ -122,7 +123,7 @@ async def test_a_report_tells_outcome_efficiency_sources_and_rows(api: Served, j
         "job_id": "slurm-7", "cluster_name": "c1", "run": 2, "sentence": "The job ran out of memory.",
         "outcome": {**OUTCOME, "evidence": {"oom_kills": 1}}, "efficiency": EFFICIENCY,
         "sources": {"outcome": "slurmctld", "usage": {"cpu": "slurm_accounting"}, "absent": {}},
-        "job": JOB, "nodes": [NODE], "gpus": [GPU],
+        "job": JOB, "nodes": [NODE], "gpus": [GPU], "benchmarks": [{"run_uid": "u"}],
         "other_runs": [{"cluster_name": "c1", "run": 1}],
     }  # fmt: skip
     assert (summary["sentence"], summary["verdict"]) == ("The job ran out of memory.", "out_of_memory")

@@ -13,6 +13,7 @@ from jobtrail.domain.states import State
 
 OPEN_STATES = frozenset({State.PENDING, State.RUNNING})
 NODE_COLUMNS = ("node", "started", "ended", "cpu", "peak memory", "samples", "covered")
+BENCHMARK_COLUMNS = ("benchmark", "recipe", "model", "role", "status", "")
 GPU_COLUMNS = ("node", "gpu", "model", "busy", "unused", "peak memory", "energy", "")
 _SOURCES: Mapping[str, str] = MappingProxyType(
     {
@@ -191,6 +192,21 @@ def _node_line(node: Row) -> tuple[str, ...]:
         str(node["sample_count"]),
         UNKNOWN if ratio is None else f"{100 * ratio:.0f} %",
     )
+
+
+def benchmark_lines(detail: JobDetail) -> list[tuple[str, ...]]:
+    """A row for each benchmark that the run ran; `jobtrail bench result` shows one whole."""
+    return [
+        (
+            one["run_uid"][:8],
+            one["recipe_name"] or one["tool"] or UNKNOWN,
+            one["model"] or UNKNOWN,
+            one["role"],
+            one["status"],
+            one["invalid_reason"] or "",
+        )
+        for one in detail.benchmarks
+    ]
 
 
 def gpu_lines(detail: JobDetail) -> list[tuple[str, ...]]:

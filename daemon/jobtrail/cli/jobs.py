@@ -137,6 +137,9 @@ def print_job(out: Console, detail: JobDetail) -> None:
     if gpus := job_page.gpu_lines(detail):
         out.print()
         out.print(table("", job_page.GPU_COLUMNS, gpus))
+    if benchmarks := job_page.benchmark_lines(detail):
+        out.print()
+        out.print(table("", job_page.BENCHMARK_COLUMNS, benchmarks))
     if said := list(job_page.evidence(detail.job)):
         out.print("\nwhat was said of its end")
         for line in said:

@@ -336,6 +336,7 @@ class JobDetail(msgspec.Struct, frozen=True, kw_only=True):
     efficiency: Row  # of view `job_efficiency`
     nodes: list[Row]  # of table `job_nodes`
     gpus: list[Row]  # of table `job_gpus`
+    benchmarks: list[Row]  # those linked to the run: run_uid, recipe_name, tool, model, status, role, times
     other_runs: list[tuple[str, int]]
 
 

@@ -128,5 +128,6 @@ def report(detail: JobDetail, summary: JobReport) -> dict[str, Any]:
         "job": job,
         "nodes": detail.nodes,
         "gpus": detail.gpus,
+        "benchmarks": detail.benchmarks,
         "other_runs": [{"cluster_name": cluster, "run": run} for cluster, run in detail.other_runs],
     }  # fmt: skip

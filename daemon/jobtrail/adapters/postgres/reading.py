@@ -58,6 +58,7 @@ class PostgresReader:
             key = (job["cluster_name"], public_id, job["run"])
             nodes = await connection.fetch(SQL["job_nodes_show"], *key)
             gpus = await connection.fetch(SQL["job_gpus_show"], *key)
+            benchmarks = await connection.fetch(SQL["job_benchmarks_show"], *key)
             efficiency = await connection.fetchrow(SQL["job_efficiency_show"], *key)
         others = [(other["cluster_name"], other["run"]) for other in runs[1:]]
         parts = [msgspec.json.decode(node["projection"], type=NodeRun) for node in nodes]
@@ -67,6 +68,7 @@ class PostgresReader:
             efficiency=readable(efficiency),
             nodes=[readable(node) for node in nodes],
             gpus=[readable(gpu) for gpu in gpus],
+            benchmarks=[{**readable(one), "run_uid": str(one["run_uid"])} for one in benchmarks],
             other_runs=others,
         )
 
