@@ -27,19 +27,18 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure, and the number of runs that it rests on, of those that it could. None is unknown, never 0."""
+    """A figure, and the number of runs that it rests on, of those that it could. None is unknown, never 0.
+
+    `previous` and what follows are there where that was asked for; None where either is unknown, the percentage also
+    where it was 0 before.
+    """
 
     value: Number
     jobs: int
     of: int
-
-
-class Compared(Value, frozen=True, kw_only=True):
-    """With what it was in the period before; None where either is unknown, the percentage also where that was 0."""
-
-    previous: Number
-    delta: Number
-    delta_percent: float | None
+    previous: Number | msgspec.UnsetType = msgspec.UNSET
+    delta: Number | msgspec.UnsetType = msgspec.UNSET
+    delta_percent: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,13 +137,11 @@ def _value(metric: Metric, figures: Mapping[str, Number]) -> Value:
     )
 
 
-def _compared(metric: Metric, now: Value, figures: Mapping[str, Number]) -> Compared:
+def _compared(metric: Metric, now: Value, figures: Mapping[str, Number]) -> Value:
     before = _number(metric, figures)
     delta = None if now.value is None or before is None else now.value - before
-    return Compared(
-        value=now.value,
-        jobs=now.jobs,
-        of=now.of,
+    return msgspec.structs.replace(
+        now,
         previous=before,
         delta=delta,
         delta_percent=None if delta is None or not before else 100 * delta / before,
