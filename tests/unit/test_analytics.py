@@ -63,7 +63,7 @@ def test_a_node_makes_it_parts(changes: dict[str, Any], *, by_node: bool) -> Non
         ({"to": "2026-11-25T00:00:00Z", "bucket": {"unit": "minute"}}, "bucket", "7200 buckets; at most 5000"),
         ({"bucket": {"unit": "year"}}, "bucket.unit", "minute, hour, day, week"),
         ({"bucket": {"unit": "day", "interval": 0}}, "bucket.interval", ">= 1"),
-        ({"filters": {"user": "a\x00b"}}, "filters.user", "regex"),
+        ({"filters": {"user": "a\x00b"}}, "filters.user", "control characters"),
         ({"filters": {"nodes": "n1"}}, "filters", "nodes"),
         ({"top_k": {"metric": "cpu_seconds", "k": 3}}, "top_k", "group_by"),
         ({"top_k": {"metric": "cpu_seconds", "k": 501}, "group_by": ["user"]}, "top_k.k", "500"),
