@@ -1,4 +1,4 @@
-"""Runs are found by when they ended"""
+"""Runs are found by when they ended, and by whose they are"""
 
 from jobtrail.adapters.postgres.migrate import run_sql_file
 

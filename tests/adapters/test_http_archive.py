@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from jobtrail.adapters.postgres import PostgresBenchmarkReader, PostgresNodes, session
+from jobtrail.adapters.postgres.statements import SQL
 from tests.adapters.stored_jobs import OTHER_UID, add_samples, get, opener, served_from, store, stories
 from tests.adapters.test_http_report_readers import read_as
 from tests.adapters.test_http_senders import OVERFLOW_UID, SLURM_UID, STRANGER_UID, reachable
@@ -265,3 +268,53 @@ async def test_a_wrong_question_is_answered_with_the_allowed_form(
     answer = await get(api, path)
     assert (answer.status, answer.json()["details"]) == (400, {"field": field})
     assert allowed in answer.json()["message"]
+
+
+async def test_every_list_has_a_tag(tmp_path: Path, pool: Any) -> None:
+    seconds = {"timeout_seconds": 10.0}
+    asked = {"nodes": PostgresNodes(pool, **seconds), "benchmarks": PostgresBenchmarkReader(pool, **seconds)}
+    async with served_from(pool, tmp_path, **asked) as api:
+        for path in (
+            "/v1/nodes",
+            "/v1/benchmarks/runs",
+            "/v1/benchmarks/runs?format=csv",
+            "/v1/benchmarks/leaderboard",
+        ):
+            tag = (await get(api, path)).headers["etag"]
+            assert (await get(api, path, If_None_Match=tag)).status == 304
+
+
+async def test_a_page_of_a_long_trail_reads_little_of_it(pool: Any) -> None:
+    """Sixty thousand events of six thousand jobs, of which one user has ten."""
+    async with session(pool, 120.0) as connection:
+        await connection.execute(
+            "INSERT INTO jobs (cluster_name, job_id, run, state, correlation_id, projection, uid)"
+            " SELECT 'c1', 'slurm-' || n, 1, 'completed', gen_random_uuid(), '{}',"
+            " CASE WHEN n % 600 = 0 THEN 7 ELSE 8 END"
+            " FROM generate_series(1, 6000) AS n",
+            timeout=60.0,
+        )
+        await connection.execute(
+            "INSERT INTO audit_log (chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at,"
+            " received_at, changed_by, cluster_name, job_id, run, correlation_id)"
+            " SELECT $1::uuid, n, gen_random_uuid(), 'checkpoint', sha256(n::text::bytea),"
+            " sha256('c'), sha256('r'), $2::timestamptz + n * interval '1 s',"
+            " $2::timestamptz, 'collector', 'c1', 'slurm-' || n % 6000 + 1, 1, gen_random_uuid()"
+            " FROM generate_series(1, 60000) AS n",
+            "11111111-1111-4111-8111-111111111111",
+            START,
+            timeout=60.0,
+        )
+        await connection.execute("ANALYZE jobs, audit_log")
+        at = START + timedelta(seconds=30_000)
+        place = (at, "11111111-1111-4111-8111-111111111111", 30_000)
+        for name, arguments in (
+            ("trail_page", (*[None] * 7, 101)),
+            ("trail_page", (*[None] * 4, *place, 101)),
+            ("trail_page_of_user", (*[None] * 7, 101, 7)),
+        ):
+            explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL[name]}"
+            (told,) = msgspec.json.decode(await connection.fetchval(explain, *arguments))
+            plan = told["Plan"]
+            assert plan["Actual Rows"] in (100, 101)
+            assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 1500, (name, plan)

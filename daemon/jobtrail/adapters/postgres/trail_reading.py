@@ -33,12 +33,16 @@ class PostgresTrailReader:
             wanted.until,
             wanted.changed_by,
             _uuid(wanted.correlation_id),
-            wanted.uid,
             *((None, None, None) if after is None else (after.changed_at, _uuid(after.chain_id), after.seq)),
+            limit + 1,
         )
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
             await connection.execute(SQL["plan_for_values"])
-            rows = [readable(row) for row in await connection.fetch(SQL["trail_page"], *arguments, limit + 1)]
+            if wanted.uid is None:
+                found = await connection.fetch(SQL["trail_page"], *arguments)
+            else:
+                found = await connection.fetch(SQL["trail_page_of_user"], *arguments, wanted.uid)
+        rows = [readable(row) for row in found]
         return AuditPage(events=rows[:limit], following=_place(rows[limit - 1]) if len(rows) > limit else None)
 
 
