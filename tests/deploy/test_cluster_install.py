@@ -69,16 +69,26 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def test_a_whole_node_is_installed_and_taken_away_again(debian: Path) -> None:
-    before = files_of(debian)
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of the repository that nobody changes meanwhile: what it holds decides whether it is installed anew."""
+    for name in ("daemon", "deploy", "hooks", "migrations", "recipes", "requirements"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "secrets"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    return tmp_path
+
+
+def test_a_whole_node_is_installed_and_taken_away_again(debian: Path, clone: Path) -> None:
+    before, program = files_of(debian), clone / "deploy/cluster/install-node"
     with mounted(debian):
-        dry = install(NODE, "--dry-run", "--listen", "10.0.0.5", root=debian)
+        dry = install(program, "--dry-run", "--listen", "10.0.0.5", root=debian)
         assert dry.returncode == 0, dry.stderr
         assert "would make the Python environment /opt/jobtrail" in dry.stdout
         assert "nothing was changed: this was a dry run" in dry.stdout
         assert files_of(debian) == before
 
-        done = install(NODE, "--listen", "10.0.0.5", root=debian)
+        done = install(program, "--listen", "10.0.0.5", root=debian)
         assert done.returncode == 0, done.stderr
         assert [line.replace("would ", "", 1) for line in dry.stdout.splitlines()][:-6] == done.stdout.splitlines()[:-5]
         version = call(["chroot", str(debian), "/opt/jobtrail/bin/jobtrail", "--version"])
@@ -88,12 +98,12 @@ def test_a_whole_node_is_installed_and_taken_away_again(debian: Path) -> None:
         assert (debian / "etc/jobtrail/jobtrail.yaml").stat().st_mode & 0o777 == 0o600
 
         once = files_of(debian)
-        again = install(NODE, "--listen", "10.0.0.6", root=debian)
+        again = install(program, "--listen", "10.0.0.6", root=debian)
         assert again.returncode == 0, again.stderr
         assert again.stdout.endswith(NOTHING)
         assert files_of(debian) == once, "settings are never written over"
 
-        gone = install(NODE, "--uninstall", "--purge", root=debian)
+        gone = install(program, "--uninstall", "--purge", root=debian)
         assert gone.returncode == 0, gone.stderr
         left = {path for path in files_of(debian) if path not in before}
         assert left == set()
