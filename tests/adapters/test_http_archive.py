@@ -10,9 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from jobtrail.adapters.http import audit_reads, jobs
 from jobtrail.adapters.postgres import PostgresBenchmarkReader, PostgresNodes, session
 from jobtrail.adapters.postgres.statements import SQL
+from jobtrail.domain.analytics import Dimension, Filters, Metric, Question, Unit
 from tests.adapters.stored_jobs import OTHER_UID, add_samples, get, opener, served_from, store, stories
+from tests.adapters.test_http_benchmark_reads import API, resolved
 from tests.adapters.test_http_report_readers import read_as
 from tests.adapters.test_http_senders import OVERFLOW_UID, SLURM_UID, STRANGER_UID, reachable
 from tests.chains import SECOND, T0, ChainWriter
@@ -318,3 +321,28 @@ async def test_a_page_of_a_long_trail_reads_little_of_it(pool: Any) -> None:
             plan = told["Plan"]
             assert plan["Actual Rows"] in (100, 101)
             assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 1500, (name, plan)
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/v1/jobs", jobs.LIST_PARAMETERS),
+        ("/v1/jobs/{id}", jobs.SHOW_PARAMETERS),
+        ("/v1/jobs/{id}/metrics", jobs.METRICS_PARAMETERS),
+        ("/v1/jobs/{id}/audit", audit_reads.JOB_PARAMETERS),
+        ("/v1/audit", audit_reads.PARAMETERS),
+    ],
+)
+def test_the_description_names_the_parameters_that_there_are(path: str, known: tuple[str, ...]) -> None:
+    parts = [resolved(one) for one in API["paths"][path]["get"]["parameters"]]
+    assert sorted(one["name"] for one in parts if one["in"] == "query") == sorted(known)
+
+
+def test_the_described_words_of_a_question_are_those_that_there_are() -> None:
+    schemas = API["components"]["schemas"]
+    assert schemas["AnalyticsMetric"]["enum"] == list(Metric)
+    question = schemas["AnalyticsQuestion"]["properties"]
+    assert set(question) == set(Question.__struct_encode_fields__)
+    assert question["group_by"]["items"]["enum"] == list(Dimension)
+    assert question["bucket"]["properties"]["unit"]["enum"] == list(Unit)
+    assert set(question["filters"]["properties"]) == set(Filters.__struct_fields__)
