@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -24,13 +25,9 @@ DEFAULT_PATHS = (Path("/etc/jobtrail/jobtrail.yaml"), Path(".jobtrail/jobtrail.y
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-RestUrl = Annotated[str, msgspec.Meta(pattern="^(|https?://.+|unix:/.+)$")]
-RestVersion = Annotated[str, msgspec.Meta(pattern=r"^(|v0\.0\.[0-9]{2,3})$")]
 Role = Literal["node", "server"]
 GpuVendor = Literal["nvidia", "amd"]
 AliasOf = Literal["slurm-job-exporter", "cgroup_exporter", "jobstats", "dcgm-exporter"]
-AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
-GresConfPath = Annotated[str, msgspec.Meta(pattern="^(|/(.*/)?gres\\.conf)$")]
 LISTS = frozenset({"roles", "gpu.vendors", "metrics.aliases"})  # written with commas in the environment
 MAY_BE_EMPTY = frozenset({"metrics.aliases"})  # nothing in the environment is a list of nothing
 NO_LISTS = frozenset({"auto", "none"})  # words that may stand in a list's place
@@ -56,8 +53,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the server role asks Slurm what became of the jobs."""
 
-    rest_url: RestUrl = ""  # http://host:6820, https://host, unix:/run/slurmrestd.sock; empty asks no slurmrestd
-    rest_version: RestVersion = ""  # such as v0.0.40; empty takes the newest that both sides know
+    rest_url: str = ""  # http://host:6820, https://host, unix:/run/slurmrestd.sock; empty asks no slurmrestd
+    rest_version: str = ""  # such as v0.0.40; empty takes the newest that both sides know
     rest_user: str = ""  # X-SLURM-USER-NAME; old slurmrestd refuse a token without it
     token: str = ""  # JSON web token of rest_user; better in token_file
     token_file: str = ""  # read anew when it changes
@@ -104,10 +101,10 @@ class GpuSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     interval_seconds: Annotated[float, msgspec.Meta(ge=0.2, le=3600)] = 15.0
     vendors: Literal["auto", "none"] | tuple[GpuVendor, ...] = "auto"  # auto: those whose driver is there
-    gres_conf: GresConfPath = ""  # slurm.conf lies beside it; empty: where SLURM_CONF is, else Slurm's usual places
+    gres_conf: str = ""  # slurm.conf lies beside it; empty: where SLURM_CONF is, else Slurm's usual places
     deadline_seconds: Seconds = 2.0  # of one look at all GPUs of a vendor
     idle_window_seconds: Seconds = 1800.0  # hpc_job_gpu_idle_seconds looks back that far
-    root: AbsolutePath = "/"  # the drivers' dev, proc and sys lie below it
+    root: str = "/"  # the drivers' dev, proc and sys lie below it
     library_directory: str = ""  # where libnvidia-ml.so.1 is, if not where ld.so(8) looks
 
 
@@ -196,6 +193,16 @@ ALIASES: Mapping[str, str] = {
     "SEED_DEMO": "seed_demo",
 }
 PREFIX = "JOBTRAIL_"
+# What a text must look like, and how that is said. Not by msgspec's patterns: with one in a type, msgspec 0.22 at times
+# ends an interpreter that exits with a segmentation fault.
+_FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
+    "slurm.rest_url": (
+        re.compile(r"|https?://.+|unix:/.+"), "http://HOST:PORT, https://HOST, unix:/PATH of a socket, or empty"
+    ),
+    "slurm.rest_version": (re.compile(r"|v0\.0\.[0-9]{2,3}"), "such as v0.0.40, or empty"),
+    "gpu.gres_conf": (re.compile(r"|/(.*/)?gres\.conf"), "the path of a file gres.conf from the root on, or empty"),
+    "gpu.root": (re.compile(r"/.*"), "a path from the root on"),
+}  # fmt: skip
 _SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     field.name: field.type
     for field in msgspec.structs.fields(Config)
@@ -242,6 +249,11 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         key = place.rstrip("`").partition("[")[0]
         source = next((name for dotted, name in origins.items() if key and f"{dotted}.".startswith(f"{key}.")), None)
         raise ConfigError(source or str(path or "environment"), f"`{key}`: {problem}{_choices(key)}") from error
+    for key, (form, allowed) in _FORMS.items():
+        section, _, name = key.partition(".")
+        text = getattr(getattr(config, section), name)
+        if not form.fullmatch(text):
+            raise ConfigError(origins.get(key) or str(path), f"`{key}`: must be {allowed}; not {text!r}")
     if {"cgroup_exporter", "jobstats"} <= set(config.metrics.aliases):
         where = f"{origins.get('metrics.aliases', path)}: `metrics.aliases`"
         raise ConfigError(where, "cgroup_exporter and jobstats give the same names to other labels; name one of them")
