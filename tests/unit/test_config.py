@@ -115,7 +115,7 @@ PLACES = [
     ("roles: node", "`roles`: Expected `array`, got `str`; it is one of node, server"),
     ("slurm: {rest_url: 'slurm:6820'}", "`slurm.rest_url`: must be http://HOST:PORT, https://HOST, unix:/PATH of"),
     ("slurm: {rest_version: '40'}", "`slurm.rest_version`: must be such as v0.0.40, or empty; not '40'"),
-    ("gpu: {gres_conf: /etc/slurm}", "`gpu.gres_conf`: must be the path of a file gres.conf from the root on, or empty"),
+    ("gpu: {gres_conf: /etc/slurm}", "`gpu.gres_conf`: must be the path of a file gres.conf from the root on"),
     ("gpu: {root: here}", "`gpu.root`: must be a path from the root on; not 'here'"),
     ("- http", "must hold sections such as `database:`, not a single value"),
     ("just words", "must hold sections such as `database:`, not a single value"),
