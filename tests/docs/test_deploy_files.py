@@ -94,7 +94,7 @@ def test_the_drop_directory_is_made_where_the_unit_may_write() -> None:
 
 
 def test_the_reader_of_gpus_lives_and_dies_beside_the_daemon() -> None:
-    """systemd.service(5): by default a process killed for want of memory ends the unit, and a stop kills all at once."""
+    """systemd.service(5): by default one process killed for want of memory ends the unit, and a stop kills all."""
     lines = UNIT.read_text(encoding="utf-8").splitlines()
     assert {"OOMPolicy=continue", "KillMode=mixed"} <= set(lines)
     after = {unit for line in lines if line.startswith("After=") for unit in line.removeprefix("After=").split()}

@@ -290,7 +290,8 @@ def test_each_figure_says_what_it_is_of(job: dict[str, Any], label: str, value: 
     ("words", "expected"),
     [
         (size(None), "not known"), (span(None), "not known"), (span(0), "0 s"), (joules(None), "not known"),
-        (errors({"79": 1, "13": 2}), "error 13, 2 times, error 79"), (joules(12_500), "12.5 kJ"), (joules(360_000), "0.10 kWh"), (grams(None), "not known"), (percent(0), "0 %"),
+        (errors({"79": 1, "13": 2}), "error 13, 2 times, error 79"), (joules(12_500), "12.5 kJ"),
+        (joules(360_000), "0.10 kWh"), (grams(None), "not known"), (percent(0), "0 %"),
         (percent(0.001), "less than 1 %"), (percent(1.234), "123 %"), (clock(61.4), "1 min 1 s"), (amount(0.0), 1),
         (amount(1.01), 2), (megabytes(0), 64), (megabytes(65 << 20), 128), (megabytes(GIB), 1024),
         (megabytes(GIB + 1), 1280), (megabytes(9 * GIB + 1), 10240), (memory_option(GIB + 1), "--mem=1280M"),
