@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from jobtrail.adapters.postgres.statements import SQL
-from jobtrail.core.ports import JobDetail
+from jobtrail.core.query_ports import JobDetail
 
 
 def _columns(query: str) -> list[str]:

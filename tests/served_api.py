@@ -19,8 +19,8 @@ from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
 from jobtrail.core.benchmark_ports import BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact
-from jobtrail.core.ports import Health, HookDecoder, JobReader, NodeReader, PokeAnswer, Receipt, SpoolStatus
-from jobtrail.core.query_ports import Archive
+from jobtrail.core.ports import Health, HookDecoder, PokeAnswer, Receipt, SpoolStatus
+from jobtrail.core.query_ports import Archive, JobReader, NodeReader
 from jobtrail.core.reported_benchmarks import ReportedBenchmarks
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import EventConflict

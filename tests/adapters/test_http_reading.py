@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobtrail.core.ports import JobDetail, NodeFilter, NodeList
+from jobtrail.core.query_ports import JobDetail, NodeFilter, NodeList
 from jobtrail.domain.errors import NotFound, StoreUnavailable
 from jobtrail.domain.job_report_timeline import NodePoint, NodeTimeline, Timeline
 from tests.adapters.test_http_pokes import poke

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobtrail.core.ports import JobDetail
+from jobtrail.core.query_ports import JobDetail
 from jobtrail.domain.errors import ConfigError
 from tests.adapters.test_http_reading import ScriptedJobs
 from tests.adapters.test_http_senders import CLIENT, OVERFLOW_UID, SLURM_UID, STRANGER_UID, reachable

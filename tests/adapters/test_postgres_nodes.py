@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.postgres import PostgresNodes, session
-from jobtrail.core.ports import NodeFilter
+from jobtrail.core.query_ports import NodeFilter
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 from jobtrail.domain.slurm import NodeRecord
 

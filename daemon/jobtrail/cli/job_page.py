@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from jobtrail.cli.output import UNKNOWN, duration, energy, moment, size
-from jobtrail.core.ports import JobDetail, Row
+from jobtrail.core.ports import Row
+from jobtrail.core.query_ports import JobDetail
 from jobtrail.domain.states import State
 
 OPEN_STATES = frozenset({State.PENDING, State.RUNNING})

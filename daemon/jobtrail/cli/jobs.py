@@ -17,7 +17,7 @@ from jobtrail.cli.job_page import exit_text, is_outcome_unknown, ran_seconds
 from jobtrail.cli.output import UNKNOWN, clean, console, duration, moment, print_json, size, table
 from jobtrail.cli.settings import settings
 from jobtrail.cli.times import moment as parse_moment
-from jobtrail.core.ports import JobDetail
+from jobtrail.core.query_ports import JobDetail
 from jobtrail.domain.states import State
 
 application = typer.Typer(help="Jobs as the trail tells them.", no_args_is_help=True, add_completion=False)

@@ -12,17 +12,8 @@ from jobtrail.core.benchmark_ports import BenchmarkReader, BenchmarkStore
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_ports import EnergySampleSink, GpuSampleSink
 from jobtrail.core.over_runs import OverRuns
-from jobtrail.core.ports import (
-    CentralStore,
-    EventSink,
-    JobReader,
-    Leadership,
-    NodeReader,
-    NodeStore,
-    RunStore,
-    SampleSink,
-)
-from jobtrail.core.query_ports import Archive
+from jobtrail.core.ports import CentralStore, EventSink, Leadership, NodeStore, RunStore, SampleSink
+from jobtrail.core.query_ports import Archive, JobReader, NodeReader
 from jobtrail.core.target_ports import TargetReader
 
 CLOSE_SECONDS = 2.0

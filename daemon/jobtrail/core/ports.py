@@ -7,7 +7,6 @@ the fake and on the real adapter alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -19,7 +18,6 @@ from jobtrail.domain.events import Event, NodeUsage
 from jobtrail.domain.gpu_allocation import HookValues
 from jobtrail.domain.gpus import GpuLook
 from jobtrail.domain.job import Job
-from jobtrail.domain.job_report_timeline import Timeline
 from jobtrail.domain.samples import CpuTotals, FoundJob, Missed, NodeReading, Reading, Target
 from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
 
@@ -302,56 +300,6 @@ class NodeStore(Protocol):
         A node that is not among `nodes` is held no longer. An answer older than the one that is held changes nothing.
         Raises StoreUnavailable, StoreRefused.
         """
-        ...
-
-
-class NodeFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which nodes to list; None is any. `state` is a base state of Slurm or one of its state flags."""
-
-    state: str | None = None
-    partition: str | None = None
-    cluster: str | None = None
-
-
-class NodeList(msgspec.Struct, frozen=True, kw_only=True):
-    """Some nodes by name, and how many there are in all. A node is a row of `nodes` by column name."""
-
-    nodes: list[Row]
-    total: int
-
-
-class NodeReader(Protocol):
-    """What is held of the clusters' nodes."""
-
-    async def list_nodes(self, wanted: NodeFilter, *, limit: int, offset: int) -> NodeList:
-        """Nodes that match, by name. Raises StoreUnavailable."""
-        ...
-
-
-class JobDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """A run with its nodes. `other_runs` are (cluster, run) of the same job id, newest first."""
-
-    job: Row  # of table `jobs`, by column name
-    sentence: str  # why the run ended, or how it stands
-    efficiency: Row  # of view `job_efficiency`
-    nodes: list[Row]  # of table `job_nodes`
-    gpus: list[Row]  # of table `job_gpus`
-    benchmarks: list[Row]  # those linked to the run: run_uid, recipe_name, tool, model, status, role, times
-    other_runs: list[tuple[str, int]]
-
-
-class JobReader(Protocol):
-    """What is held of the jobs."""
-
-    async def show_job(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> JobDetail:
-        """A run, the newest unless `run` names one; a bare number is Slurm's, N_M task M of array N.
-
-        Raises NotFound, StoreUnavailable.
-        """
-        ...
-
-    async def job_timeline(self, detail: JobDetail, *, now: datetime) -> Timeline:
-        """The time lines of a run that was shown, up to `now` if it goes on. Raises StoreUnavailable."""
         ...
 
 

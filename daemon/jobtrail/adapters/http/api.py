@@ -32,8 +32,8 @@ from jobtrail.adapters.http.tokens import hook_token, read_token, write_token
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
-from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes, JobReader, NodeReader
-from jobtrail.core.query_ports import Archive
+from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
+from jobtrail.core.query_ports import Archive, JobReader, NodeReader
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import JobtrailError
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from jobtrail.adapters.http import query
 from jobtrail.adapters.http.etags import tagged
 from jobtrail.adapters.http.refusals import json_answer
-from jobtrail.core.ports import NodeFilter, NodeReader
+from jobtrail.core.query_ports import NodeFilter, NodeReader
 
 PARAMETERS = ("state", "partition", "cluster", "limit", "offset")
 DEFAULT_LIMIT, MAX_LIMIT = 1000, 10_000

@@ -16,7 +16,8 @@ from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.tokens import TokenFile
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.adapters.http.wishes import prefers
-from jobtrail.core.ports import Clock, JobDetail, JobReader
+from jobtrail.core.ports import Clock
+from jobtrail.core.query_ports import JobDetail, JobReader
 from jobtrail.domain.job_ids import parse_job_id
 from jobtrail.domain.job_report import JobReport
 from jobtrail.domain.job_report_making import make_report

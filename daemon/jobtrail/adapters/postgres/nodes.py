@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jobtrail.adapters.postgres.pool import session
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.values import encode, to_datetime
-from jobtrail.core.ports import NodeFilter, NodeList
+from jobtrail.core.query_ports import NodeFilter, NodeList
 from jobtrail.domain.slurm import NodeRecord
 
 if TYPE_CHECKING:

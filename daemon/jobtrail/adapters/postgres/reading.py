@@ -12,8 +12,8 @@ import msgspec
 from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.timeline import read_timeline
-from jobtrail.core.ports import JobDetail, Row
-from jobtrail.core.query_ports import JobFilter, JobList
+from jobtrail.core.ports import Row
+from jobtrail.core.query_ports import JobDetail, JobFilter, JobList
 from jobtrail.domain.errors import InvalidEvent, NotFound
 from jobtrail.domain.explain import explain
 from jobtrail.domain.job import Job, NodeRun

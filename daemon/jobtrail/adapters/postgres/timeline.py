@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobtrail.adapters.postgres.statements import SQL
-from jobtrail.core.ports import JobDetail, Row
+from jobtrail.core.ports import Row
+from jobtrail.core.query_ports import JobDetail
 from jobtrail.domain.events import EventKind
 from jobtrail.domain.job_report_timeline import (
     MOST_GPUS,
