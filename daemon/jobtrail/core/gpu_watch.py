@@ -73,7 +73,7 @@ class _Read(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuWatch:
-    """Keeps the books of the open runs. Implements `jobtrail.core.sampler.Companion`."""
+    """Keeps the books of the open runs. Implements `jobtrail.core.companion.Companion`."""
 
     def __init__(
         self,

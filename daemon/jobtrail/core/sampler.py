@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 
 from jobtrail.core.board import Board
+from jobtrail.core.companion import Companion
 from jobtrail.core.facts import JobSampled, Observer, ReadingMissed, SampleSourceFailed, SeriesShed
 from jobtrail.core.node_energy import Ended
 from jobtrail.core.ports import Clock, NodeSource, OpenRun, SampleRow, UsageSource
@@ -73,30 +74,6 @@ Report = Callable[[Watched, bool], Awaitable[bool]]
 UNREPORTED_RETRY_SECONDS = 5.0
 SHORTEST_RATE_US = 50_000  # two looks closer together, as at a job's end, tell nothing about a rate
 Result = TypeVar("Result")
-
-
-class Companion(Protocol):
-    """Who measures GPUs and energy of the same runs, and adds what is known of them to the usage that is reported."""
-
-    def opened(self, run: OpenRun) -> None:
-        """A run began on this node."""
-        ...
-
-    def closed(self, ref: str, ended_us: int) -> None:
-        """A run is over; its last measurement comes later."""
-        ...
-
-    def so_far(self, ref: str, usage: NodeUsage) -> NodeUsage:
-        """The usage of a run that goes on."""
-        ...
-
-    async def ended(self, ended: Mapping[str, Ended]) -> None:
-        """Measure what runs used that are over. Takes a second at most."""
-        ...
-
-    def final(self, ref: str, usage: NodeUsage) -> NodeUsage:
-        """The usage of a run that is over; nothing is asked about it any more."""
-        ...
 
 
 class Sampler:
