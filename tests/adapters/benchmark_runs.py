@@ -20,8 +20,9 @@ ROW: dict[str, Any] = {
 class ScriptedRuns:
     """A BenchmarkReader that holds one run, reported by `owner`."""
 
-    def __init__(self, owner: int | None = None) -> None:
+    def __init__(self, owner: int | None = None, *, status: str = "ok") -> None:
         self.owner = owner
+        self.status = status
         self.asked: list[tuple[Any, ...]] = []
         self.problem: Exception | None = None
 
@@ -35,7 +36,16 @@ class ScriptedRuns:
             raise NotFound(f"no benchmark run {run_uid} is stored")
         private = dict.fromkeys(("argv", "files", "claims", "recipe_body"), SECRET)
         details = {"uid": self.owner, "node": "n1", "parameters": {"dtype": "bfloat16"}, **private}
-        return {**ROW, "metrics": [], "repeats": [], "links": [], "energies": [], "verdicts": [], "details": details}
+        return {
+            **ROW,
+            "status": self.status,
+            "metrics": [],
+            "repeats": [],
+            "links": [],
+            "energies": [],
+            "verdicts": [],
+            "details": details,
+        }
 
     async def leaderboard(self, metric: str, stat: str, wanted: RunFilter, *, limit: int) -> list[dict[str, Any]]:
         await self._note("leaderboard", metric, stat, wanted, limit)

@@ -288,6 +288,18 @@ async def test_a_decision_about_a_run_that_nobody_reported_is_roots(reachable: P
         assert (await decide_as(0, api, b'{"decision": "pin"}')).status == 201
 
 
+@pytest.mark.parametrize("status", ["failed", "invalid"])
+async def test_a_run_that_is_not_ok_becomes_no_reference(tmp_path: Path, status: str) -> None:
+    """One that was pinned before can be let go."""
+    async with served(tmp_path, benchmarks=ScriptedRuns(status=status)) as api:
+        for word in (b"pin", b"accept"):
+            answer = await poke(api, DECISIONS, b'{"decision": "%s"}' % word)
+            assert (answer.status, answer.json()["details"]["field"]) == (400, "decision")
+            assert f"{UID} is {status}" in answer.json()["message"]
+        assert (await poke(api, DECISIONS, b'{"decision": "unpin"}')).status == 201
+    assert len(api.intake.events) == 1
+
+
 async def test_a_decision_sent_again_is_the_same(tmp_path: Path) -> None:
     identity = str(uuid.uuid4())
     async with served(tmp_path, benchmarks=ScriptedRuns()) as api:

@@ -19,8 +19,8 @@ from jobtrail.adapters.http.settings import HttpSettings
 from jobtrail.adapters.http.tokens import TokenFile
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader, Reporter
-from jobtrail.core.ports import Receipt
-from jobtrail.domain.benchmarks.report import BaselineDecision, Decision
+from jobtrail.core.ports import Receipt, Row
+from jobtrail.domain.benchmarks.report import BaselineDecision, Decision, Status
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Actor
@@ -90,6 +90,7 @@ class BenchmarkPosts:
             run = await self._runs.show_run(uid)
             if sender is not None and not sender.trusted and not sender.is_user(run["details"]["uid"]):
                 raise forbidden(f"uid {sender.uid} may decide only about their own runs; {uid} is of another user")
+            _check_decidable(run, wanted.decision)
             decision = BaselineDecision(run_uid=run["run_uid"], decision=wanted.decision, by=by)
             receipt = await intake.decide(decision, event_id=canonical, by=Actor.API, source=source, note=wanted.note)
         return _answer(receipt)
@@ -123,6 +124,12 @@ def _source(text: str) -> str:
     if not _SOURCE.fullmatch(text):
         raise InvalidEvent(SOURCE, "must be 1 to 32 small letters, digits, _ and -")
     return text
+
+
+def _check_decidable(run: Row, decision: Decision) -> None:
+    """Raise InvalidEvent where a decision would have no effect: no run is held against one that is not ok."""
+    if decision is not Decision.UNPIN and run["status"] != Status.OK:
+        raise InvalidEvent("decision", f"{decision} is for runs that are ok; {run['run_uid']} is {run['status']}")
 
 
 def _decision(body: bytes) -> DecisionBody:
