@@ -94,7 +94,7 @@ async def test_a_poke_without_a_look_says_why(tmp_path: Path, outcome: PokeAnswe
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/hooks/slurm/prolog", "/v1/events/job-started", "/metrics", "/", "/health", "/v1/nodes", "/v1/jobs/7"]
+    "path", ["/v1/hooks/slurm/prolog", "/v1/events/job-started", "/metrics", "/", "/health", "/v1/nodes"]
 )
 async def test_nothing_else_is_answered_there(tmp_path: Path, path: str) -> None:
     """Neither events nor figures: /metrics names users."""
