@@ -20,6 +20,7 @@ from jobtrail.domain.benchmarks.report import BenchmarkReport, Mode, Repeat, Sta
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES, read_report
 from jobtrail.domain.errors import ConfigError
 from tests.bench.support import jobtrail, outcome, receiving
+from tests.requirements import require_root
 
 SERVE = Path(__file__).parents[1] / "fixtures" / "benchmarks" / "vllm-0.32.0-bench-serve.json"
 
@@ -84,8 +85,7 @@ async def test_while_no_daemon_takes_it_the_report_is_left_where_it_will_look(
 
 async def test_a_user_leaves_a_report_in_a_directory_they_may_not_read(tmp_path: Path) -> None:
     """Mode 1733: the directory itself cannot be opened, so it cannot be flushed by them."""
-    if os.geteuid() != 0:
-        pytest.skip("becomes another user, which only root can")
+    require_root("it becomes another user")
     for parent in (tmp_path, *tmp_path.parents[:2]):
         parent.chmod(0o755)
     drop = tmp_path / "drop"
@@ -133,8 +133,7 @@ async def test_a_report_too_long_for_the_daemon_loses_the_tools_own_words_of_lat
 
 def test_settings_that_a_user_may_not_read_are_done_without(tmp_path: Path) -> None:
     """They may hold the database's password; the socket is then where it is by default."""
-    if os.geteuid() != 0:
-        pytest.skip("becomes another user, which only root can")
+    require_root("it becomes another user")
     for parent in (tmp_path, *tmp_path.parents[:2]):
         parent.chmod(0o755)
     (tmp_path / "etc").mkdir(mode=0o700)
