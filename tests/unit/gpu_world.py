@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from jobtrail.core.gpu_books import EmissionSettings
 from jobtrail.core.gpu_ports import EnergySampleRow, GpuSampleRow, ProcessPlace
 from jobtrail.core.gpu_watch import GpuRhythm, GpuWatch
 from jobtrail.core.node_energy import NodeEnergy
-from jobtrail.core.ports import OpenRun
+from jobtrail.core.ports import GpuSource, OpenRun
 from jobtrail.core.sampler import Rhythm
 from jobtrail.domain.energy import EnergyCounter, EnergyReading
 from jobtrail.domain.events import NodeUsage
@@ -132,6 +132,7 @@ class GpuBench(Bench):
         rhythm: Rhythm | None = None,
         idle_window_seconds: float = 1800.0,
         files_seconds: float = 0.5,
+        others: Sequence[GpuSource] = (),
     ) -> None:
         super().__init__(rhythm)
         self.gpus = Gpus(self.clock, *(gpus or (gpu("a", 0), gpu("b", 1))))
@@ -145,7 +146,7 @@ class GpuBench(Bench):
         self.energy_rows: list[EnergySampleRow] = []
         self.node_energy = NodeEnergy(self.packages, self.busy, interval_us=15_000_000) if energy else None
         self.watch = GpuWatch(
-            sources=[self.gpus],
+            sources=[self.gpus, *others],
             energy=self.node_energy,
             places=self.places,
             gres=self._read_conf,

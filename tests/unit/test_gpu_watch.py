@@ -11,7 +11,8 @@ from jobtrail.core.node_energy import Ended
 from jobtrail.core.sampler import Rhythm
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpus import GpuEvent
-from tests.unit.gpu_world import GpuBench, gpu
+from tests.fakes import FakeClock
+from tests.unit.gpu_world import GpuBench, Gpus, gpu
 from tests.unit.runs import open_run
 
 SECOND = 1_000_000
@@ -305,6 +306,23 @@ def test_what_a_gpu_does_not_give_stays_unknown() -> None:
     told = [(one.gpu_id, one.value) for one in bench.facts.of(GpuValueAbsent) if one.reason == "not_supported"]
     assert told.count((B, "energy_microjoules")) == 1
     assert len(told) == len(set(told))
+
+
+def test_a_vendor_without_gpus_is_no_reason_for_what_anothers_do_not_give() -> None:
+    """On every node with GPUs of one vendor the other's source has none."""
+    none = Gpus(FakeClock())
+    none.problem = NO_GPUS
+    bench = GpuBench(others=[none])
+    bench.gpus.values[B]["energy_microjoules"] = None
+
+    async def scene() -> None:
+        bench.job("7", "0")
+        await asyncio.sleep(40)
+        bench.over("7")
+        await asyncio.sleep(1)
+
+    bench.play(scene)
+    assert bench.finals("7")[0].absent["energy_gpu_microjoules"] == "not_supported"
 
 
 def test_a_look_at_another_time_of_day_and_a_late_look_count_nothing() -> None:

@@ -8,6 +8,7 @@ from jobtrail.core.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.core.facts import GpuMismatch, Observer
 from jobtrail.core.gpu_books import EmissionSettings, Held, RunBooks
 from jobtrail.core.gpu_ports import GpuSampleRow
+from jobtrail.core.gpu_sources import NO_GPUS
 from jobtrail.domain.energy import GPU_MOST_WATTS, Limits
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpu_allocation import GpuAllocation
@@ -63,7 +64,10 @@ class Scene:
         self._attribution = attribute(readings, held, owners.get)
         self._idle.observe_all(steady_us, self._attribution)
         self._apart = _apart(runs)
-        problems = ", ".join(sorted({look.problem for look in looks if look.problem is not None}))
+        words = {look.problem for look in looks if look.problem is not None}
+        if readings:
+            words.discard(NO_GPUS)  # of one vendor, beside those of another
+        problems = ", ".join(sorted(words))
         sharers = {ref: self._sharers(ref, runs) for ref in runs}  # before any book goes on
         for ref, books in runs.items():
             self._into_books(books, self._attribution.jobs[ref], problems, sharers[ref])
