@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from jobtrail.domain.audit import ChainedEvent, ChainHead
+from jobtrail.domain.checkpoints import Anchor
 from jobtrail.domain.energy import EnergyReading
 from jobtrail.domain.events import Event, NodeUsage
 from jobtrail.domain.gpu_allocation import HookValues
@@ -138,6 +139,7 @@ class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
     replayed: int = 0
     conflicts: tuple[int, ...] = ()  # sequence numbers held with another hash; on record in the store
     unapplied: Mapping[int, str] = {}  # sequence number -> why the trail has it and the projection does not
+    anchor: Anchor | None = None  # what is sealed of the store's trail; None before the first checkpoint
 
 
 class EventSink(Protocol):
