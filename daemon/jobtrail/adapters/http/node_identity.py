@@ -1,4 +1,4 @@
-"""Which node a request of the node link comes from: whatever it says of events and samples is said in that node's name."""
+"""Which node a request of the node link comes from: what it tells of events and samples is told in that node's name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Protocol
 from aiohttp import web
 
 from jobtrail.adapters.http.headers import one_header
-from jobtrail.adapters.http.refusals import Refused, forbidden
+from jobtrail.adapters.http.refusals import forbidden
 from jobtrail.adapters.http.tokens import TokenFile
+from jobtrail.core.node_link import NODE_HEADER
 from jobtrail.domain.errors import InvalidEvent
 
-NODE = "Jobtrail-Node"  # the node's own name, which every request of the link carries
 # As SlurmdNodeName and host names are written: RFC 1123 and underscores; the first character is none of the marks.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
@@ -23,19 +23,21 @@ class NodeIdentity(Protocol):
     async def of(self, request: web.Request) -> str:
         """The name of the node that `request` surely comes from.
 
-        Raises Refused: 401 when it shows nothing by which a node could be known, 403 when what it shows is not good or is
-        another node's than it names, 503 when that cannot be checked now.
+        Raises Refused: 401 when it shows nothing by which a node could be known, 403 when what it shows is not good or
+        is another node's than it names, 503 when that cannot be checked now.
         """
         ...
 
 
 def named_node(request: web.Request) -> str:
     """The node that a request names as its sender, which proves nothing. Raises InvalidEvent."""
-    name = one_header(request, NODE)
+    name = one_header(request, NODE_HEADER)
     if name is None:
-        raise InvalidEvent(NODE, "is missing from the request's headers; it names the node that sends")
+        raise InvalidEvent(NODE_HEADER, "is missing from the request's headers; it names the node that sends")
     if not _NAME.fullmatch(name):
-        raise InvalidEvent(NODE, "must be a node's name: up to 253 letters, digits, dots, underscores and hyphens")
+        raise InvalidEvent(
+            NODE_HEADER, "must be a node's name: up to 253 letters, digits, dots, underscores and hyphens"
+        )
     return name
 
 
@@ -58,9 +60,3 @@ class NoNodes:
         """Raises Refused, whoever asks."""
         del request
         raise forbidden("no node may forward to this server while http.node_token_file is not set")
-
-
-def check_is(identity: str, node: str, what: str) -> None:
-    """Raises Refused (403) when `what` is said in the name of another node than the one that sends."""
-    if node != identity:
-        raise Refused(403, "forbidden", "identity", f"{what} is node {node[:64]!r}'s, and node {identity!r} sends it")
