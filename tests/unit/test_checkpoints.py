@@ -23,7 +23,7 @@ from jobtrail.domain.checkpoints import (
     verify_path,
 )
 
-LEAF = Leaf(chain_id="00112233-4455-6677-8899-aabbccddeeff", head_seq=258, head_hash=b"h" * 32)
+LEAF = Leaf(chain_id="00112233-4455-6677-8899-aabbccddeeff", head_seq=258, head_hash=b"h" * 32, store_hash=b"s" * 32)
 CHECKPOINT = Checkpoint(number=7, previous=b"p" * 32, root=b"r" * 32, leaf_count=2, total_rows=99, time_us=1)
 
 
@@ -90,7 +90,8 @@ def test_no_other_leaf_place_count_or_path_is_believed(count: int, data: st.Data
 
 def test_a_leaf_and_a_checkpoint_have_fixed_bytes() -> None:
     assert (
-        LEAF.encoded() == LEAF_TAG + bytes.fromhex("00112233445566778899aabbccddeeff") + b"\0" * 6 + b"\1\2" + b"h" * 32
+        LEAF.encoded()
+        == LEAF_TAG + bytes.fromhex("00112233445566778899aabbccddeeff") + b"\0" * 6 + b"\1\2" + b"h" * 32 + b"s" * 32
     )
     numbers = b"".join(value.to_bytes(8, "big") for value in (2, 99, 1))
     expected = CHECKPOINT_TAG + (7).to_bytes(8, "big") + b"p" * 32 + b"r" * 32 + numbers
@@ -103,7 +104,7 @@ def test_a_leaf_and_a_checkpoint_have_fixed_bytes() -> None:
     [("number", -1), ("total_rows", 2**64), ("root", b"short"), ("previous", b"x" * 33), ("time_us", -5)],
 )
 def test_a_checkpoint_that_its_layout_cannot_hold_is_refused(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match="layout|bytes"):
+    with pytest.raises(ValueError, match=r"layout|bytes"):
         msgspec.structs.replace(CHECKPOINT, **{field: value}).digest()
 
 

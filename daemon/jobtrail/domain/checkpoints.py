@@ -23,21 +23,22 @@ PREFIX_DIGITS = 16  # of a root on /metrics: enough that no other tree is found 
 
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True):
-    """The head of a chain as a checkpoint covers it."""
+    """The head of a chain as a checkpoint covers it, with the store's hash of the same row (zeros where it has none)."""
 
     chain_id: str
     head_seq: int
     head_hash: bytes
+    store_hash: bytes = ZERO_HASH
 
     def encoded(self) -> bytes:
-        """What the tree hashes: tag, chain id (16 bytes), sequence (u64, big-endian), hash of that row (32).
+        """What the tree hashes: tag, chain id (16 bytes), sequence (u64, big-endian), row hash (32), store hash (32).
 
         Raises ValueError for what the layout cannot hold.
         """
         chain = uuid.UUID(self.chain_id)
         if str(chain) != self.chain_id:
             raise ValueError(f"{self.chain_id} is not the canonical form of a UUID")
-        return LEAF_TAG + chain.bytes + _number(self.head_seq) + _hash(self.head_hash)
+        return LEAF_TAG + chain.bytes + _number(self.head_seq) + _hash(self.head_hash) + _hash(self.store_hash)
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
