@@ -130,11 +130,12 @@ class MemorySampleSink:
     def __init__(self) -> None:
         self.rows: list[SampleRow] = []
         self.unavailable: str | None = None
+        self.retry_after_seconds: float | None = None
         self.refusing = False
 
     async def write(self, rows: Sequence[SampleRow]) -> None:
         if self.unavailable is not None:
-            raise StoreUnavailable(self.unavailable)
+            raise StoreUnavailable(self.unavailable, retry_after_seconds=self.retry_after_seconds)
         if self.refusing:
             raise StoreRefused("refused")
         self.rows += rows

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from jobtrail.core.facts import EventsForwarded, ForwardConflict, ForwardFailed, ProjectionRefused
-from jobtrail.core.forwarder import BATCH_BYTES, BATCH_EVENTS, Forwarder
+from jobtrail.core.forwarder import BATCH_BYTES, BATCH_EVENTS, LOOK_SECONDS, Forwarder
 from jobtrail.core.ports import SpoolStatus, StoreReport
-from jobtrail.core.waiting import Backoff
+from jobtrail.core.waiting import MOST_ASKED_SECONDS, Backoff
 from jobtrail.domain.audit import ChainedEvent, ChainHead
 from jobtrail.domain.errors import ChainGap, StoreRefused, StoreUnavailable
 from tests.chains import ChainWriter
@@ -71,6 +71,11 @@ class Sink(MemorySink):
         self.for_ever: Exception | StoreReport | None = None
         self.batches: list[tuple[int, ...]] = []
         self.tries = 0
+        self.heads = 0
+
+    async def head(self, chain_id: str) -> ChainHead:
+        self.heads += 1
+        return await super().head(chain_id)
 
     async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
         assert node == "n1"
@@ -205,6 +210,28 @@ def test_a_store_restored_from_a_backup_gets_again_what_it_lost() -> None:
     assert bench.sink.batches == [(1, 2, 3, 4, 5), (3, 4, 5, 6)]
     assert bench.problems == []
     assert bench.spool.forwarded == 6
+
+
+def test_a_node_with_nothing_to_say_still_heals_a_restored_store() -> None:
+    """No event comes for days; the store's end is asked for now and then, and seldom."""
+    bench = Bench(events=5)
+    bench.run(lambda: setattr(bench, "stored", bench.stored[:2]), seconds=LOOK_SECONDS * 4)
+    assert bench.stored == bench.spool.chain.rows
+    assert bench.sink.batches == [(1, 2, 3, 4, 5), (3, 4, 5)]
+    assert bench.sink.heads <= 1 + 3 * 4 / 0.75
+    assert bench.problems == []
+
+
+def test_a_store_that_says_when_to_come_back_is_left_alone_until_then() -> None:
+    """Not longer than some minutes, whatever it says; and not all nodes at once."""
+    bench = Bench(events=1)
+    bench.sink.script = [StoreUnavailable("busy", retry_after_seconds=seconds) for seconds in (60.0, 1e9, -5.0)]
+    bench.run(seconds=600)
+    first, second, third = (fact.retry_in_seconds for fact in bench.facts.of(ForwardFailed))
+    assert 60 <= first <= 90
+    assert MOST_ASKED_SECONDS <= second <= 1.5 * MOST_ASKED_SECONDS
+    assert 0 < third <= MOST_DELAY
+    assert bench.stored == bench.spool.chain.rows
 
 
 def test_a_store_whose_head_keeps_changing_is_asked_slowly() -> None:

@@ -55,6 +55,24 @@ async def test_rows_stay_while_the_store_is_away() -> None:
     assert bench.sink.rows == rows
 
 
+def test_a_store_that_says_when_to_come_back_gets_no_rows_before() -> None:
+    bench = Bench()
+    bench.add(1)
+    bench.sink.unavailable, bench.sink.retry_after_seconds = "busy", 60.0
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(bench.buffer.run(stop))
+        await asyncio.sleep(FLUSH_SECONDS + 1)
+        stop.set()
+        bench.sink.unavailable = None
+        await running
+
+    moved_time.run(bench.clock, main())
+    (failed,) = bench.facts.of(ForwardFailed)
+    assert 60 <= failed.retry_in_seconds <= 90
+
+
 async def test_rows_that_the_store_refuses_are_dropped_and_counted() -> None:
     """Trying the same rows again could never help, and would hold up all that follow."""
     bench = Bench()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 
 from jobtrail.core.facts import EventsForwarded, ForwardConflict, ForwardFailed, Observer, ProjectionRefused
@@ -13,6 +14,7 @@ from jobtrail.domain.errors import ChainGap, StoreRefused, StoreUnavailable
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
+LOOK_SECONDS = 300.0  # how often a node that has nothing to send asks where the store's copy ends
 
 
 class Forwarder:
@@ -44,13 +46,22 @@ class Forwarder:
             except ChainGap as gap:
                 await self._resume_after(gap.head_seq, stop)
             except StoreUnavailable as error:
-                await self._wait_out(str(error), stop)
+                await self._wait_out(str(error), stop, at_least=error.retry_after_seconds)
             else:
                 self._backoff.reset()
                 self._resumed = False
                 self.last_problem = None
                 if not sent:
-                    await wait_for_any(self._spool.wait_beyond(self._position or 0), stop.wait())
+                    await self._wait_for_more(stop)
+
+    async def _wait_for_more(self, stop: asyncio.Event) -> None:
+        """Wait for an event. When none comes for long, the store is asked again where its copy ends: one that was
+        restored from a backup would else wait with what it lost until this node has something to say."""
+        position = self._position or 0
+        seconds = LOOK_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, guards nothing
+        await wait_for_any(self._spool.wait_beyond(position), stop.wait(), timeout_seconds=seconds)
+        if self._spool.status().head_seq <= position:
+            self._position = None
 
     async def drain(self) -> None:
         """Forward what is there, once, without waiting for more. Raises StoreUnavailable, ChainGap."""
@@ -125,9 +136,9 @@ class Forwarder:
         else:
             self._position, self._resumed = head_seq, True
 
-    async def _wait_out(self, reason: str, stop: asyncio.Event) -> None:
+    async def _wait_out(self, reason: str, stop: asyncio.Event, *, at_least: float | None = None) -> None:
         self._position = None
         self.last_problem = reason
-        delay = self._backoff.next_seconds()
+        delay = self._backoff.next_seconds(at_least=at_least)
         self._tell(ForwardFailed(reason=reason, retry_in_seconds=delay))
         await wait_for_any(stop.wait(), timeout_seconds=delay)

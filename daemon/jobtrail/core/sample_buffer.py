@@ -66,7 +66,7 @@ class SampleBuffer(Generic[Row]):
             try:
                 await self.flush()
             except StoreUnavailable as error:
-                delay = self._backoff.next_seconds()
+                delay = self._backoff.next_seconds(at_least=error.retry_after_seconds)
                 self._tell(ForwardFailed(reason=f"samples: {error}", retry_in_seconds=delay))
                 await wait_for_any(stop.wait(), timeout_seconds=delay)
 

@@ -9,6 +9,8 @@ import asyncio
 import random
 from collections.abc import Awaitable
 
+MOST_ASKED_SECONDS = 300.0
+
 
 async def wait_for_any(*waits: Awaitable[object], timeout_seconds: float | None = None) -> None:
     """Return when the first of `waits` is done or the time is up; the others are cancelled.
@@ -39,7 +41,12 @@ class Backoff:
         """It worked: begin with the short delay again."""
         self._next = self._first
 
-    def next_seconds(self) -> float:
-        """How long to wait before trying again."""
+    def next_seconds(self, *, at_least: float | None = None) -> float:
+        """How long to wait before trying again. `at_least` is what the other side asked for: up to MOST_ASKED_SECONDS
+        it is kept to, and up to half more is added, since all who were sent away were told the same."""
         ceiling, self._next = self._next, min(self._most, self._next * 2)
-        return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing
+        own = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing
+        if at_least is None:
+            return own
+        asked = min(max(at_least, 0.0), MOST_ASKED_SECONDS)
+        return max(own, random.uniform(asked, asked * 1.5))  # noqa: S311 - as above

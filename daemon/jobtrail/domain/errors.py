@@ -47,7 +47,14 @@ class SpoolBroken(JobtrailError):
 
 
 class StoreUnavailable(JobtrailError):
-    """The store cannot be reached or asked us to come back; nothing was written and trying again is right."""
+    """The store cannot be reached or asked us to come back; nothing was written and trying again is right.
+
+    `retry_after_seconds`: how long the store asks us to stay away; None where it names no time.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ChainGap(JobtrailError):
