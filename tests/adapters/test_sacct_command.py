@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobtrail.adapters.sacct import Sacct, command
+from jobtrail.adapters.sacct import Sacct, command, running
 from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmHasNone, SlurmUnavailable
 from tests.adapters.sacct_prints import FIELDS, Row, job_row, printed
 
@@ -170,7 +170,7 @@ async def test_a_failure_tells_sacct_s_own_words(program: Program) -> None:
     words = str(caught.value)
     assert "ended with exit status 3: x" in words
     assert "does slurmdbd run" in words
-    assert len(words) < command.MAX_MESSAGE + 200
+    assert len(words) < running.MAX_MESSAGE + 200
 
 
 async def test_a_refusal_is_told_from_a_failure(program: Program) -> None:
@@ -236,6 +236,6 @@ async def test_a_cancelled_question_leaves_no_process(program: Program, tmp_path
 
 async def test_an_endless_answer_is_cut_off(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded, and the process is killed."""
-    monkeypatch.setattr(command, "MAX_OUTPUT_BYTES", 100_000)
+    monkeypatch.setattr(running, "MAX_OUTPUT_BYTES", 100_000)
     with pytest.raises(SlurmAnswerInvalid, match="printed more than 100000 bytes"):
         await quick(program(body="yes")).runs_of([7], since=0)
