@@ -17,6 +17,7 @@ from jobtrail.domain.errors import (
 from jobtrail.domain.events import Event, decode
 from jobtrail.domain.job import Run
 from jobtrail.domain.joining import choose_run
+from jobtrail.domain.people import about_nothing
 from jobtrail.domain.samples import CpuTotals, FoundJob, Miss, Missed, NodeReading, Reading, Target
 from jobtrail.domain.transitions import Rejected, apply, open_run
 
@@ -102,6 +103,8 @@ class MemorySink:
             return None
         runs = self.runs.setdefault((event.cluster, event.job_id), [])
         chosen = choose_run(runs, event)
+        if chosen is None and (reason := about_nothing(event)) is not None:
+            return reason
         result = apply(chosen or open_run(event.cluster, event.job_id, len(runs) + 1), event, created=chosen is None)
         if isinstance(result, Rejected):
             return result.reason

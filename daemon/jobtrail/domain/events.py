@@ -14,6 +14,7 @@ from enum import StrEnum
 import msgspec
 
 from jobtrail.domain.benchmarks.report import BaselineDecision, BenchmarkReport
+from jobtrail.domain.claims import Claims
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import SlurmRecord
@@ -36,9 +37,13 @@ class EventKind(StrEnum):
     BENCHMARK_RECORDED = "benchmark_recorded"  # a benchmark ran; about no run of a job until it is linked to one
     BASELINE_DECIDED = "baseline_decided"  # a person made a benchmark's run a reference for others, or no longer
     SLURM_REPORTED = "slurm_reported"  # Slurm's own word on a run: its state, its outcome, what the hooks do not know
+    JOB_CREATED = "job_created"  # a person began to keep a job by hand
+    JOB_AMENDED = "job_amended"  # a person changed what is said of a job
+    JOB_WITHDRAWN = "job_withdrawn"  # a person took a job back that is kept by hand
 
 
 BENCHMARK_KINDS = (EventKind.BENCHMARK_RECORDED, EventKind.BASELINE_DECIDED)  # about no run of a job
+PERSONS_KINDS = (EventKind.JOB_CREATED, EventKind.JOB_AMENDED, EventKind.JOB_WITHDRAWN)
 
 
 class Actor(StrEnum):
@@ -148,7 +153,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_id: str
     time_us: int
     cluster: str
-    job_id: str | None  # public id: slurm-<n> or local-<n>; None for events about the chain itself
+    job_id: str | None  # public id: slurm-<n>, local-<n> or manual-<name>; None for events about the chain itself
     node: str
     changed_by: Actor
     source: str
@@ -167,6 +172,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     closing: Closing | None = None
     benchmark: BenchmarkReport | None = None
     baseline: BaselineDecision | None = None
+    claims: Claims | None = None  # what a person says of the job
+    person: str | None = None  # who says so, in their own word; nobody checked it
+    sent_by: str | None = None  # who sent it, as this daemon knows: a user by the kernel, or who showed a token
+    request_id: str | None = None  # UUID by which the sender finds again what belongs to one request
 
 
 _encoder = msgspec.json.Encoder(order="sorted")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from jobtrail.domain.claims import is_manual
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.job_facts import JobFacts
+from jobtrail.domain.people import PeoplesWord, Signed, Standing, facts_by_people, standing_of
 from jobtrail.domain.registers import (
     CLOCK_SKEW_US,
     ClosingRegister,
@@ -103,10 +105,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     closed_on: tuple[str, ...] = ()  # and those whose end is inferred only
     words: tuple[Word, ...] = ()  # one for each part of Slurm that spoke, by origin
     usage: NodeUsage | None = None
+    people: PeoplesWord | msgspec.UnsetType = msgspec.UNSET  # left out where nobody said anything
+
+    @property
+    def by_people(self) -> Standing | None:
+        """How a job stands that people alone tell of; None for any other."""
+        if not is_manual(self.job_id):
+            return None
+        return standing_of(PeoplesWord() if self.people is msgspec.UNSET else self.people)
+
+    @property
+    def withdrawn(self) -> Signed | None:
+        """That the job was taken back, and by whom; None while it stands."""
+        return None if self.people is msgspec.UNSET else self.people.withdrawn
 
     @property
     def facts(self) -> JobFacts:
-        """What is known of the job: Slurm's own word, then the start's, then the end's."""
+        """What is known of the job: people's remarks, Slurm's own word, then the start's, then the end's."""
         merged = JobFacts()
         for known in self._said():
             missing = {name: getattr(known, name) for name in _FACTS if getattr(merged, name) is None}
@@ -123,7 +138,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def _said(self) -> list[JobFacts]:
         """All facts about the job, those that count most first."""
         said = {word.record.origin: _facts_in(word.record) for word in self.words}
-        facts = [said[origin] for origin in _INFORMED if origin in said]
+        facts = [] if self.people is msgspec.UNSET else [facts_by_people(self.people)]
+        facts += [said[origin] for origin in _INFORMED if origin in said]
         return facts + [register.facts for register in (self.first_facts, self.last_facts) if register is not None]
 
     @property
@@ -175,8 +191,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return max((time for word in self.words if (time := word.record.submit_time) is not None), default=None)
 
     @property
+    def submit_us(self) -> int | None:
+        """When the run was submitted, as people or Slurm say; Slurm's is in whole seconds."""
+        if (standing := self.by_people) is not None:
+            return standing.submit_us
+        return None if self.submit_time is None else self.submit_time * 1_000_000
+
+    @property
     def is_over(self) -> bool:
         """Whether every node ended its part, a sender that knows said so, Slurm did, or it was inferred."""
+        if (standing := self.by_people) is not None:
+            return standing.is_over
         if self.final_word is not None or self.closing is not None:
             return True
         if self.outcome is not None and self.outcome.confirmed:
@@ -246,6 +271,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ruling(self) -> Ruling:
         """State, verdict and exit status, with whose word they rest on."""
+        if (standing := self.by_people) is not None:
+            return standing.ruling
         begun = bool(self.nodes_started or self.nodes_ended)
         return rule(self.words, self.outcome, begun=begun, over=self.is_over)
 

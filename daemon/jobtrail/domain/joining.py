@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jobtrail.domain.claims import is_manual
 from jobtrail.domain.events import LATEST_US, Actor, Event, EventKind
 from jobtrail.domain.job import Job, NodeRun, Run
 from jobtrail.domain.records import (
@@ -44,6 +45,8 @@ def choose_run(runs: Sequence[Run], event: Event) -> Run | None:
     Slurm's own keys decide where the event carries them: SLUID, then the job's start time, both the same in one run's
     prolog and epilog. Then the event that opened the run on this node. Else the join rules on open and ended nodes.
     """
+    if is_manual(event.job_id):
+        return next(iter(runs), None)  # people keep one run of it
     if event.kind is EventKind.SLURM_REPORTED or event.run is not None:
         return _run_reported(runs, event)
     candidates = [run for run in _newest_first(runs) if not _told_apart(run, event)]

@@ -13,10 +13,11 @@ from types import MappingProxyType
 
 import msgspec
 
-from jobtrail.domain.events import Event, EventKind, NodeUsage
+from jobtrail.domain.events import PERSONS_KINDS, Event, EventKind, NodeUsage
 from jobtrail.domain.job import Job, NodeRun, Run
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.joining import openers
+from jobtrail.domain.people import PeoplesWord, misplaced, told_by_person
 from jobtrail.domain.records import PROLOG_SLURMCTLD
 from jobtrail.domain.registers import ClosingRegister, FactsRegister, NodeClosing, OutcomeRegister, Stamp, Word
 from jobtrail.domain.slurm import SlurmRecord
@@ -58,6 +59,8 @@ def apply(run: Run, event: Event, *, created: bool = False) -> Changed | Duplica
     nodes = run.nodes
     if (lacking := _LACKING.get(event.kind)) is not None and getattr(event, lacking) is None:
         return Rejected(f"an event of kind {event.kind} must have `{lacking}`")
+    if (problem := misplaced(event)) is not None:
+        return Rejected(problem)
     held = _with_keys(_as_of_now(run.job), event)
     if (of_run := _OF_THE_RUN.get(event.kind)) is not None and not _of_a_node(event):
         job = of_run(held, event)
@@ -228,6 +231,12 @@ def _reported(job: Job, event: Event) -> Job:
     return msgspec.structs.replace(job, words=tuple(said[origin] for origin in sorted(said)))
 
 
+def _said(job: Job, event: Event) -> Job:
+    """A person's word."""
+    held = PeoplesWord() if job.people is msgspec.UNSET else job.people
+    return msgspec.structs.replace(job, people=told_by_person(held, event))
+
+
 def _used(job: Job, part: NodeRun, event: Event) -> tuple[Job, NodeRun]:
     merged = merge_reports(part.usage, event.usage or NodeUsage())
     job = msgspec.structs.replace(
@@ -283,7 +292,9 @@ def _derived(job: Job) -> Job:
 
 
 def _start(job: Job) -> tuple[int | None, bool]:
-    """The first node's start, exact where a prolog told it; Slurm's own where none did."""
+    """The first node's start, exact where a prolog told it; Slurm's own where none did; people's of a manual job."""
+    if (standing := job.by_people) is not None:
+        return standing.start_us, standing.start_inferred
     if job.begun_us is not None and not job.begun_inferred:
         return job.begun_us, False
     started = [_start_of(word.record) for word in job.words]
@@ -301,6 +312,8 @@ def _start_of(record: SlurmRecord) -> int | None:
 
 def _end(job: Job) -> tuple[int | None, bool]:
     """The last node's end; Slurm's where no node told one, or one long after; else the latest it can have been."""
+    if (standing := job.by_people) is not None:
+        return standing.end_us, standing.end_inferred
     final = job.final_word
     if final is not None and final.end_time is not None:
         slurm_us = final.end_time * 1_000_000
@@ -318,6 +331,8 @@ def _sender_knows(job: Job) -> bool:
 
 
 def _not_before(job: Job) -> int | None:
+    if job.by_people is not None:
+        return job.start_us
     closed = [job.told_end_us, job.closed_not_before_us, job.closing.closing.not_before_us if job.closing else None]
     return max((time_us for time_us in closed if time_us is not None), default=None)
 
@@ -333,7 +348,7 @@ _OF_A_NODE: Mapping[EventKind, Callable[[Job, NodeRun, Event], tuple[Job, NodeRu
     }
 )
 _OF_THE_RUN: Mapping[EventKind, Callable[[Job, Event], Job]] = MappingProxyType(
-    {EventKind.JOB_CLOSED: _closed, EventKind.SLURM_REPORTED: _reported}
+    {EventKind.JOB_CLOSED: _closed, EventKind.SLURM_REPORTED: _reported, **dict.fromkeys(PERSONS_KINDS, _said)}
 )
 _LACKING: Mapping[EventKind, str] = MappingProxyType(
     {EventKind.JOB_CLOSED: "closing", EventKind.SLURM_REPORTED: "slurm"}

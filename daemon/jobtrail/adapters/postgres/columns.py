@@ -9,6 +9,7 @@ from jobtrail.adapters.postgres.values import Row, to_datetime, to_seconds
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.job import Job, NodeRun
 from jobtrail.domain.job_facts import JobFacts, Outcome
+from jobtrail.domain.people import Signed
 from jobtrail.domain.registers import Word
 
 
@@ -44,7 +45,7 @@ def _time_columns(job: Job) -> Row:
     slurm_start = min(starts, default=None) if job.slurm_start_time is None else job.slurm_start_time
     suspended = [word.record.suspended_seconds for word in job.words if word.record.suspended_seconds is not None]
     return {
-        "submit_time": _to_datetime_of_seconds(job.submit_time),
+        "submit_time": to_datetime(job.submit_us),
         "start_time": to_datetime(job.start_us),
         "end_time": to_datetime(job.end_us),
         "start_inferred": job.start_inferred,
@@ -101,6 +102,24 @@ def node_row(job: Job, part: NodeRun) -> Row:
         "opened_by": part.opened_by,
         "cpus": part.cpus,
         **usage_columns(part.usage, window_us(part)),
+    }
+
+
+def withdrawn_row(job: Job, by: Signed) -> Row:
+    """The columns of `jobs_withdrawn`, without the projection: the job as its row in `jobs` would be."""
+    facts = job.facts
+    return {
+        "cluster_name": job.cluster_name,
+        "job_id": job.job_id,
+        "run": job.run,
+        "withdrawn_at": to_datetime(by.stamp.time_us),
+        "withdrawn_by": by.person,
+        "sent_by": by.sent_by,
+        "user_name": facts.user_name,
+        "uid": facts.uid,
+        "account": facts.account,
+        "correlation_id": job.correlation_id,
+        "job": job_row(job),
     }
 
 

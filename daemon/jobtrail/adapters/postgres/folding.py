@@ -12,6 +12,7 @@ from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Event, decode
 from jobtrail.domain.job import Job, NodeRun, Run
 from jobtrail.domain.joining import choose_run
+from jobtrail.domain.people import about_nothing
 from jobtrail.domain.transitions import Changed, Duplicate, Rejected, apply, open_run
 
 JobKey = tuple[str, str]  # cluster name, job id
@@ -89,6 +90,8 @@ class Folding:
             return Taken(row=row, event=event)
         runs = self._runs.setdefault((event.cluster, event.job_id), [])
         chosen = choose_run(runs, event)
+        if chosen is None and (reason := about_nothing(event)) is not None:
+            return Taken(row=row, event=event, unapplied=reason)
         number = max((run.job.run for run in runs), default=0) + 1
         run = chosen or open_run(event.cluster, event.job_id, number)
         match apply(run, event, created=chosen is None):

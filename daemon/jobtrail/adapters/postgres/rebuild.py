@@ -10,7 +10,7 @@ import msgspec
 from jobtrail.adapters.postgres.benchmark_rebuild import BenchmarkTrail, compare_benchmarks, rebuild_benchmarks
 from jobtrail.adapters.postgres.columns import job_row, node_row, with_projection
 from jobtrail.adapters.postgres.folding import RunKey, decode_storable
-from jobtrail.adapters.postgres.sink import write_projection
+from jobtrail.adapters.postgres.sink import withdrawn_rows, write_projection
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.usage_columns import gpu_rows
 from jobtrail.adapters.postgres.values import encode
@@ -199,10 +199,15 @@ def _derive(key: RunKey, payloads: Sequence[bytes | None]) -> _Derived:
 
 
 async def _compare(connection: Connection, derived: Sequence[_Derived], tally: _Tally) -> None:
-    jobs = [with_projection(job_row(one.run.job), one.run.job) for one in derived if one.run is not None]
+    of_run = {one.key: one.run.job for one in derived if one.run is not None}
+    jobs = [with_projection(job_row(job), job) for job in of_run.values() if job.withdrawn is None]
     for row in await connection.fetch(SQL["rebuild_compare_jobs"], encode(jobs), timeout=PATIENCE_SECONDS):
         _name_differences(row, None, tally)
-    of_run = {one.key: one.run.job for one in derived if one.run is not None}
+    taken_back = encode(withdrawn_rows(of_run.values()))
+    for row in await connection.fetch(
+        SQL["rebuild_compare_withdrawn"], *_columns(list(of_run)), taken_back, timeout=PATIENCE_SECONDS
+    ):
+        _name_differences(row, None, tally, of=row["prefix"])
     parts = _nodes(derived).items()
     columns = _columns([one.key for one in derived])
     nodes = [with_projection(node_row(of_run[key], part), part) for (key, _), part in parts]
@@ -240,6 +245,7 @@ def _name_differences(row: Any, node: str | None, tally: _Tally, of: str = "") -
 async def _delete(connection: Connection, keys: Sequence[RunKey]) -> None:
     if keys:
         await connection.execute(SQL["rebuild_delete_jobs"], *_columns(keys))
+        await connection.execute(SQL["rebuild_delete_withdrawn"], *_columns(keys))
         await connection.execute(SQL["rebuild_delete_nodes"], *_columns(keys))
         await connection.execute(SQL["rebuild_delete_gpus"], *_columns(keys))
 

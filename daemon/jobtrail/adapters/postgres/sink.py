@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from jobtrail.adapters.postgres.benchmark_folding import BenchmarkFolding, load_benchmarks, write_benchmarks
-from jobtrail.adapters.postgres.columns import job_row, node_row, with_projection
+from jobtrail.adapters.postgres.columns import job_row, node_row, with_projection, withdrawn_row
 from jobtrail.adapters.postgres.folding import Folding, JobKey, Offered, RunKey, Taken
 from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.trail import write_trail
 from jobtrail.adapters.postgres.usage_columns import gpu_rows
-from jobtrail.adapters.postgres.values import encode
+from jobtrail.adapters.postgres.values import Row, encode
 from jobtrail.core.ports import StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
 from jobtrail.domain.benchmarks.holding import is_about_benchmarks, job_of
@@ -183,13 +183,19 @@ async def _load_runs(connection: Connection, offered: Sequence[Offered]) -> dict
     return runs
 
 
+def withdrawn_rows(jobs: Iterable[Job]) -> list[Row]:
+    """The rows of `jobs_withdrawn` of those that are withdrawn."""
+    return [with_projection(withdrawn_row(job, job.withdrawn), job) for job in jobs if job.withdrawn is not None]
+
+
 async def write_projection(
     connection: Connection, jobs: dict[RunKey, Job], nodes: dict[tuple[RunKey, str], NodeRun]
 ) -> None:
-    """Write runs, their node parts and what these had of GPUs over what is held."""
-    if jobs:
-        rows = [with_projection(job_row(job), job) for job in jobs.values()]
+    """Write runs, their node parts and what these had of GPUs over what is held; what is withdrawn is set apart."""
+    if rows := [with_projection(job_row(job), job) for job in jobs.values() if job.withdrawn is None]:
         await connection.execute(SQL["jobs_write"], encode(rows))
+    if rows := withdrawn_rows(jobs.values()):
+        await connection.execute(SQL["jobs_withdraw"], encode(rows))
     if nodes:
         rows = [with_projection(node_row(jobs[key], part), part) for (key, _), part in nodes.items()]
         await connection.execute(SQL["job_nodes_write"], encode(rows))

@@ -1,6 +1,8 @@
--- Rows of jobs, and runs in job_nodes and job_gpus, that no event of the trail speaks of.
+-- Rows of jobs and jobs_withdrawn, and runs in job_nodes and job_gpus, that no event of the trail speaks of.
 SELECT cluster_name, job_id, run FROM (
     SELECT cluster_name, job_id, run FROM jobs
+    UNION
+    SELECT cluster_name, job_id, run FROM jobs_withdrawn
     UNION
     SELECT cluster_name, job_id, run FROM job_nodes
     UNION

@@ -1,0 +1,2 @@
+-- Whose chain it is. $1 chain id
+SELECT node FROM audit_chain WHERE chain_id = $1
