@@ -26,6 +26,17 @@ class EventRejected(Fact, frozen=True, kw_only=True):
 
     reason: str  # invalid | conflict | too_large | forbidden | spool_full | timeout | unknown_hook
     detail: str = ""
+    noticed: bool = False  # a SecurityNoticed tells the same
+
+
+class SecurityNoticed(Fact, frozen=True, kw_only=True):
+    """Somebody was turned away who should not have come. `repeated`: the same within a minute, or one of too many."""
+
+    what: str  # one of WHATS of core.security
+    who: str
+    peer: str
+    detail: str
+    repeated: bool = False
 
 
 class IncomingTaken(Fact, frozen=True, kw_only=True):
@@ -266,6 +277,56 @@ class BenchmarkSeriesShed(Fact, frozen=True, kw_only=True):
     """Benchmarks are left off /metrics because the cap on their series was reached."""
 
     series: int
+
+
+class ServerAsked(Fact, frozen=True, kw_only=True):
+    """This node asked a server to take something. `outcome` is one of a fixed set, `detail` is for the log only."""
+
+    server: str
+    what: str  # head | events | job_samples | gpu_samples | energy_samples | over_runs
+    outcome: str  # ok | gap | refused | denied | busy | unavailable | timeout | unreachable | tls | credentials | odd
+    seconds: float
+    sent_bytes: int = 0
+    detail: str = ""
+
+
+class NodeServed(Fact, frozen=True, kw_only=True):
+    """A node that forwards to this server was answered. `node` is empty where it is not known who asked."""
+
+    node: str
+    what: str  # as of ServerAsked
+    status: int
+    rows: int
+    seconds: float
+    detail: str = ""
+
+
+class NodeContradicted(Fact, frozen=True, kw_only=True):
+    """A node spoke in another node's name, and was refused."""
+
+    node: str  # who sent, by what it showed
+    claimed: str
+    what: str  # chain | event | sample | run
+    peer: str = ""  # address it came from
+
+
+class AdminCommentDone(Fact, frozen=True, kw_only=True):
+    """Nothing more is done about the AdminComment of a run.
+
+    `result`: written; found (ours, of before), left (somebody else's), superseded (a later run has taken its place in
+    accounting), failed (given up after several tries).
+    """
+
+    job_id: str
+    run: int
+    result: str
+
+
+class AdminCommentsRefused(Fact, frozen=True, kw_only=True):
+    """Slurm's accounting takes no AdminComments now. `repeated`: as the time before."""
+
+    reason: str
+    repeated: bool = False
 
 
 Observer = Callable[[Fact], None]

@@ -14,9 +14,11 @@ from aiohttp.typedefs import Handler, Middleware
 from jobtrail.adapters.http.analytics import PATH as QUESTION_PATH
 from jobtrail.adapters.http.archive import Archives
 from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
+from jobtrail.adapters.http.chains import LINK_PREFIXES, Chains
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
 from jobtrail.adapters.http.looks import Looks
+from jobtrail.adapters.http.node_identity import NodeIdentity, NoNodes
 from jobtrail.adapters.http.nodes import Nodes
 from jobtrail.adapters.http.ownership import OwnerOfRun, Ownership
 from jobtrail.adapters.http.pages import Pages
@@ -32,6 +34,7 @@ from jobtrail.adapters.http.tokens import hook_token, read_token, write_token
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
+from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
 from jobtrail.core.target_ports import TargetReader
@@ -71,6 +74,8 @@ class HttpApi:
         targets: TargetReader | None = None,
         benchmark_intake: BenchmarkIntake | None = None,
         benchmarks: BenchmarkReader | None = None,
+        forwarded_to: ForwardedTo | None = None,
+        node_identity: NodeIdentity | None = None,
     ) -> None:
         self._tell = tell
         self._settings = settings
@@ -110,6 +115,8 @@ class HttpApi:
             settings=settings,
         )
 
+        self._chains = Chains(forwarded_to, identity=node_identity or NoNodes(), tell=tell)
+
     def reading_routes(self) -> list[web.RouteDef]:
         """What is answered on both listeners."""
         pages = self._pages
@@ -143,6 +150,7 @@ class HttpApi:
         return [
             web.post(f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}", self._posts.controller_hook),
             *self._benchmarks.remote_writing_routes(),
+            *self._chains.routes(),
         ]
 
     def poke_routes(self) -> list[web.RouteDef]:
@@ -237,7 +245,7 @@ class HttpApi:
             request.protocol.request_began()
         try:
             encoding = request.headers.get("Content-Encoding", "identity")
-            if encoding.lower() != "identity":
+            if encoding.lower() != "identity" and not _is_link(request):
                 raise encoded_body(encoding)
             return await handler(request)
         except (JobtrailError, web.HTTPException) as error:
@@ -250,14 +258,14 @@ class HttpApi:
     @staticmethod
     def _refused(refused: Refused, request: web.Request) -> web.StreamResponse:
         """The answer to a refusal; told only where something was sent: who reads a wrong address loses no event."""
-        if not _only_asks(request):
+        if not _only_asks(request) and not _is_link(request):
             request.app[TELL](refused.fact())
         return refused.answer()
 
     @web.middleware
     async def _refuse_writes(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """TCP knows no sender, and on a node every user can reach a loopback port; but a token is known."""
-        takes_token = request.path in CONTROLLER_PATHS or DECISIONS.fullmatch(request.path)
+        takes_token = request.path in CONTROLLER_PATHS or DECISIONS.fullmatch(request.path) or _is_link(request)
         if not _only_asks(request) and not takes_token:
             raise forbidden(f"nothing can be written over TCP; use the Unix socket {self._settings.socket}")
         return await handler(request)
@@ -266,6 +274,11 @@ class HttpApi:
 def _only_asks(request: web.Request) -> bool:
     """Whether nothing is written, whatever comes of it."""
     return request.method in READING or (request.method == "POST" and request.path == QUESTION_PATH)
+
+
+def _is_link(request: web.Request) -> bool:
+    """Whether this is what a node forwards: it is packed, and told of apart."""
+    return request.path.startswith(LINK_PREFIXES)
 
 
 def _tell_nobody(_: Fact) -> None:

@@ -49,6 +49,7 @@ class Connection(RequestHandler):
         self._timer: asyncio.TimerHandle | None = None
         self._head_begun = False
         self._busy = False
+        self._idle_seconds = settings.header_timeout_seconds
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -75,7 +76,10 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Note that a head has begun; bytes of clients turned away are dropped."""
         if self._wire is not None:
-            self._head_begun = self._head_begun or bool(data)
+            if data and not self._head_begun:
+                self._head_begun = True
+                if not self._busy and self._idle_seconds > self._settings.header_timeout_seconds:
+                    self._arm(self._settings.header_timeout_seconds, self._head_expired)
             super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -85,6 +89,10 @@ class Connection(RequestHandler):
             self._guard.left()
         self._disarm()
         super().connection_lost(exc)
+
+    def idle_for(self, seconds: float) -> None:
+        """Let this client, who is known, keep silent for longer between two requests."""
+        self._idle_seconds = max(self._idle_seconds, seconds)
 
     def request_began(self) -> None:
         """The head is complete: the handler has its own deadlines from here."""
@@ -136,7 +144,7 @@ class Connection(RequestHandler):
     def _await_head(self) -> None:
         self._head_begun = False
         if self._wire is not None:
-            self._arm(self._settings.header_timeout_seconds, self._head_expired)
+            self._arm(self._idle_seconds, self._head_expired)
 
     def _head_expired(self) -> None:
         if self._wire is not None and self._head_begun and not self._wire.is_closing():

@@ -15,9 +15,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 import jobtrail
 from jobtrail.adapters.telemetry.collectors import SpoolFigures, WithoutCreated
+from jobtrail.adapters.telemetry.link_figures import LinkFigures
 from jobtrail.adapters.telemetry.words import (
     BENCHMARK_LINKS,
     CLOSINGS,
+    COMMENT_RESULTS,
     DROP_REASONS,
     FORWARD_REASONS,
     FOUND_BY,
@@ -64,6 +66,7 @@ class Telemetry:
         self._make_slurm_figures()
         self._make_gpu_figures()
         self._make_benchmark_figures()
+        self._link = LinkFigures(self.registry)
         build = Gauge("jobtrail_build_info", "Version of the daemon.", ("version", "python"), registry=self.registry)
         build.labels(jobtrail.__version__, platform.python_version()).set(1)
 
@@ -126,6 +129,12 @@ class Telemetry:
         )  # fmt: skip
         self._reconciled = self._counter("runs_reconciled", "Slurm's words on runs, recorded.", "origin", ORIGINS)
         self._closed = self._counter("runs_closed", "Runs closed whose end nobody had reported.", "reason", CLOSINGS)
+        self._comments = self._counter(
+            "admin_comments", "Runs whose AdminComment was seen to.", "result", COMMENT_RESULTS
+        )
+        self._comments_refused = self._counter(
+            "admin_comment_failures", "Tries in which Slurm's accounting took no AdminComment."
+        )
 
     def _make_gpu_figures(self) -> None:
         self._gpu_failures = Counter(
@@ -231,11 +240,18 @@ def _gpu_labels(fact: facts.GpuLookFailed | facts.GpuValueAbsent, reasons: Itera
 
 def _level(fact: facts.Fact, level: int) -> int:
     """The log's level of a fact: a hook's retry and the collector's own events are for those who ask for detail."""
+    if isinstance(fact, facts.NodeServed):
+        return logging.WARNING if fact.status in {400, 401, 403, 413, 415, 422} else level
     if isinstance(fact, facts.EventAccepted) and (fact.duplicate or fact.kind in ROUTINE):
         return logging.DEBUG
-    if isinstance(fact, facts.GpuLookFailed | facts.BenchmarksNotSettled) and fact.repeated:
+    if (
+        isinstance(fact, facts.GpuLookFailed | facts.BenchmarksNotSettled | facts.AdminCommentsRefused)
+        and fact.repeated
+    ):
         return logging.DEBUG
     if isinstance(fact, facts.BenchmarkJudged) and fact.verdict == "regression":
+        return logging.WARNING
+    if isinstance(fact, facts.AdminCommentDone) and fact.result == "failed":
         return logging.WARNING
     return level
 
@@ -299,6 +315,13 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
             lambda t, fact: t._closed.labels(one_of(CLOSINGS, fact.reason)).inc(),
             logging.WARNING, "run closed whose end nobody had reported",
         ),
+        facts.AdminCommentDone: (
+            lambda t, fact: t._comments.labels(one_of(COMMENT_RESULTS, fact.result)).inc(),
+            logging.DEBUG, "AdminComment seen to",
+        ),
+        facts.AdminCommentsRefused: (
+            lambda t, _: t._comments_refused.inc(), logging.WARNING, "no AdminComment written",
+        ),
         facts.GpusLooked: (
             lambda t, fact: t._gpu_look.labels(one_of(GPU_VENDORS, fact.vendor)).observe(fact.seconds),
             logging.DEBUG, "GPUs looked at",
@@ -335,5 +358,12 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
             logging.WARNING, "cap on series of benchmarks reached",
         ),
         facts.ChoreFailed: (lambda t, _: t._chore_failures.inc(), logging.WARNING, "chore not done"),
+        facts.ServerAsked: (
+            lambda t, fact: t._link.asked(fact, t._time_us() / 1e6), logging.DEBUG, "server asked",
+        ),
+        facts.NodeServed: (lambda t, fact: t._link.served(fact), logging.DEBUG, "node answered"),
+        facts.NodeContradicted: (
+            lambda t, fact: t._link.contradicted(fact), logging.WARNING, "node spoke in another node's name, refused",
+        ),
     }
 )  # fmt: skip

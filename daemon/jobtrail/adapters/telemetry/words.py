@@ -31,6 +31,7 @@ CLOSINGS = (
     "ended_in_slurm",
     "unknown_to_slurm",
 )
+COMMENT_RESULTS = ("written", "found", "left", "superseded", "failed")
 GPU_VENDORS = ("nvidia", "amd")
 GPU_PROBLEMS = (
     "no_driver", "no_library", "no_binding", "driver_not_loaded", "version_mismatch", "driver_reloaded", "denied",
@@ -40,6 +41,11 @@ GPU_ABSENT_REASONS = ("not_supported", "no_permission", "lost", "timeout", "no_i
 GPU_MISMATCHES = ("not_held", "held_by_another")
 BENCHMARK_LINKS = ("linked", "conflict", "none")
 VERDICTS = ("ok", "suspect", "regression", "improvement", "suspect_improvement", "insufficient")
+LINK_SUBJECTS = ("head", "events", "job_samples", "gpu_samples", "energy_samples", "over_runs")
+LINK_OUTCOMES = (
+    "ok", "gap", "refused", "denied", "busy", "unavailable", "timeout", "unreachable", "tls", "credentials", "odd",
+)  # fmt: skip
+LINK_CONTRADICTIONS = ("chain", "event", "sample", "run")
 READERS = MappingProxyType(
     {"CgroupReader": "cgroup", "ProcessTreeReader": "processes", "NodeProc": "node", "GpuWatch": "gpus"}
 )

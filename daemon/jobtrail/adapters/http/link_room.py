@@ -1,0 +1,75 @@
+"""How many nodes are served at a time: as many as the database has connections for; a bounded number waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from jobtrail.adapters.http.refusals import Refused
+
+TURN_SECONDS = 5.0
+RETRY_SECONDS = 2  # nodes double their own delay on top of it
+WAITING_FOR_EACH = 16  # requests that are read or wait, for each that uses the database
+MOST_BYTES = 64 * 1024 * 1024  # of unpacked bodies, all together
+
+
+class Room:
+    """The places of one server."""
+
+    def __init__(self, at_a_time: int, *, most_bytes: int = MOST_BYTES) -> None:
+        self._turns = asyncio.Semaphore(at_a_time)
+        self._most_inside = at_a_time * WAITING_FOR_EACH
+        self._most_bytes = most_bytes
+        self._inside = 0
+        self._bytes = 0
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """A place for one request. Raises Refused (503) when all are taken."""
+        if self._inside >= self._most_inside:
+            raise busy("as many nodes are being served as can be")
+        self._inside += 1
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self._inside -= 1
+            self._bytes -= place.held
+
+    def hold(self, size: int) -> None:
+        """Account for `size` bytes more. Raises Refused (503) when there is no room for them."""
+        if self._bytes + size > self._most_bytes:
+            raise busy("nodes that are being served fill the memory set aside for them")
+        self._bytes += size
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A turn at the database, in the order of asking. Raises Refused (503) when none comes in time."""
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise busy(f"no connection to the database became free in {TURN_SECONDS:g} s") from error
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+
+class Place:
+    """One request's place, and the bytes it holds."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.held = 0
+
+    def hold(self, size: int) -> None:
+        """Hold `size` bytes more. Raises Refused (503)."""
+        self._room.hold(size)
+        self.held += size
+
+
+def busy(why: str) -> Refused:
+    """503: another server may have room, and this one will."""
+    return Refused(503, "unavailable", "busy", why, headers={"Retry-After": str(RETRY_SECONDS)})
