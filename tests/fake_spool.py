@@ -170,7 +170,7 @@ class MemorySpool:
             case EventKind.JOB_CLOSED if held and event.closing and event.opened_by == held.target.ref:
                 self._closed[key] = held, event.closing.not_before_us
                 return event, None, self._runs.pop(key)
-            case EventKind.CHAIN_STARTED | EventKind.SLURM_REPORTED | EventKind.JOB_CLOSED:
+            case EventKind.CHAIN_STARTED | EventKind.SLURM_REPORTED | EventKind.JOB_CLOSED | EventKind.COMMENT_WRITTEN:
                 return event, None, None
         return self._effect_on_run(event, key, held)
 

@@ -40,6 +40,7 @@ class EventKind(StrEnum):
     JOB_CREATED = "job_created"  # a person began to keep a job by hand
     JOB_AMENDED = "job_amended"  # a person changed what is said of a job
     JOB_WITHDRAWN = "job_withdrawn"  # a person took a job back that is kept by hand
+    COMMENT_WRITTEN = "comment_written"  # `note` was written to the AdminComment of the run's job in Slurm's accounting
 
 
 BENCHMARK_KINDS = (EventKind.BENCHMARK_RECORDED, EventKind.BASELINE_DECIDED)  # about no run of a job

@@ -61,6 +61,8 @@ def apply(run: Run, event: Event, *, created: bool = False) -> Changed | Duplica
         return Rejected(f"an event of kind {event.kind} must have `{lacking}`")
     if (problem := misplaced(event)) is not None:
         return Rejected(problem)
+    if event.kind is EventKind.COMMENT_WRITTEN and created:
+        return Rejected("a comment is on a run that is known")
     held = _with_keys(_as_of_now(run.job), event)
     if (of_run := _OF_THE_RUN.get(event.kind)) is not None and not _of_a_node(event):
         job = of_run(held, event)
@@ -348,8 +350,13 @@ _OF_A_NODE: Mapping[EventKind, Callable[[Job, NodeRun, Event], tuple[Job, NodeRu
     }
 )
 _OF_THE_RUN: Mapping[EventKind, Callable[[Job, Event], Job]] = MappingProxyType(
-    {EventKind.JOB_CLOSED: _closed, EventKind.SLURM_REPORTED: _reported, **dict.fromkeys(PERSONS_KINDS, _said)}
+    {
+        EventKind.JOB_CLOSED: _closed,
+        EventKind.SLURM_REPORTED: _reported,
+        EventKind.COMMENT_WRITTEN: lambda job, _: job,  # it says of the job what the job said
+        **dict.fromkeys(PERSONS_KINDS, _said),
+    }
 )
 _LACKING: Mapping[EventKind, str] = MappingProxyType(
-    {EventKind.JOB_CLOSED: "closing", EventKind.SLURM_REPORTED: "slurm"}
+    {EventKind.JOB_CLOSED: "closing", EventKind.SLURM_REPORTED: "slurm", EventKind.COMMENT_WRITTEN: "note"}
 )
