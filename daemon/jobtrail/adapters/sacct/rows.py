@@ -68,7 +68,7 @@ def read_answer(text: str, fields: Sequence[str], delimiter: str, wanted: Collec
     """
     unreadable: list[Unreadable] = []
     records = []
-    for run in _runs(_rows(text, fields, delimiter), unreadable):
+    for run in _runs(each_row(text, fields, delimiter), unreadable):
         # Of an array whose id is asked sacct tells every task (sacct(1), --jobs).
         if run.number not in wanted:
             continue
@@ -80,8 +80,11 @@ def read_answer(text: str, fields: Sequence[str], delimiter: str, wanted: Collec
     return SlurmAnswer(records=tuple(records), unreadable=tuple(unreadable))
 
 
-def _rows(text: str, fields: Sequence[str], delimiter: str) -> Iterator[Row]:
-    """One row at a time: all of them take many times the room of the text."""
+def each_row(text: str, fields: Sequence[str], delimiter: str) -> Iterator[Row]:
+    """One row at a time: all of them take many times the room of the text.
+
+    Raises SlurmAnswerInvalid for what is not made of whole rows of `fields`.
+    """
     row: list[str] = []
     start = 0
     while (end := text.find(delimiter, start)) >= 0:
