@@ -86,6 +86,8 @@ def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirec
         loops.append(parts.node_watcher.run(stop))
     if parts.settler is not None:
         loops.append(parts.settler.run(stop))
+    if parts.commenter is not None:
+        loops.append(parts.commenter.run(stop))
     if (seconds := systemd.watchdog_interval()) is not None:
         loops.append(_feed_watchdog(seconds / 2, stop))
     for loop in loops:

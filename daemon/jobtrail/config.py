@@ -64,6 +64,10 @@ class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     nodes_seconds: Seconds = 60.0  # how often the state of the nodes is asked
     sacct: str = "sacct"  # the command asked where slurmrestd gives no accounting; empty asks none
     conf: str = ""  # SLURM_CONF for sacct; empty leaves it to sacct
+    admin_comment: Literal["none", "summary"] = "none"  # summary: a line about each ended job is written for sacct
+    admin_comment_replace: bool = False  # also where somebody else has written one
+    admin_comment_seconds: Seconds = 30.0  # how often, and how long nothing new was said of a job that is settled
+    sacctmgr: str = "sacctmgr"  # the command that writes it
     hook_token_file: str = ""  # holds the token with which the controller's hooks may post over TCP; empty refuses them
 
 

@@ -19,6 +19,7 @@ from jobtrail.composition.server_role import make_server_parts
 from jobtrail.composition.slurm_role import SlurmSources
 from jobtrail.composition.storage import Store
 from jobtrail.config import Config
+from jobtrail.core.admin_comments import Commenter
 from jobtrail.core.benchmark_settler import BenchmarkSettler
 from jobtrail.core.board import Board
 from jobtrail.core.collector import Collector
@@ -57,6 +58,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     reconciler: Reconciler | None
     node_watcher: NodeWatcher | None
     settler: BenchmarkSettler | None
+    commenter: Commenter | None
     store: Store | None
 
 
@@ -130,6 +132,7 @@ def wire(
         reconciler=server.reconciler,
         node_watcher=server.node_watcher,
         settler=server.settler,
+        commenter=server.commenter,
         store=store,
     )
 

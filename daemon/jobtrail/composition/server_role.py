@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from jobtrail.composition.slurm_role import Leads, SlurmSources, make_cluster_of, make_node_watcher, make_reconciler
+from jobtrail.composition.slurm_role import (
+    Leads,
+    SlurmSources,
+    make_cluster_of,
+    make_commenter,
+    make_node_watcher,
+    make_reconciler,
+)
 from jobtrail.composition.storage import ClusterOf, Store
 from jobtrail.config import Config
+from jobtrail.core.admin_comments import Commenter
 from jobtrail.core.benchmark_energy import EnergyOfRuns
 from jobtrail.core.benchmark_settler import BenchmarkSettler, SettlerSettings
 from jobtrail.core.board import Board
@@ -24,6 +32,7 @@ class ServerParts(msgspec.Struct, frozen=True, kw_only=True):
     node_watcher: NodeWatcher | None = None
     housekeeper: Housekeeper | None = None
     settler: BenchmarkSettler | None = None
+    commenter: Commenter | None = None
 
 
 def make_server_parts(
@@ -60,6 +69,9 @@ def make_server_parts(
         ),
         housekeeper=_housekeeper(config, store, reconciler, board=board, clock=clock, tell=tell),
         settler=_settler(config, store, board=board, leads=leads, clock=clock, tell=tell),
+        commenter=make_commenter(
+            config, store=store, intake=intake, cluster_of=cluster_of, leads=leads, clock=clock, tell=tell
+        ),
     )
 
 

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from jobtrail.adapters.sacct import Sacct
+from jobtrail.adapters.sacct import Sacct, SlurmComments
 from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
 from jobtrail.composition.storage import ClusterOf, Store
 from jobtrail.config import Config
 from jobtrail.core.accounting import FirstToAnswer
+from jobtrail.core.admin_comments import Commenter
 from jobtrail.core.board import Board
 from jobtrail.core.cluster_name import ClusterName
 from jobtrail.core.facts import Observer
@@ -139,6 +140,41 @@ def make_node_watcher(
         cluster_of=cluster_of,
         leads=leads,
         seconds=config.slurm.nodes_seconds,
+    )
+
+
+def make_commenter(
+    config: Config,
+    *,
+    store: Store,
+    intake: EventIntake,
+    cluster_of: ClusterOf,
+    leads: Leads,
+    clock: Clock,
+    tell: Observer,
+) -> Commenter | None:
+    """What writes summaries for sacct, None where that is not wished."""
+    asked = config.slurm
+    if asked.admin_comment == "none" or "server" not in config.roles or config.scheduler != "slurm":
+        return None
+    comments = SlurmComments(
+        sacct=asked.sacct or "sacct",
+        sacctmgr=asked.sacctmgr,
+        conf=asked.conf,
+        timeout_seconds=asked.timeout_seconds,
+    )
+    return Commenter(
+        comments,
+        store.settled_runs,
+        intake=intake,
+        clock=clock,
+        tell=tell,
+        cluster_of=cluster_of,
+        leads=leads,
+        new_event_id=lambda: str(uuid.uuid4()),
+        node=config.node_name,
+        seconds=asked.admin_comment_seconds,
+        replace=asked.admin_comment_replace,
     )
 
 

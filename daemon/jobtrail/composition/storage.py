@@ -9,6 +9,7 @@ import msgspec
 
 from jobtrail.config import Config
 from jobtrail.core.benchmark_ports import BenchmarkReader, BenchmarkStore
+from jobtrail.core.comment_ports import SettledRuns
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_ports import EnergySampleSink, GpuSampleSink
 from jobtrail.core.over_runs import OverRuns
@@ -30,6 +31,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     energy_samples: EnergySampleSink
     central: CentralStore
     runs: RunStore
+    settled_runs: SettledRuns
     over_runs: OverRuns
     nodes: NodeStore
     asked_nodes: NodeReader
@@ -60,6 +62,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
         PostgresRuns,
         PostgresSampleReader,
         PostgresSamples,
+        PostgresSettledRuns,
         PostgresSink,
         PostgresStore,
         PostgresTargets,
@@ -88,6 +91,9 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             energy_samples=PostgresEnergySamples(pool, timeout_seconds=seconds, tell=tell),
             central=PostgresStore(pool, timeout_seconds=seconds),
             runs=PostgresRuns(pool, timeout_seconds=seconds),
+            settled_runs=PostgresSettledRuns(
+                pool, timeout_seconds=seconds, quiet_seconds=config.slurm.admin_comment_seconds
+            ),
             over_runs=PostgresOverRuns(pool, timeout_seconds=seconds),
             nodes=PostgresNodes(pool, timeout_seconds=seconds),
             asked_nodes=PostgresNodes(readers, timeout_seconds=seconds),

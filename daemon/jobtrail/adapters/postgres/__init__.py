@@ -18,6 +18,7 @@ from jobtrail.adapters.postgres.rebuild import Difference, RebuildReport, rebuil
 from jobtrail.adapters.postgres.retention import keep_partitions
 from jobtrail.adapters.postgres.runs import PostgresRuns
 from jobtrail.adapters.postgres.samples import PostgresSamples
+from jobtrail.adapters.postgres.settled_runs import PostgresSettledRuns
 from jobtrail.adapters.postgres.sink import PostgresSink
 from jobtrail.adapters.postgres.store import PostgresStore
 from jobtrail.adapters.postgres.targets import PostgresTargets
@@ -40,6 +41,7 @@ __all__ = [
     "PostgresRuns",
     "PostgresSampleReader",
     "PostgresSamples",
+    "PostgresSettledRuns",
     "PostgresSink",
     "PostgresStore",
     "PostgresTargets",

@@ -13,14 +13,13 @@ from jobtrail.core.ports import Row
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool
 
-QUIET_SECONDS = 30.0  # a node's final usage comes within seconds of the end
-
 
 class PostgresSettledRuns:
     """A SettledRuns."""
 
-    def __init__(self, pool: Pool, *, timeout_seconds: float, quiet_seconds: float = QUIET_SECONDS) -> None:
-        """`quiet_seconds`: how long nothing new was said of a run that counts as settled."""
+    def __init__(self, pool: Pool, *, timeout_seconds: float, quiet_seconds: float) -> None:
+        """`quiet_seconds`: how long nothing new was said of a run that is settled; a node's last word comes within
+        seconds of the end."""
         self._pool = pool
         self._timeout = timeout_seconds
         self._quiet = quiet_seconds

@@ -36,6 +36,7 @@ from jobtrail.adapters.telemetry.words import (
     READERS,
     REJECT_REASONS,
     ROUTINE,
+    SECURITY_WHATS,
     VERDICTS,
     forward_reason,
     one_of,
@@ -81,6 +82,9 @@ class Telemetry:
         self._received = self._counter("events_received", "Events durably held.", "kind", KINDS)
         self._deduplicated = self._counter("events_deduplicated", "Events that came again and were already held.")
         self._rejected = self._counter("events_rejected", "Requests refused.", "reason", (*REJECT_REASONS, OTHER))
+        self._security = self._counter(
+            "security_events", "Those who were turned away and should not have come.", "what", (*SECURITY_WHATS, OTHER)
+        )
         self._taken = self._counter("incoming_taken", "Events taken up from files that hooks had left.")
         self._quarantined = self._counter("incoming_quarantined", "Files of the spool directory that are no event.")
         self._drops = self._counter(
@@ -267,6 +271,10 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
         facts.EventRejected: (
             lambda t, fact: t._rejected.labels(one_of(REJECT_REASONS, fact.reason)).inc(),
             logging.WARNING, "event rejected",
+        ),
+        facts.SecurityNoticed: (
+            lambda t, fact: t._security.labels(one_of(SECURITY_WHATS, fact.what)).inc(),
+            logging.WARNING, "turned away",
         ),
         facts.IncomingTaken: (lambda t, _: t._taken.inc(), logging.INFO, "event taken from the spool directory"),
         facts.IncomingQuarantined: (

@@ -16,6 +16,10 @@ REJECT_REASONS = (
     "invalid", "conflict", "too_large", "forbidden", "spool_full", "spool_broken", "timeout", "busy", "unknown_hook",
     "unsupported",
 )  # fmt: skip
+SECURITY_WHATS = (
+    "wrong_sender", "wrong_token", "wrong_password", "wrong_scope", "certificate_refused", "tls_refused", "forged_node",
+    "node_token_refused",
+)  # fmt: skip
 DROP_REASONS = (
     "no_report", "conflict", "not_regular", "linked", "too_large", "name", "unreadable", "owner", "abandoned",
 )  # fmt: skip
