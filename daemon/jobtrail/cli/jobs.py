@@ -18,7 +18,7 @@ from jobtrail.cli.output import UNKNOWN, clean, console, duration, moment, print
 from jobtrail.cli.settings import settings
 from jobtrail.cli.times import moment as parse_moment
 from jobtrail.core.query_ports import JobDetail
-from jobtrail.domain.states import State
+from jobtrail.domain.states import State, Verdict
 
 application = typer.Typer(help="Jobs as the trail tells them.", no_args_is_help=True, add_completion=False)
 
@@ -80,6 +80,16 @@ def print_jobs(out: Console, jobs: list[dict[str, Any]]) -> None:
     out.print(table("", shown, [[COLUMNS[name](job) for name in shown] for job in jobs]))
 
 
+def _state(job: dict[str, Any]) -> str:
+    return "ended (outcome unknown)" if is_outcome_unknown(job) else str(job["state"])
+
+
+def _how(job: dict[str, Any]) -> str:
+    """The verdict in words, else the state: what fits where there is no room for both."""
+    verdict = job["verdict"]
+    return _state(job) if verdict in (None, Verdict.UNKNOWN) else str(verdict).replace("_", " ")
+
+
 COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
     {
         "job": lambda job: str(job["job_id"]),
@@ -87,7 +97,8 @@ COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
         "cluster": lambda job: str(job["cluster_name"]),
         "user": lambda job: job["user_name"] or UNKNOWN,
         "name": lambda job: job["job_name"] or UNKNOWN,
-        "state": lambda job: "ended (outcome unknown)" if is_outcome_unknown(job) else str(job["state"]),
+        "state": _state,
+        "how": _how,
         "verdict": lambda job: job["verdict"] or UNKNOWN,
         "exit": exit_text,
         "started": lambda job: moment(job["start_time"]),
@@ -96,8 +107,8 @@ COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
         "peak memory": lambda job: size(job["memory_peak_bytes"]),
     }
 )
-WIDE = tuple(COLUMNS)
-NARROW = ("job", "user", "name", "state", "exit", "ran", "cpu", "peak memory")
+WIDE = tuple(name for name in COLUMNS if name != "how")
+NARROW = ("job", "user", "name", "how", "exit", "ran", "cpu", "peak memory")
 WIDE_COLUMNS = 150
 
 
