@@ -72,4 +72,5 @@ class Place:
 
 def busy(why: str) -> Refused:
     """503: another server may have room, and this one will."""
-    return Refused(503, "unavailable", "busy", why, headers={"Retry-After": str(RETRY_SECONDS)})
+    retry = {"Retry-After": str(RETRY_SECONDS)}
+    return Refused(503, "unavailable", "busy", why, details={"reason": "busy"}, headers=retry)
