@@ -65,19 +65,22 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def new_trial(place: Path, database: str, figures: Figures, draw: random.Random) -> Iterator[NewTrial]:
-    """Makes trials on a database of the test's own; each is started, and ended with the test."""
+    """Makes trials on a database of the test's own; each runs as long as its block, at most as long as the test."""
     with ExitStack() as stack:
 
         def make(name: str = "t", **settings: Any) -> Trial:
             directory = place / name
             directory.mkdir(exist_ok=True)
             given = {"figures": figures, "draw": draw, **settings}
-            return stack.enter_context(Trial(directory, given.pop("url", database), **given))
+            trial = Trial(directory, given.pop("url", database), **given)
+            stack.callback(trial.close)
+            return trial
 
         yield make
 
 
 @pytest.fixture
-def trial(new_trial: NewTrial) -> Trial:
+def trial(new_trial: NewTrial) -> Iterator[Trial]:
     """One trial with the usual settings, running."""
-    return new_trial()
+    with new_trial() as running:
+        yield running

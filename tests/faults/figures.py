@@ -1,4 +1,4 @@
-"""Figures of the fault tests: printed at the end, and one JSON line each in a file that docs/promises.md is made from."""
+"""Figures of the fault tests: printed at the end, and one JSON line each in a file that a table is made from."""
 
 from __future__ import annotations
 

@@ -51,6 +51,8 @@ class Producer:
             start = int(time.time())
             for hook in ("prolog", "epilog"):
                 await self._deliver(make(hook, job, self._draw, start=start), lines)
+                if self._options.pause:
+                    await asyncio.sleep(self._draw.uniform(0, self._options.pause))
         for line in lines:
             line.close()
 
@@ -84,6 +86,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--copies", type=int, default=4, help="at most so many clients send one event at once")
     parser.add_argument("--share", type=float, default=0.2, help="of the events that several clients send at once")
+    parser.add_argument("--pause", type=float, default=0.0, help="longest break of a client between events, seconds")
     parser.add_argument("--jobs", type=int, default=10**9, help="end after so many")
     parser.add_argument("--first-job", type=int, default=1)
     parser.add_argument("--seed", type=int, required=True)

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.daemon_process import REPOSITORY, Daemon, wait_until
 from tests.faults import oracle, wire
 from tests.faults.figures import Figures, percentile
@@ -43,14 +45,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
 class FaultDaemon(Daemon):
     """The daemon with what faults need: other sources, another environment, a spool elsewhere."""
 
-    def __init__(self, directory: Path, *, source: Path | None = None, spool: Path | None = None, **settings: Any):
+    def __init__(
+        self, directory: Path, *, source: Path | None = None, spool_at: Path | None = None, **settings: Any
+    ) -> None:
         tree = {name: dict(values) for name, values in SETTINGS.items()}
         for section, values in settings.items():
             tree[section] = {**tree.get(section, {}), **values} if isinstance(values, dict) else values
-        if spool is not None:
-            tree["spool"]["directory"] = str(spool)
+        if spool_at is not None:
+            tree["spool"]["directory"] = str(spool_at)
         super().__init__(directory, node=wire.NODE, **tree)
-        self.spool = spool or self.spool
+        self.spool = spool_at or self.spool
         self.max_bytes = int(tree["spool"]["max_bytes"])
         self.more_environment: dict[str, str] = {}
         self._source = source
@@ -61,6 +65,12 @@ class FaultDaemon(Daemon):
         if self._source is not None:
             kept["PYTHONPATH"] = str(self._source)
         return {**kept, **self.more_environment}
+
+    def configure(self, section: str, **values: Any) -> None:
+        """Change settings; they hold from the next start on."""
+        tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        tree[section] = {**tree.get(section, {}), **values}
+        self.config.write_text(yaml.safe_dump(tree), encoding="utf-8")
 
     @property
     def pid(self) -> int | None:
@@ -108,8 +118,11 @@ class Trial:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the daemon, however it is, and the watch; may be called twice."""
         self.watch.stop()
-        self._fresh.close()
         if self.daemon.pid is not None:
             os.kill(self.daemon.pid, signal.SIGCONT)
             self.daemon.kill()

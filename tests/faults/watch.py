@@ -43,7 +43,8 @@ class Watch(threading.Thread):
     def stop(self) -> None:
         """End, and wait for it."""
         self._stop_wanted.set()
-        self.join(SLOW_SCRAPE_SECONDS + 5)
+        if self.is_alive():
+            self.join(SLOW_SCRAPE_SECONDS + 5)
 
     def _look(self, pid: int) -> None:
         rss = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES

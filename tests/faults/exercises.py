@@ -1,0 +1,91 @@
+"""Faults that the daemon must go through unharmed, and its broken builds must not."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.conftest import NewTrial
+from tests.faults.disks import LoopDisk
+from tests.faults.trial import FaultDaemon, Trial
+
+
+def kill_under_load(trial: Trial, kills: int) -> None:
+    """Kill it so often: at first under 32 clients without a break, then under a few with breaks.
+
+    A fifth of the events is sent by up to four clients at once, each until it is acknowledged. The breaks matter: in a
+    stream without one, what was acknowledged too early is soon committed by what follows it.
+    """
+    for share, load in ((kills // 2, {"clients": 32, "copies": 4}), (kills - kills // 2, {"clients": 3, "pause": 0.2})):
+        with trial.producing(**load):
+            for _ in range(share):
+                trial.await_acknowledgements(trial.draw.randrange(1, 12 * load["clients"]))
+                trial.kill()
+                trial.revive()
+            trial.await_acknowledgements(load["clients"])
+
+
+@contextmanager
+def kills_without_database(
+    new_trial: NewTrial, place: Path, database: str, kills: int, source: Path | None = None
+) -> Iterator[Trial]:
+    """Kills under load while nothing but the node's disk can keep an event, then everything forwarded."""
+    with new_trial(daemon=FaultDaemon(place / "d", source=source)) as trial:
+        kill_under_load(trial, kills)
+        trial.kill()
+        trial.daemon.configure("database", url=database)
+        trial.revive()
+        yield trial
+
+
+def start_second(trial: Trial, source: Path | None = None) -> tuple[int, str]:
+    """Start another daemon on the trial's spool: the status it ended with and what it logged."""
+    other = FaultDaemon(
+        trial.directory / "second", source=source, spool_at=trial.daemon.spool, database={"url": trial.url}
+    )
+    try:
+        return other.launch().wait(30), other.tail()
+    finally:
+        if other.pid is not None:
+            other.kill()
+
+
+@contextmanager
+def power_cuts(
+    new_trial: NewTrial, place: Path, database: str, cuts: int, source: Path | None = None
+) -> Iterator[Trial]:
+    """So many power cuts under load, then everything forwarded. The trial; its disk is there as long as the block.
+
+    While the power is cut no database is there, so that nothing but the node's disk can keep an event.
+    """
+    disk = LoopDisk(place, size_mib=512)
+    try:
+        daemon = FaultDaemon(
+            place / "d", source=source, spool_at=disk.mounted / "spool", spool={"max_bytes": 256 * 2**20}
+        )
+        with new_trial(daemon=daemon) as trial:
+            with trial.producing(clients=16, copies=3):
+                for _ in range(cuts):
+                    trial.await_acknowledgements(trial.draw.randrange(1, 600))
+                    cut_power(trial, disk)
+                    trial.revive()
+            trial.kill()
+            daemon.configure("database", url=database)
+            trial.revive()
+            yield trial
+    finally:
+        disk.close()
+
+
+def cut_power(trial: Trial, disk: LoopDisk) -> None:
+    """Stop the daemon where it is, take the disk as a power cut would leave it, and go on from that."""
+    assert trial.daemon.pid is not None
+    os.kill(trial.daemon.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, trial.daemon.pid, os.WSTOPPED | os.WNOWAIT)
+    after = disk.cut()
+    trial.daemon.kill()
+    disk.reboot_with(after)
+    trial.figures.add(cuts=1)
