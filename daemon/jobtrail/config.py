@@ -28,8 +28,9 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Role = Literal["node", "server"]
 GpuVendor = Literal["nvidia", "amd"]
 AliasOf = Literal["slurm-job-exporter", "cgroup_exporter", "jobstats", "dcgm-exporter"]
-LISTS = frozenset({"roles", "gpu.vendors", "metrics.aliases"})  # written with commas in the environment
-MAY_BE_EMPTY = frozenset({"metrics.aliases"})  # nothing in the environment is a list of nothing
+# Written with commas in the environment; of the second, nothing there is a list of nothing.
+LISTS = frozenset({"roles", "gpu.vendors", "metrics.aliases", "http.account_readers"})
+MAY_BE_EMPTY = frozenset({"metrics.aliases", "http.account_readers"})
 NO_LISTS = frozenset({"auto", "none"})  # words that may stand in a list's place
 
 
@@ -42,6 +43,15 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     poke_socket: str = "auto"  # open to all users, for what is theirs; auto: poke.sock beside socket, empty: none
     read_token_file: str = ""  # holds the token with which jobs may be read over TCP; empty refuses that
     write_token_file: str = ""  # holds the token with which decisions come in over TCP; empty refuses them
+    admin_token_file: str = ""  # holds the token of who looks after the daemon over TCP; empty refuses that
+    tokens_file: str = ""  # more tokens, with names and scopes, as digests; empty: none
+    web_config_file: str = ""  # TLS and users for TCP, in the format of Prometheus' --web.config.file; empty: neither
+    client_crl_file: str = ""  # revoked client certificates, PEM; empty: none are
+    insecure: bool = False  # listen beyond loopback without TLS, or where nobody need be known
+    node_domain: str = ""  # DNS domain of the nodes: node n1 may show a certificate for n1.DOMAIN
+    readers_group: str = ""  # group whose members may read of all jobs on the Unix sockets
+    account_readers: tuple[str, ...] = ()  # GROUP:ACCOUNT: whose members may read of all jobs of that account
+    node_token_file: str = ""  # holds the token that nodes show which forward to this server; empty refuses them
     socket_group: str = ""  # group that may connect, beside root; empty keeps the daemon's own group
     slurm_user: str = "slurm"  # besides root, this user may post hook events
     max_body_bytes: Count = 1_048_576
@@ -80,11 +90,22 @@ class Spool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """PostgreSQL. Without a URL events wait in the spool."""
+    """PostgreSQL, or the servers that a node forwards to. Without a URL events wait in the spool."""
 
     url: str = ""
     pool_size: Count = 4
     timeout_seconds: Seconds = 10.0
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a node reaches the servers that `database.url` names. Its files are read anew when they change."""
+
+    ca_file: str = ""  # certificates that the servers' are signed by; empty: those that the system trusts
+    certificate_file: str = ""  # this node's own; empty shows none
+    key_file: str = ""  # its key; empty: in certificate_file
+    token_file: str = ""  # holds this node's token; empty shows none
+    connect_timeout_seconds: Seconds = 5.0
+    timeout_seconds: Seconds = 20.0  # of a whole request
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,6 +180,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     slurm: Slurm = Slurm()
     spool: Spool = Spool()
     database: Database = Database()
+    link: Link = Link()
     sampling: Sampling = Sampling()
     gpu: GpuSettings = GpuSettings()
     energy: Energy = Energy()
@@ -170,6 +192,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def node_name(self) -> str:
         """The name this daemon goes by."""
         return self.node or platform.node().split(".")[0]
+
+    @property
+    def forwards_to_servers(self) -> bool:
+        """Whether `database.url` names servers, which have the database, and not a database."""
+        return self.database.url.startswith(("https://", "http://"))
 
     @property
     def poke_socket(self) -> str:
@@ -261,11 +288,25 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     if {"cgroup_exporter", "jobstats"} <= set(config.metrics.aliases):
         where = f"{origins.get('metrics.aliases', path)}: `metrics.aliases`"
         raise ConfigError(where, "cgroup_exporter and jobstats give the same names to other labels; name one of them")
+    _check_link(config, origins.get("database.url", str(path)))
     key = "energy.emission_factor"
     read_factor(config.energy.emission_factor, where=f"{origins.get(key, path)}: `{key}`")
     key = "energy.pue"
     check_pue(config.energy.pue, where=f"{origins.get(key, path)}: `{key}`")
     return config
+
+
+def _check_link(config: Config, where: str) -> None:
+    """Raise ConfigError for settings of the link that cannot be meant."""
+    link, named = config.link, [name for name in config.link.__struct_fields__ if name.endswith("_file")]
+    if config.forwards_to_servers and "server" in config.roles:
+        problem = "names a server, so this daemon has no database and cannot be one itself; set `roles: [node]`"
+        raise ConfigError(f"{where}: `database.url`", problem)
+    if link.key_file and not link.certificate_file:
+        raise ConfigError("link.key_file", "is the key of a certificate; name that in `link.certificate_file`")
+    for name in named:
+        if getattr(link, name) and not config.forwards_to_servers:
+            raise ConfigError(f"link.{name}", "is for a node whose `database.url` is https:// of a server")
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -294,12 +335,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"is not YAML: {error}") from error
+        raise ConfigError(str(path), f"is not YAML{_where(error)}") from None  # its own words quote the line
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(str(path), "must hold sections such as `database:`, not a single value")
     return tree
+
+
+def _where(error: Exception) -> str:
+    """The problem and its place, without the text that stands there: it may be a password."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or error
+    return f": {problem}" + ("" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}")
 
 
 def _put(tree: dict[str, Any], dotted: str, value: str, name: str) -> None:

@@ -9,10 +9,13 @@ from jobtrail.adapters import job_html
 from jobtrail.adapters.benchmark_drop import BenchmarkDrop
 from jobtrail.adapters.exposition import Exposition
 from jobtrail.adapters.http import HtmlPages, HttpApi, HttpSettings
+from jobtrail.adapters.http.node_identity import shared_token
 from jobtrail.adapters.incoming import IncomingDirectory, watched
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
+from jobtrail.config import Config
+from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.pokes import LOOKS, Pokes, WholeLook
 from jobtrail.core.ports import Health
 from jobtrail.core.reported_benchmarks import ReportedBenchmarks
@@ -80,6 +83,8 @@ def make_http(parts: Parts) -> HttpApi:
         targets=parts.store.asked_targets if parts.store else None,
         benchmark_intake=make_reported(parts),
         benchmarks=parts.store.asked_benchmarks if parts.store else None,
+        forwarded_to=_forwarded_to(parts),
+        node_identity=shared_token(config.http.node_token_file),
         tell=parts.telemetry.observe,
         clock=clock,
         settings=HttpSettings(
@@ -90,6 +95,13 @@ def make_http(parts: Parts) -> HttpApi:
             poke_socket=config.poke_socket,
             read_token_file=config.http.read_token_file,
             write_token_file=config.http.write_token_file,
+            admin_token_file=config.http.admin_token_file,
+            tokens_file=config.http.tokens_file,
+            web_config_file=config.http.web_config_file,
+            client_crl_file=config.http.client_crl_file,
+            insecure=config.http.insecure,
+            readers_group=config.http.readers_group,
+            account_readers=config.http.account_readers,
             hook_token_file=config.slurm.hook_token_file,
             socket_group=config.http.socket_group,
             trusted_uids=frozenset(_uid_of(config.http.slurm_user)),
@@ -104,6 +116,22 @@ def make_http(parts: Parts) -> HttpApi:
             body_timeout_seconds=config.http.body_timeout_seconds,
             max_connections=config.http.max_connections,
         ),
+    )
+
+
+def _forwarded_to(parts: Parts) -> ForwardedTo | None:
+    """Where a server puts what nodes forward."""
+    store = parts.store
+    if store is None or "server" not in parts.config.roles:
+        return None
+    return ForwardedTo(
+        events=store.events,
+        owners=store.owners,
+        samples=store.samples,
+        gpu_samples=store.gpu_samples,
+        energy_samples=store.energy_samples,
+        over_runs=store.over_runs,
+        at_a_time=parts.config.database.pool_size,
     )
 
 
@@ -122,7 +150,8 @@ def _health(parts: Parts) -> Health:
     if parts.forwarder is None:
         problems.append("no database is configured: events wait in the spool")
     elif (problem := parts.forwarder.last_problem or _chore_problem(parts)) is not None:
-        problems.append(f"the database is not reached: {problem}")
+        what = "no server takes this node's events" if parts.store is None else "the database is not reached"
+        problems.append(f"{what}: {problem}")
     if spool.bytes_used > 0.9 * spool.bytes_limit:
         problems.append(f"the spool is nearly full: {spool.bytes_used} of {spool.bytes_limit} bytes")
     return Health(
@@ -133,9 +162,17 @@ def _health(parts: Parts) -> Health:
             "spool_bytes": spool.bytes_used,
             "durability": spool.durability,
             "live_jobs": parts.board.live_jobs(),
+            "forwards_to": _target(parts.config),
             "slurm": None if parts.reconciler is None else parts.reconciler.last_problem or "answers",
         },
     )
+
+
+def _target(config: Config) -> str | None:
+    """Where events go, without a password."""
+    if config.forwards_to_servers:
+        return config.database.url
+    return "the database" if config.database.url else None
 
 
 def _chore_problem(parts: Parts) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from jobtrail.adapters.http.access import Access, ScopeDoor
 from jobtrail.adapters.http.analytics import PATH as QUESTION_PATH
 from jobtrail.adapters.http.archive import Archives
 from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
@@ -18,6 +19,7 @@ from jobtrail.adapters.http.chains import LINK_PREFIXES, Chains
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
 from jobtrail.adapters.http.looks import Looks
+from jobtrail.adapters.http.named_tokens import Scope
 from jobtrail.adapters.http.node_identity import NodeIdentity, NoNodes
 from jobtrail.adapters.http.nodes import Nodes
 from jobtrail.adapters.http.ownership import OwnerOfRun, Ownership
@@ -30,13 +32,16 @@ from jobtrail.adapters.http.reports import HtmlPages, Reports
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
 from jobtrail.adapters.http.targets import Targets
-from jobtrail.adapters.http.tokens import hook_token, read_token, write_token
+from jobtrail.adapters.http.tls_door import peer_of, tls_doors
+from jobtrail.adapters.http.tokens import admin_token, hook_token, read_token, write_token
 from jobtrail.adapters.http.turns import Turns
+from jobtrail.adapters.http.web_file import WebFile
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
 from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
+from jobtrail.core.security_ports import Notice
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import JobtrailError
 
@@ -76,13 +81,21 @@ class HttpApi:
         benchmarks: BenchmarkReader | None = None,
         forwarded_to: ForwardedTo | None = None,
         node_identity: NodeIdentity | None = None,
+        notice: Notice | None = None,
     ) -> None:
         self._tell = tell
         self._settings = settings
         gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler)
         self._hook_token = hook_token(settings.hook_token_file)
-        self._write_token = write_token(settings.write_token_file)
-        self._read_token = read_token(settings.read_token_file, users_socket=settings.poke_socket)
+        self._notice = notice or _notice_nothing
+        self._web = WebFile(settings.web_config_file, crl_file=settings.client_crl_file)
+        files = {
+            Scope.READ: read_token(settings.read_token_file, users_socket=settings.poke_socket),
+            Scope.WRITE: write_token(settings.write_token_file),
+            Scope.ADMIN: admin_token(settings.admin_token_file),
+        }
+        self._access = Access(settings, self._web, files, checks_itself=_checks_itself)
+        reading, writing = ScopeDoor(self._access, Scope.READ), ScopeDoor(self._access, Scope.WRITE)
         ownership = Ownership(owner_of_run, proc_root=Path(settings.proc_root), cgroup_root=Path(settings.cgroup_root))
         self._posts = Posts(
             intake=intake,
@@ -101,16 +114,14 @@ class HttpApi:
         self._nodes = Nodes(nodes)
         self._targets = Targets(targets, port=settings.target_port)
         turns = Turns()
-        self._reports = Reports(jobs, gate=gate, token=self._read_token, turns=turns, clock=clock, pages=report_pages)
-        self._archives = Archives(
-            archive, gate=gate, token=self._read_token, turns=turns, clock=clock, settings=settings
-        )
+        self._reports = Reports(jobs, gate=gate, token=reading, turns=turns, clock=clock, pages=report_pages)
+        self._archives = Archives(archive, gate=gate, token=reading, turns=turns, clock=clock, settings=settings)
         self._benchmarks = Benchmarks(
             benchmark_intake,
             benchmarks,
             gate=gate,
-            read_token=self._read_token,
-            write_token=self._write_token,
+            read_token=reading,
+            write_token=writing,
             turns=turns,
             settings=settings,
         )
@@ -177,26 +188,34 @@ class HttpApi:
         """
         settings = self._settings
         self._hook_token.load()
-        self._read_token.load()
-        self._write_token.load()
+        self._access.load()
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(
                 unix_socket("http.socket", Path(settings.socket), group=settings.socket_group)
             )
             local = await stack.enter_async_context(self._served([*self.reading_routes(), *self.writing_routes()]))
             remote = await stack.enter_async_context(
-                self._served([*self.reading_routes(), *self.remote_writing_routes()], self._refuse_writes)
+                self._served(
+                    [*self.reading_routes(), *self.remote_writing_routes()], self._access.admit, self._refuse_writes
+                )
             )
             if self._pokes is not None:
                 await stack.enter_async_context(self._taking_pokes())
             stack.push_async_callback(_drain, local, remote)
             # Entered last, so that no client is taken while the others are drained.
-            tcp = await tcp_server(remote, settings.host, settings.port)
+            tcp = await tcp_server(self._doors(remote), settings.host, settings.port)
             stack.callback(tcp.close)
             unix = await asyncio.get_running_loop().create_unix_server(local, sock=listener)
             stack.callback(unix.close)
             host, port = tcp.sockets[0].getsockname()[:2]
-            yield Addresses(socket=settings.socket, host=host, port=port)
+            yield Addresses(socket=settings.socket, host=host, port=port, tls=self._web.now().context is not None)
+
+    def _doors(self, server: GuardedServer) -> Callable[[], asyncio.Protocol]:
+        """What takes clients in over TCP."""
+        if self._web.now().context is None:
+            return server
+        seconds = self._settings.header_timeout_seconds
+        return tls_doors(server, self._web, seconds=seconds, tell=self._tell, notice=self._notice)
 
     @asynccontextmanager
     async def _taking_pokes(self) -> AsyncIterator[None]:
@@ -255,9 +274,10 @@ class HttpApi:
             self._tell(EventRejected(reason=INTERNAL.reason, detail=f"{type(error).__name__}: {error}"))
             return INTERNAL.answer()
 
-    @staticmethod
-    def _refused(refused: Refused, request: web.Request) -> web.StreamResponse:
+    def _refused(self, refused: Refused, request: web.Request) -> web.StreamResponse:
         """The answer to a refusal; told only where something was sent: who reads a wrong address loses no event."""
+        if refused.note is not None:
+            self._notice(refused.note.what, refused.note.who, _peer(request), refused.message)
         if not _only_asks(request) and not _is_link(request):
             request.app[TELL](refused.fact())
         return refused.answer()
@@ -276,9 +296,24 @@ def _only_asks(request: web.Request) -> bool:
     return request.method in READING or (request.method == "POST" and request.path == QUESTION_PATH)
 
 
-def _is_link(request: web.Request) -> bool:
+def _is_link(request: web.BaseRequest) -> bool:
     """Whether this is what a node forwards: it is packed, and told of apart."""
     return request.path.startswith(LINK_PREFIXES)
+
+
+def _checks_itself(request: web.BaseRequest) -> bool:
+    """Whether this has its own way to know who asks."""
+    return request.path in CONTROLLER_PATHS or _is_link(request)
+
+
+def _peer(request: web.Request) -> str:
+    """Where a request comes from: the address, or that it is this machine."""
+    wire = request.transport
+    return "this machine" if wire is None or request.remote in (None, "") else peer_of(wire)
+
+
+def _notice_nothing(_: str, __: str, ___: str, ____: str) -> None:
+    """Where nothing is put on record."""
 
 
 def _tell_nobody(_: Fact) -> None:

@@ -10,7 +10,7 @@ from jobtrail.adapters.http.jobs import Jobs
 from jobtrail.adapters.http.readers import Readers
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import HttpSettings
-from jobtrail.adapters.http.tokens import TokenFile
+from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.ports import Clock
 from jobtrail.core.query_ports import Archive
@@ -24,7 +24,7 @@ class Archives:
         archive: Archive | None,
         *,
         gate: Gate,
-        token: TokenFile,
+        token: Door,
         turns: Turns,
         clock: Clock,
         settings: HttpSettings,

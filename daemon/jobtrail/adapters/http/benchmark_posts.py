@@ -16,7 +16,7 @@ from jobtrail.adapters.http.refusals import Refused, forbidden, json_answer
 from jobtrail.adapters.http.run_uids import run_uid
 from jobtrail.adapters.http.senders import Gate, Sender
 from jobtrail.adapters.http.settings import HttpSettings
-from jobtrail.adapters.http.tokens import TokenFile
+from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader, Reporter
 from jobtrail.core.ports import Receipt, Row
@@ -50,7 +50,7 @@ class BenchmarkPosts:
         runs: BenchmarkReader | None,
         *,
         gate: Gate,
-        token: TokenFile,
+        token: Door,
         settings: HttpSettings,
     ) -> None:
         self._intake = intake

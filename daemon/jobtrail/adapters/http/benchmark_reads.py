@@ -19,7 +19,7 @@ from jobtrail.adapters.http.etags import tagged
 from jobtrail.adapters.http.refusals import json_answer
 from jobtrail.adapters.http.run_uids import run_uid
 from jobtrail.adapters.http.senders import Gate, Sender
-from jobtrail.adapters.http.tokens import TokenFile
+from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkReader, RunFilter
 from jobtrail.domain.benchmarks.metrics import PERCENTILE, STATS, default_stat
@@ -40,7 +40,7 @@ _PERCENTILE = re.compile(PERCENTILE)
 class BenchmarkReads:
     """Tells of benchmarks, over TCP to who shows the token for reading, on a Unix socket to everybody there."""
 
-    def __init__(self, runs: BenchmarkReader | None, *, gate: Gate, token: TokenFile, turns: Turns) -> None:
+    def __init__(self, runs: BenchmarkReader | None, *, gate: Gate, token: Door, turns: Turns) -> None:
         self._runs = runs
         self._gate = gate
         self._token = token

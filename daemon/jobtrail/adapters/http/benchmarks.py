@@ -10,7 +10,7 @@ from jobtrail.adapters.http.benchmark_posts import BenchmarkPosts
 from jobtrail.adapters.http.benchmark_reads import BenchmarkReads
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import HttpSettings
-from jobtrail.adapters.http.tokens import TokenFile
+from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 
@@ -28,8 +28,8 @@ class Benchmarks:
         runs: BenchmarkReader | None,
         *,
         gate: Gate,
-        read_token: TokenFile,
-        write_token: TokenFile,
+        read_token: Door,
+        write_token: Door,
         turns: Turns,
         settings: HttpSettings,
     ) -> None:

@@ -41,8 +41,14 @@ HEAD_TOO_SLOW = _canned("408 Request Timeout", "", "invalid_request", "the reque
 class Connection(RequestHandler):
     """One client. A single timer holds whatever deadline applies: head, then answer, then the next head."""
 
-    def __init__(self, server: GuardedServer, settings: HttpSettings, tell: Observer) -> None:
+    def __init__(
+        self, server: GuardedServer, settings: HttpSettings, tell: Observer, *, admitted: bool = False
+    ) -> None:
+        """`admitted`: its place was taken before, for the handshake."""
         self._guard = server
+        self._admitted = admitted
+        self._retiring = False
+        self.trust: bytes | None = None  # whom the client's certificate was checked against; None: there is none
         self._settings = settings
         self._tell = tell
         self._wire: asyncio.Transport | None = None
@@ -64,7 +70,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the client in, or turn it away when the listener is full."""
         wire = cast(asyncio.Transport, transport)  # a stream's transport always is one; uvloop's does not inherit
-        if not self._guard.admit():
+        if not self._admitted and not self._guard.admit():
             self._tell(EventRejected(reason="busy", detail="too many connections"))
             wire.write(BUSY)
             wire.close()
@@ -108,7 +114,7 @@ class Connection(RequestHandler):
             # Raised before any handler or middleware ran: an Expect header with something else than 100-continue.
             self._tell(EventRejected(reason="unsupported", detail=resp.reason))
         resp.headers["Server"] = "jobtrail"
-        if self._guard.draining:
+        if self._guard.draining or self._retiring:
             resp.force_close()
         try:
             return await super().finish_response(request, resp, start_time)
@@ -138,6 +144,7 @@ class Connection(RequestHandler):
 
     def retire(self) -> None:
         """Hang up, unless a request is being answered: that one is finished first."""
+        self._retiring = True
         if not self._busy:
             self.force_close()
 
@@ -185,11 +192,21 @@ class GuardedServer(web.Server):
         self._open = 0
         self._empty = asyncio.Event()
         self._empty.set()
+        self._handshakes: set[asyncio.Task[None]] = set()
         self.draining = False
 
     def __call__(self) -> Connection:
         """A protocol for a new connection."""
         return Connection(self, self._settings, self._tell)
+
+    def admitted(self) -> Connection:
+        """A protocol for a client whose place is taken already."""
+        return Connection(self, self._settings, self._tell, admitted=True)
+
+    def keep(self, handshake: asyncio.Task[None]) -> None:
+        """Remember a handshake until it is done."""
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
 
     def admit(self) -> bool:
         """Whether there is room for one more, which is taken if so."""
@@ -208,6 +225,8 @@ class GuardedServer(web.Server):
     async def drain(self) -> None:
         """Let requests in progress finish for five seconds, then end all connections."""
         self.draining = True
+        for handshake in self._handshakes:
+            handshake.cancel()
         for connection in self.connections:
             if isinstance(connection, Connection):
                 connection.retire()

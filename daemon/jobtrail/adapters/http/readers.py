@@ -13,7 +13,7 @@ from aiohttp import web
 
 from jobtrail.adapters.http.refusals import forbidden
 from jobtrail.adapters.http.senders import OVERFLOW_UID, Gate, Sender
-from jobtrail.adapters.http.tokens import TokenFile
+from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.core.ports import Row
 
@@ -41,7 +41,7 @@ class Reader(msgspec.Struct, frozen=True):
 class Readers:
     """Tells who asks, and lets each user ask one question at a time."""
 
-    def __init__(self, *, gate: Gate, token: TokenFile, turns: Turns) -> None:
+    def __init__(self, *, gate: Gate, token: Door, turns: Turns) -> None:
         self._gate = gate
         self._token = token
         self._turns = turns

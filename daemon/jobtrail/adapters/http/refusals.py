@@ -23,6 +23,13 @@ MAX_DETAIL = 300
 SPOOL_BROKEN_RETRY_SECONDS = 5
 
 
+class Note(msgspec.Struct, frozen=True):
+    """What of a refusal goes on record: the kind of event, and under which name somebody came, where that is known."""
+
+    what: str
+    who: str = ""
+
+
 class Refused(JobtrailError):
     """A request that gets no 2xx. `reason` is the word it is counted under, `code` the one the client reads."""
 
@@ -35,6 +42,7 @@ class Refused(JobtrailError):
         *,
         details: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        note: Note | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -43,10 +51,11 @@ class Refused(JobtrailError):
         self.message = message
         self.details = dict(details or {})
         self.headers = dict(headers or {})
+        self.note = note
 
     def fact(self) -> EventRejected:
         """What the daemon tells about it."""
-        return EventRejected(reason=self.reason, detail=self.message[:MAX_DETAIL])
+        return EventRejected(reason=self.reason, detail=self.message[:MAX_DETAIL], noticed=self.note is not None)
 
     def answer(self) -> web.Response:
         """The HTTP answer."""
@@ -61,14 +70,14 @@ def json_answer(status: int, body: object, headers: Mapping[str, str] | None = N
     )
 
 
-def forbidden(message: str) -> Refused:
+def forbidden(message: str, note: Note | None = None) -> Refused:
     """403."""
-    return Refused(403, "forbidden", "forbidden", message)
+    return Refused(403, "forbidden", "forbidden", message, note=note)
 
 
-def unauthorized(message: str) -> Refused:
-    """401, asking for a token (RFC 6750)."""
-    return Refused(401, "unauthorized", "forbidden", message, headers={"WWW-Authenticate": "Bearer"})
+def unauthorized(message: str, *, asks: str = "Bearer", note: Note | None = None) -> Refused:
+    """401, asking for a token (RFC 6750) or what else `asks` names."""
+    return Refused(401, "unauthorized", "forbidden", message, headers={"WWW-Authenticate": asks}, note=note)
 
 
 def too_large(limit_bytes: int) -> Refused:

@@ -13,7 +13,7 @@ from aiohttp import web
 from jobtrail.adapters.http import query
 from jobtrail.adapters.http.refusals import forbidden, json_answer
 from jobtrail.adapters.http.senders import Gate
-from jobtrail.adapters.http.tokens import TokenFile
+from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.adapters.http.wishes import prefers
 from jobtrail.core.ports import Clock
@@ -50,7 +50,7 @@ class Reports:
         jobs: JobReader | None,
         *,
         gate: Gate,
-        token: TokenFile,
+        token: Door,
         turns: Turns,
         clock: Clock,
         pages: HtmlPages | None = None,

@@ -11,7 +11,7 @@ import struct
 import msgspec
 from aiohttp import web
 
-from jobtrail.adapters.http.refusals import forbidden
+from jobtrail.adapters.http.refusals import Note, Refused, forbidden
 
 # user_namespaces(7): what the kernel shows for a uid that has no mapping here. It could be anybody.
 OVERFLOW_UID = 65534
@@ -62,7 +62,7 @@ class Gate:
         """The peer, if it may speak for Slurm. Raises Refused."""
         sender = self.sender(request)
         if not sender.trusted:
-            raise forbidden(f"uid {sender.uid} may not send hook events; root and Slurm's user may")
+            raise _wrong_sender(sender, f"uid {sender.uid} may not send hook events; root and Slurm's user may")
         return sender
 
     def poke_sender(self, request: web.Request) -> Sender:
@@ -77,4 +77,8 @@ class Gate:
         sender = self.sender(request)
         if sender.trusted or (self._local_scheduler and sender.uid != OVERFLOW_UID):
             return sender
-        raise forbidden(f"uid {sender.uid} may not send events; root and Slurm's user may")
+        raise _wrong_sender(sender, f"uid {sender.uid} may not send events; root and Slurm's user may")
+
+
+def _wrong_sender(sender: Sender, message: str) -> Refused:
+    return forbidden(message, Note("wrong_sender", f"uid {sender.uid}"))

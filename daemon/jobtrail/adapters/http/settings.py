@@ -17,6 +17,13 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     read_token_file: str = ""  # holds the token of those who read of jobs over TCP; empty refuses them
     write_token_file: str = ""  # holds the token of those who decide about benchmarks over TCP; empty refuses them
     hook_token_file: str = ""  # holds the token of slurmctld's hooks over TCP; empty refuses them
+    admin_token_file: str = ""  # holds the token of those who look after the daemon; empty refuses them over TCP
+    tokens_file: str = ""  # names, scopes and digests of more tokens; empty: none
+    web_config_file: str = ""  # TLS and users in the format of Prometheus; empty: neither
+    client_crl_file: str = ""  # revoked client certificates, PEM; empty: none are
+    insecure: bool = False  # listen beyond loopback without TLS, or open to strangers
+    readers_group: str = ""  # its members read of all jobs on the Unix sockets; empty: nobody more
+    account_readers: tuple[str, ...] = ()  # GROUP:ACCOUNT, whose members read of all jobs of that account
     socket_group: str = ""  # group that may connect beside root; empty keeps the daemon's own
     trusted_uids: frozenset[int] = frozenset()  # beside root and the daemon's own uid: Slurm's user
     local_scheduler: bool = False  # anybody who can connect may report local jobs, as themselves
@@ -37,8 +44,10 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     host: str
     port: int
+    tls: bool = False
 
     @property
     def url(self) -> str:
         """The TCP address as a URL without a trailing slash."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://[{self.host}]:{self.port}" if ":" in self.host else f"{scheme}://{self.host}:{self.port}"

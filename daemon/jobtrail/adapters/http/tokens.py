@@ -7,16 +7,25 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
 from jobtrail.adapters.http.headers import one_header
-from jobtrail.adapters.http.refusals import Refused, forbidden, unauthorized
+from jobtrail.adapters.http.refusals import Note, Refused, forbidden, unauthorized
 from jobtrail.domain.errors import ConfigError
 
 MAX_FILE_BYTES = 4096
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,1024}")  # the alphabet of RFC 6750, section 2.1
-_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +(\S+)")
+BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +(\S+)")
+
+
+class Door(Protocol):
+    """Lets in those who may over TCP."""
+
+    def check(self, request: web.Request) -> None:
+        """Raises Refused, unless who asks may."""
+        ...
 
 
 class TokenFile:
@@ -36,6 +45,21 @@ class TokenFile:
         if self._path is not None:
             self._current(self._path)
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is to be such a token at all."""
+        return self._path is not None
+
+    def is_shown(self, token: str) -> bool:
+        """Whether `token` is the one in the file; not while the file cannot be used."""
+        if self._path is None:
+            return False
+        try:
+            held = self._current(self._path)
+        except ConfigError:
+            return False
+        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), held.encode())
+
     def check(self, request: web.Request) -> None:
         """Raises Refused, unless the request shows the token."""
         if self._path is None:
@@ -47,9 +71,9 @@ class TokenFile:
             token = self._current(self._path)
         except ConfigError as error:
             raise Refused(503, "unavailable", "unavailable", str(error), headers={"Retry-After": "30"}) from error
-        shown = _BEARER.fullmatch(header)
+        shown = BEARER.fullmatch(header)
         if shown is None or not hmac.compare_digest(shown[1].encode("utf-8", "surrogateescape"), token.encode()):
-            raise forbidden(f"this is not the token in {self._setting}")
+            raise forbidden(f"this is not the token in {self._setting}", Note("wrong_token"))
 
     def _current(self, path: Path) -> str:
         """The token as the file has it now. Raises ConfigError."""
@@ -118,4 +142,15 @@ def write_token(path: str) -> TokenFile:
         setting="http.write_token_file",
         unset="nothing can be decided over TCP while http.write_token_file is not set; use a Unix socket",
         missing="a decision over TCP needs `Authorization: Bearer <token>`",
+    )
+
+
+def admin_token(path: str) -> TokenFile:
+    """The token of those who look after the daemon and the trail's keeping."""
+    return TokenFile(
+        path,
+        setting="http.admin_token_file",
+        unset="this is for who looks after the daemon: name a file in http.admin_token_file that holds a token, or ask "
+        "as root on the Unix socket",
+        missing="this needs `Authorization: Bearer <token>` with the token in http.admin_token_file",
     )
