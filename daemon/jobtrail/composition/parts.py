@@ -17,7 +17,7 @@ from jobtrail.composition.gpu_role import GpuParts, make_gpu_parts
 from jobtrail.composition.node_role import make_collector, make_runaways, make_sampler
 from jobtrail.composition.server_role import make_server_parts
 from jobtrail.composition.slurm_role import SlurmSources
-from jobtrail.composition.storage import Store
+from jobtrail.composition.storage import Sinks, Store
 from jobtrail.config import Config
 from jobtrail.core.admin_comments import Commenter
 from jobtrail.core.benchmark_settler import BenchmarkSettler
@@ -59,7 +59,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     node_watcher: NodeWatcher | None
     settler: BenchmarkSettler | None
     commenter: Commenter | None
-    store: Store | None
+    sinks: Sinks | None  # the database, or the servers
+    store: Store | None  # the database
 
 
 @asynccontextmanager
@@ -81,15 +82,16 @@ def wire(
     clock: SystemClock,
     telemetry: Telemetry,
     spool: SqliteSpool,
-    store: Store | None,
+    sinks: Sinks | None,
     slurm: SlurmSources,
 ) -> Parts:
     """All parts, each made where its role is described, and handed to those that need it."""
     tell = telemetry.observe
+    store = sinks if isinstance(sinks, Store) else None
     telemetry.watch_spool(spool.status)
     board = Board(max_jobs=config.metrics.max_jobs, max_benchmarks=config.benchmarks.max_series)
     cgroup = CgroupReader(Path(config.sampling.cgroup_root), node=config.node_name, clock_us=clock.time_us)
-    buffer = SampleBuffer(store.samples if store else None, clock=clock, tell=tell, backoff=Backoff())
+    buffer = SampleBuffer(sinks.samples if sinks else None, clock=clock, tell=tell, backoff=Backoff())
 
     async def report(watched: Watched, final: bool) -> bool:  # noqa: FBT001 - the shape of sampler.Report
         return await collector.report(watched, final)
@@ -99,7 +101,7 @@ def wire(
     )
     intake = Intake(spool, sampler, tell)
     collector = make_collector(config, intake=intake, clock=clock, tell=tell)
-    over_runs = store.over_runs if store else None
+    over_runs = sinks.over_runs if sinks else None
     server = make_server_parts(
         config, store, slurm, board=board, intake=intake, last_cluster=spool.last_cluster, clock=clock, tell=tell
     )
@@ -121,25 +123,26 @@ def wire(
             config,
             sampler=sampler,
             board=board,
-            sink=store.gpu_samples if store else None,
-            energy_sink=store.energy_samples if store else None,
+            sink=sinks.gpu_samples if sinks else None,
+            energy_sink=sinks.energy_samples if sinks else None,
             clock=clock,
             tell=tell,
         ),
-        forwarder=_forwarder(config, clock, telemetry, spool, store),
+        forwarder=_forwarder(config, clock, telemetry, spool, sinks),
         housekeeper=server.housekeeper,
         slurm=slurm,
         reconciler=server.reconciler,
         node_watcher=server.node_watcher,
         settler=server.settler,
         commenter=server.commenter,
+        sinks=sinks,
         store=store,
     )
 
 
 def _forwarder(
-    config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, store: Store | None
+    config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, sinks: Sinks | None
 ) -> Forwarder | None:
-    if store is None:
+    if sinks is None:
         return None
-    return Forwarder(spool, store.events, node=config.node_name, clock=clock, tell=telemetry.observe, backoff=Backoff())
+    return Forwarder(spool, sinks.events, node=config.node_name, clock=clock, tell=telemetry.observe, backoff=Backoff())

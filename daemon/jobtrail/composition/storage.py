@@ -12,6 +12,7 @@ from jobtrail.core.benchmark_ports import BenchmarkReader, BenchmarkStore
 from jobtrail.core.comment_ports import SettledRuns
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_ports import EnergySampleSink, GpuSampleSink
+from jobtrail.core.node_link import ChainOwners
 from jobtrail.core.over_runs import OverRuns
 from jobtrail.core.ports import CentralStore, EventSink, Leadership, NodeStore, RunStore, SampleSink
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
@@ -22,17 +23,23 @@ ClusterOf = Callable[[], Awaitable[str | None]]
 READERS = 2  # connections for those who ask over HTTP, apart: however many ask, events are stored
 
 
-class Store(msgspec.Struct, frozen=True, kw_only=True):
-    """What the daemon keeps its records in."""
+class Sinks(msgspec.Struct, frozen=True, kw_only=True):
+    """What the node role needs to hand over its records: a server has it as well as a database."""
 
     events: EventSink
     samples: SampleSink
     gpu_samples: GpuSampleSink
     energy_samples: EnergySampleSink
+    over_runs: OverRuns
+
+
+class Store(Sinks, frozen=True, kw_only=True):
+    """A database: what the server role needs too, and who asks."""
+
+    owners: ChainOwners
     central: CentralStore
     runs: RunStore
     settled_runs: SettledRuns
-    over_runs: OverRuns
     nodes: NodeStore
     asked_nodes: NodeReader
     asked_targets: TargetReader
@@ -44,15 +51,21 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | None]:
-    """The database, connected when first needed; None when none is configured: events then wait in the spool."""
+async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | None]:
+    """The database or the servers, connected when first needed; None when none is configured: events then wait in the
+    spool. A database is a Store."""
     if not config.database.url:
         yield None
+        return
+    if config.forwards_to_servers:
+        async with _link(config, tell) as sinks:
+            yield sinks
         return
     from jobtrail.adapters.postgres import (
         PostgresAnalytics,
         PostgresBenchmarkReader,
         PostgresBenchmarks,
+        PostgresChains,
         PostgresEnergySamples,
         PostgresGpuSamples,
         PostgresLeadership,
@@ -89,6 +102,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             samples=PostgresSamples(pool, timeout_seconds=seconds, tell=tell),
             gpu_samples=PostgresGpuSamples(pool, timeout_seconds=seconds, tell=tell),
             energy_samples=PostgresEnergySamples(pool, timeout_seconds=seconds, tell=tell),
+            owners=PostgresChains(pool, timeout_seconds=seconds),
             central=PostgresStore(pool, timeout_seconds=seconds),
             runs=PostgresRuns(pool, timeout_seconds=seconds),
             settled_runs=PostgresSettledRuns(
@@ -109,3 +123,40 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Store | No
             asked_benchmarks=PostgresBenchmarkReader(readers, timeout_seconds=seconds, max_error_ratio=most_errors),
             leadership_of=leadership_of,
         )
+
+
+@asynccontextmanager
+async def _link(config: Config, tell: Observer) -> AsyncIterator[Sinks]:
+    """The servers that this node forwards to."""
+    from jobtrail.adapters.server_link import (
+        LinkEvents,
+        LinkOverRuns,
+        LinkSamples,
+        LinkSettings,
+        ServerLink,
+        server_urls,
+    )
+
+    named = config.link
+    settings = LinkSettings(
+        urls=server_urls(config.database.url),
+        node=config.node_name,
+        ca_file=named.ca_file,
+        certificate_file=named.certificate_file,
+        key_file=named.key_file,
+        token_file=named.token_file,
+        connect_seconds=named.connect_timeout_seconds,
+        timeout_seconds=named.timeout_seconds,
+    )
+    link = ServerLink(settings, tell=tell)
+    samples = LinkSamples(link)
+    try:
+        yield Sinks(
+            events=LinkEvents(link),
+            samples=samples,
+            gpu_samples=samples,
+            energy_samples=samples,
+            over_runs=LinkOverRuns(link),
+        )
+    finally:
+        await link.close()

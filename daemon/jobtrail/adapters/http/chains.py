@@ -18,7 +18,7 @@ from jobtrail.adapters.http.connection import Connection
 from jobtrail.adapters.http.link_bodies import decoded, read_packed
 from jobtrail.adapters.http.link_room import Place, Room
 from jobtrail.adapters.http.node_identity import NodeIdentity
-from jobtrail.adapters.http.refusals import Refused, json_answer, refusal
+from jobtrail.adapters.http.refusals import Note, Refused, json_answer, refusal
 from jobtrail.core.facts import NodeContradicted, NodeServed, Observer
 from jobtrail.core.node_link import (
     BATCHES_PATH,
@@ -201,7 +201,7 @@ class Chains:
         peer = asked.request.remote or ""
         self._tell(NodeContradicted(node=asked.node, claimed=claimed, what=what, peer=peer))
         message = f"this {what} is node {claimed!r}'s, and node {asked.node!r} sends it"
-        return Refused(403, "forbidden", "identity", message, details=details)
+        return Refused(403, "forbidden", "identity", message, details=details, note=Note("forged_node", asked.node))
 
 
 async def _read(asked: _Asked, place: Place, decoder: msgspec.msgpack.Decoder[Body]) -> Body:

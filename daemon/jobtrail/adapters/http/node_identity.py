@@ -53,6 +53,20 @@ class SharedToken:
         return named_node(request)
 
 
+def shared_token(path: str) -> NodeIdentity:
+    """The identity that a file with the nodes' token gives; nobody's without one. Raises ConfigError."""
+    if not path:
+        return NoNodes()
+    token = TokenFile(
+        path,
+        setting="http.node_token_file",
+        unset="",
+        missing="a node that forwards here needs `Authorization: Bearer <token>`",
+    )
+    token.load()
+    return SharedToken(token)
+
+
 class NoNodes:
     """A NodeIdentity of a daemon to which no node forwards."""
 

@@ -74,4 +74,4 @@ def moment(request: web.Request, field: str) -> datetime | None:
 
 def no_database() -> Refused:
     """503 where the daemon keeps its records in no database."""
-    return Refused(503, "unavailable", "unavailable", "this daemon has no database: set database.url")
+    return Refused(503, "unavailable", "unavailable", "this daemon has no database: ask a server, or set database.url")

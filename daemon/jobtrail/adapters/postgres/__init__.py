@@ -6,6 +6,7 @@
 from jobtrail.adapters.postgres.analytics import PostgresAnalytics
 from jobtrail.adapters.postgres.benchmark_reading import PostgresBenchmarkReader
 from jobtrail.adapters.postgres.benchmarks import PostgresBenchmarks
+from jobtrail.adapters.postgres.chains import PostgresChains
 from jobtrail.adapters.postgres.energy_samples import PostgresEnergySamples
 from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
 from jobtrail.adapters.postgres.job_samples_reading import PostgresSampleReader
@@ -32,6 +33,7 @@ __all__ = [
     "PostgresAnalytics",
     "PostgresBenchmarkReader",
     "PostgresBenchmarks",
+    "PostgresChains",
     "PostgresEnergySamples",
     "PostgresGpuSamples",
     "PostgresLeadership",
