@@ -230,6 +230,18 @@ def test_an_event_about_the_chain_is_rejected() -> None:
     assert "chain_started" in result.reason
 
 
+def test_a_comment_written_to_slurm_changes_no_run_and_begins_none() -> None:
+    begun = apply(open_run(CLUSTER, JOB, 1), started("n1", 0), created=True)
+    assert isinstance(begun, Changed)
+    written = event(EventKind.COMMENT_WRITTEN, "server", 5, run=1, note="jobtrail: completed")
+    assert apply(begun.run, written) == Duplicate(begun.run)
+    alone = apply(open_run(CLUSTER, JOB, 1), written, created=True)
+    assert isinstance(alone, Rejected)
+    lacking = apply(begun.run, event(EventKind.COMMENT_WRITTEN, "server", 5, run=1))
+    assert isinstance(lacking, Rejected)
+    assert "note" in lacking.reason
+
+
 def test_events_without_facts_outcome_or_usage_are_taken_as_saying_nothing() -> None:
     of_hooks = [EventKind.JOB_STARTED, EventKind.JOB_FOUND, EventKind.CHECKPOINT, EventKind.JOB_FINISHED]
     told = [event(kind, "n1", at) for at, kind in enumerate([*of_hooks, EventKind.USAGE_RECORDED])]
