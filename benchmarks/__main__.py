@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME…] [--json]`: every figure beside its reference; `accuracy` only where it is named."""
+"""`python -m benchmarks [NAME…] [--json]`: every figure beside its reference; `accuracy` and `questions` only where named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from benchmarks.figures import Figure, show
 
 NAMES = ("sampling", "exposition", "acknowledgement", "hook", "database", "size", "gpus")
-ON_REQUEST = ("accuracy",)  # needs root and Slurm's daemons, and takes minutes
+ON_REQUEST = ("accuracy", "questions")  # take minutes; the first needs root and Slurm's daemons
 
 
 def main() -> None:

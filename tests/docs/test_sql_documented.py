@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,14 +12,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-TEXT = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)
-QUERIES = {
-    query.strip().partition("\n")[0].removeprefix("-- "): query
-    for block in BLOCKS
-    for query in block.split(";\n")
-    if query.strip()
-}
+from tests.sql_page import QUERIES, TEXT, role_of
 
 
 @pytest.fixture
@@ -50,7 +42,7 @@ def ask(connection: Any, beginning: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("title", sorted(QUERIES))
 def test_each_query_runs_with_the_rights_of_those_who_read(database: str, title: str) -> None:
     with psycopg.connect(database) as connection:
-        connection.execute("SET ROLE jobtrail_reader")
+        connection.execute(f"SET ROLE {role_of(title)}".encode())
         assert connection.execute(QUERIES[title].encode()).fetchall() == []
 
 

@@ -90,7 +90,7 @@ INSERT INTO job_gpus (
 )
 SELECT 'c1', job_id, 1, node, 'GPU-' || node || '-' || g, 'nvidia', g, 'NVIDIA H100', seconds, seconds * r5,
        CASE WHEN r5 < 0.1 THEN seconds * (1 - r5) ELSE 0 END, seconds * 250, seconds,
-       CASE WHEN n % 200 = 0 THEN '{"31": 2}'::jsonb END, CASE WHEN n % 500 = 0 THEN 'another process was on it' END
+       CASE WHEN n % 40 = 0 THEN '{"31": 2}'::jsonb END, CASE WHEN n % 500 = 0 THEN 'another process was on it' END
 FROM volume_node CROSS JOIN LATERAL generate_series(0, gpus - 1) AS g WHERE gpus IS NOT NULL;
 INSERT INTO nodes (cluster_name, node, state, state_flags, reason, cpus, partitions, first_seen_at, updated_at, state_changed_at)
 SELECT 'c1', 'n' || lpad(n::text, 3, '0'), CASE WHEN n % 60 = 0 THEN 'down' ELSE 'mixed' END,

@@ -26,6 +26,9 @@ SELECT *, row_number() OVER (PARTITION BY chain_id ORDER BY at, step, n) AS seq 
     ) AS place
     WHERE t.at <= now() AND NOT (place.node = 'n250' AND t.at > now() - interval '40 days')
     UNION ALL
+    SELECT n, 22, submit_time + interval '1 min', 'job_amended', 'api', 'api', 'server1', md5('chain of server1')::uuid
+    FROM volume_job WHERE n % 250 = 150 OR n = 49900
+    UNION ALL
     SELECT NULL, 0, now() - CASE WHEN again THEN interval '3 days' ELSE interval '366 days' END, 'chain_started', 'collector',
            'spool', node, md5('chain of ' || node || CASE WHEN again THEN ' anew' ELSE '' END)::uuid
     FROM (SELECT 'n' || lpad(n::text, 3, '0') AS node, false AS again FROM generate_series(1, 250) AS n
@@ -43,7 +46,7 @@ DROP TABLE volume_event;
 
 INSERT INTO audit_log (
     chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at, received_at, stored_at, changed_by, source,
-    change_type, cluster_name, job_id, run, node, correlation_id, unapplied
+    change_type, cluster_name, job_id, run, node, correlation_id, unapplied, request_id
 )
 SELECT e.chain_id, e.seq, gen_random_uuid(), e.kind,
        CASE e.seq WHEN 1 THEN decode(repeat('00', 32), 'hex') ELSE sha256(convert_to(e.chain_id || '/' || e.seq - 1, 'UTF8')) END,
@@ -52,20 +55,22 @@ SELECT e.chain_id, e.seq, gen_random_uuid(), e.kind,
        e.at, e.received_at, e.stored_at, e.changed_by, e.source,
        CASE WHEN e.step = 1 THEN 'create' WHEN e.step > 1 THEN 'update' END, CASE WHEN e.step > 0 THEN 'c1' END, j.job_id,
        CASE WHEN e.step > 0 THEN 1 END, e.node, j.correlation_id,
-       CASE WHEN e.n % 1000 = 500 AND e.step = 20 THEN 'the run is over' END
+       CASE WHEN e.n % 1000 = 500 AND e.step = 20 THEN 'the run is over' END,
+       CASE WHEN e.step = 22 THEN CASE e.n WHEN 49900 THEN 'c0ffee00-0000-4000-8000-000000000001' ELSE gen_random_uuid() END::uuid END
 FROM volume_entry e LEFT JOIN volume_job j USING (n)
 JOIN (SELECT chain_id, max(seq) AS seq FROM volume_entry GROUP BY chain_id) AS last USING (chain_id)
 ORDER BY e.stored_at;
-INSERT INTO audit_payload (chain_id, seq, received_at, payload, salt, job_snapshot)
+INSERT INTO audit_payload (chain_id, seq, received_at, payload, salt, job_snapshot, person, sent_by)
 SELECT e.chain_id, e.seq, e.received_at,
        convert_to('{"changed_by":"' || e.changed_by || '","cluster":"c1","environment":{"SLURM_JOB_ID":"' || coalesce(j.n, 0)
                   || '","filler":"' || repeat('x', 250) || '"},"kind":"' || e.kind || '","note":"as told","time_us":1}', 'UTF8'),
        sha256(convert_to(e.seq::text, 'UTF8')),
        CASE WHEN j.n IS NOT NULL THEN jsonb_build_object(
            'job_id', j.job_id, 'user_name', j.user_name, 'account', j.account, 'partition', j.partition, 'cpus_allocated', j.cpus,
-           'state', CASE WHEN e.step = 1 THEN 'pending' WHEN e.step < 19 THEN 'running' WHEN e.step < 21 THEN 'ended'
+           'state', CASE WHEN e.step = 1 THEN 'pending' WHEN e.step < 19 THEN 'running' WHEN e.step = 22 THEN 'pending' WHEN e.step < 21 THEN 'ended'
                          WHEN j.verdict IN ('cancelled', 'completed') THEN j.verdict ELSE 'failed' END,
-           'verdict', CASE WHEN e.step = 21 THEN j.verdict END, 'nodes', j.nodes, 'correlation_id', j.correlation_id) END
+           'verdict', CASE WHEN e.step = 21 THEN j.verdict END, 'nodes', j.nodes, 'correlation_id', j.correlation_id) END,
+       CASE WHEN e.step = 22 THEN CASE WHEN e.n % 500 = 400 THEN 'alice' ELSE 'bob' END END, CASE WHEN e.step = 22 THEN 'uid 1003' END
 FROM volume_entry e LEFT JOIN volume_job j USING (n)
 ORDER BY e.stored_at;
 INSERT INTO audit_chain (chain_id, node, head_seq, head_hash, updated_at)
@@ -74,3 +79,6 @@ FROM volume_entry GROUP BY chain_id;
 INSERT INTO audit_conflict (chain_id, seq, held_hash, offered_hash, payload, reason, seen_at)
 SELECT md5('chain of n00' || n)::uuid, n, sha256('held'), sha256('offered'), '{}', 'another row is held under this number',
        now() - n * interval '1 day' FROM generate_series(1, 6) AS n;
+INSERT INTO jobs_withdrawn (cluster_name, job_id, run, withdrawn_at, withdrawn_by, sent_by, user_name, correlation_id, job, projection)
+SELECT 'c1', 'manual-' || n, 1, now() - n * interval '1 day', 'alice', 'uid 1003', 'bob', gen_random_uuid(), '{}', '{}'
+FROM generate_series(1, 20) AS n;

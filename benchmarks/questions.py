@@ -1,0 +1,69 @@
+"""The questions of docs/sql.md and of the dashboards on a year of a cluster: 1 M events, 10 M samples (tests/volumes).
+
+Takes some two minutes and 4 GB of disk, and as much again for the write-ahead log.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from tests.sql_page import QUERIES, role_of
+from tests.volumes.load import load
+from tests.volumes.plans import explain
+from tests.volumes.test_dashboards import as_sent, everything
+
+from benchmarks.figures import Figure
+from jobtrail.adapters import embedded_postgres
+from jobtrail.adapters.postgres import migrate
+
+ROUNDS = 3
+
+
+def _median(connection: Any, statement: str) -> float:
+    """Milliseconds as PostgreSQL counts them, with what is read already in memory."""
+    explain(connection, statement)
+    return statistics.median(explain(connection, statement).milliseconds for _ in range(ROUNDS))
+
+
+def _documented(connection: Any) -> list[Figure]:
+    found = []
+    for title, query in QUERIES.items():
+        connection.execute(f"SET ROLE {role_of(title)}".encode())
+        found.append(Figure(what=title, value=_median(connection, query), unit="ms"))
+    return found
+
+
+def _dashboards(connection: Any) -> list[Figure]:
+    """The slowest question of each dashboard, for the time that it opens with."""
+    connection.execute("SET ROLE jobtrail_reader")
+    hardware = connection.execute("SELECT array_agg(DISTINCT hardware) FROM benchmark_run").fetchone()[0]
+    slowest: dict[str, Figure] = {}
+    for asked in everything():
+        one = Figure(what=asked.name, value=_median(connection, as_sent(asked, tuple(hardware))), unit="ms")
+        if asked.dashboard not in slowest or one.value > slowest[asked.dashboard].value:
+            slowest[asked.dashboard] = one
+    return list(slowest.values())
+
+
+def measure() -> list[Figure]:
+    """Medians of warm runs on an embedded PostgreSQL 18 with its default settings."""
+    with (
+        tempfile.TemporaryDirectory(prefix="jobtrail-bench-pg-") as name,
+        embedded_postgres.running(Path(name) / "postgres") as url,
+    ):
+        migrate.upgrade(url)
+        began = time.perf_counter()
+        load(url)
+        seconds = time.perf_counter() - began
+        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+            (size,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
+            made = [
+                Figure(what="loading the year", value=seconds, unit="s"),
+                Figure(what="the year on disk", value=size / 1e9, unit="GB"),
+            ]
+            return made + _documented(connection) + _dashboards(connection)
