@@ -12,6 +12,7 @@ from jobtrail.core.benchmark_ports import BenchmarkReader, BenchmarkStore
 from jobtrail.core.comment_ports import SettledRuns
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_ports import EnergySampleSink, GpuSampleSink
+from jobtrail.core.manual_ports import PostedSampleSink
 from jobtrail.core.node_link import ChainOwners
 from jobtrail.core.over_runs import OverRuns
 from jobtrail.core.ports import CentralStore, EventSink, Leadership, NodeStore, RunStore, SampleSink
@@ -45,6 +46,7 @@ class Store(Sinks, frozen=True, kw_only=True):
     asked_targets: TargetReader
     asked_jobs: JobReader
     archive: Archive
+    posted_samples: PostedSampleSink
     benchmarks: BenchmarkStore
     asked_benchmarks: BenchmarkReader
     leadership_of: Callable[[ClusterOf], Leadership]  # released when the store is closed
@@ -97,9 +99,11 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
             stack.push_async_callback(leadership.release)
             return leadership
 
+        samples = PostgresSamples(pool, timeout_seconds=seconds, tell=tell)
         yield Store(
             events=PostgresSink(pool, timeout_seconds=seconds),
-            samples=PostgresSamples(pool, timeout_seconds=seconds, tell=tell),
+            samples=samples,
+            posted_samples=samples,
             gpu_samples=PostgresGpuSamples(pool, timeout_seconds=seconds, tell=tell),
             energy_samples=PostgresEnergySamples(pool, timeout_seconds=seconds, tell=tell),
             owners=PostgresChains(pool, timeout_seconds=seconds),

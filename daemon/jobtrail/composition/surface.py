@@ -15,6 +15,7 @@ from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
 from jobtrail.config import Config
+from jobtrail.core.manual_jobs import ManualJobs
 from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.pokes import LOOKS, Pokes, WholeLook
 from jobtrail.core.ports import Health
@@ -61,6 +62,22 @@ def make_reported(parts: Parts) -> ReportedBenchmarks:
     )
 
 
+def make_job_keeper(parts: Parts) -> ManualJobs:
+    """The way in of what people say of jobs."""
+    config, store = parts.config, parts.store
+    return ManualJobs(
+        parts.intake,
+        jobs=store.archive.jobs if store else None,
+        samples=store.posted_samples if store else None,
+        spool_status=parts.spool.status,
+        user_name_of=user_name,
+        uid_of=lambda name: next(iter(_uid_of(name)), None),
+        clock=parts.clock,
+        node=config.node_name,
+        cluster=config.cluster or config.local_cluster,
+    )
+
+
 def make_http(parts: Parts) -> HttpApi:
     config, clock = parts.config, parts.clock
     page = Exposition(
@@ -82,6 +99,7 @@ def make_http(parts: Parts) -> HttpApi:
         nodes=parts.store.asked_nodes if parts.store else None,
         targets=parts.store.asked_targets if parts.store else None,
         benchmark_intake=make_reported(parts),
+        job_keeper=make_job_keeper(parts),
         benchmarks=parts.store.asked_benchmarks if parts.store else None,
         forwarded_to=_forwarded_to(parts),
         node_identity=shared_token(config.http.node_token_file),

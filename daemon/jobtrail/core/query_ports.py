@@ -11,6 +11,7 @@ import msgspec
 from jobtrail.core.ports import Row
 from jobtrail.domain.analytics import Question
 from jobtrail.domain.analytics_answer import Analysis
+from jobtrail.domain.job import Job
 from jobtrail.domain.job_report_timeline import Timeline
 
 
@@ -114,7 +115,10 @@ class AuditPlace(msgspec.Struct, frozen=True):
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events of the trail; None is any. With a `uid`, those of that user's runs alone."""
+    """Which events of the trail; None is any. With a `uid`, those of that user's runs alone.
+
+    `changed_by` is an Actor, what a person calls themselves, or who sent it; `correlation_id` a run's or a request's.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -130,7 +134,16 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
     following: AuditPlace | None
 
 
-class JobQueries(JobReader, Protocol):
+class RunFinder(Protocol):
+    """Finds runs for those who have something to say of them."""
+
+    async def held_run(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> Job:
+        """A run as it is held, also a withdrawn one; the newest unless `run` names one. Raises NotFound,
+        StoreUnavailable."""
+        ...
+
+
+class JobQueries(JobReader, RunFinder, Protocol):
     """What is held of the jobs, in lists and over time. Every method raises StoreUnavailable."""
 
     async def list_jobs(self, wanted: JobFilter | None = None, *, limit: int = 50, offset: int = 0) -> JobList:

@@ -73,6 +73,18 @@ class NotFound(JobtrailError):
     """What was asked for does not exist."""
 
 
+class NotAllowed(JobtrailError):
+    """The sender may not say this."""
+
+
+class JobConflict(JobtrailError):
+    """What is said of a job cannot be, as the job now stands. `field` is the part that stands against it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
 class SlurmError(JobtrailError):
     """Slurm could not be asked. Retried; what it would have told stays unknown meanwhile."""
 

@@ -121,6 +121,12 @@ def _amended(held: PeoplesWord, stamp: Stamp, claims: Claims) -> PeoplesWord:
     return msgspec.structs.replace(held, amended={name: amended[name] for name in sorted(amended)})
 
 
+def last_said_us(word: PeoplesWord, claims: Claims) -> int:
+    """When people last said something of the fields that `claims` speaks of; 0 if they did not."""
+    stamps = [word.amended[name].stamp.time_us for name in said_fields(claims) if name in word.amended]
+    return max(stamps, default=0)
+
+
 def claims_of(word: PeoplesWord) -> Claims:
     """What people say now, with None for what nobody says."""
     created = Claims() if word.creation is None else word.creation.claims

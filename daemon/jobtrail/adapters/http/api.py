@@ -19,6 +19,8 @@ from jobtrail.adapters.http.chains import LINK_PREFIXES, Chains
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
 from jobtrail.adapters.http.looks import Looks
+from jobtrail.adapters.http.manual import PATHS as MANUAL_PATHS
+from jobtrail.adapters.http.manual import ManualJobRoutes
 from jobtrail.adapters.http.named_tokens import Scope
 from jobtrail.adapters.http.node_identity import NodeIdentity, NoNodes
 from jobtrail.adapters.http.nodes import Nodes
@@ -38,6 +40,7 @@ from jobtrail.adapters.http.turns import Turns
 from jobtrail.adapters.http.web_file import WebFile
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
+from jobtrail.core.manual_ports import JobKeeper
 from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
@@ -82,6 +85,7 @@ class HttpApi:
         forwarded_to: ForwardedTo | None = None,
         node_identity: NodeIdentity | None = None,
         notice: Notice | None = None,
+        job_keeper: JobKeeper | None = None,
     ) -> None:
         self._tell = tell
         self._settings = settings
@@ -126,6 +130,7 @@ class HttpApi:
             settings=settings,
         )
 
+        self._manual = ManualJobRoutes(job_keeper, gate=gate, token=writing, settings=settings)
         self._chains = Chains(forwarded_to, identity=node_identity or NoNodes(), tell=tell)
 
     def reading_routes(self) -> list[web.RouteDef]:
@@ -153,6 +158,7 @@ class HttpApi:
             web.post("/v1/events/job-started", posts.job_started),
             web.post("/v1/events/job-finished", posts.job_finished),
             *self._benchmarks.writing_routes(),
+            *self._manual.routes(),
             *self._looks.routes(),
         ]
 
@@ -161,6 +167,7 @@ class HttpApi:
         return [
             web.post(f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}", self._posts.controller_hook),
             *self._benchmarks.remote_writing_routes(),
+            *self._manual.routes(),
             *self._chains.routes(),
         ]
 
@@ -174,6 +181,7 @@ class HttpApi:
             *self._archives.routes(),
             *self._benchmarks.reading_routes(),
             *self._benchmarks.writing_routes(),
+            *self._manual.routes(),
             *self._looks.routes(),
         ]
 
@@ -285,7 +293,8 @@ class HttpApi:
     @web.middleware
     async def _refuse_writes(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """TCP knows no sender, and on a node every user can reach a loopback port; but a token is known."""
-        takes_token = request.path in CONTROLLER_PATHS or DECISIONS.fullmatch(request.path) or _is_link(request)
+        decides = DECISIONS.fullmatch(request.path) or MANUAL_PATHS.fullmatch(request.path)
+        takes_token = request.path in CONTROLLER_PATHS or decides or _is_link(request)
         if not _only_asks(request) and not takes_token:
             raise forbidden(f"nothing can be written over TCP; use the Unix socket {self._settings.socket}")
         return await handler(request)

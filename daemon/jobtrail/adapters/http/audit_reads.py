@@ -50,9 +50,9 @@ class AuditReads:
             raise query.no_database()
         with self._readers.turn(reader):
             if reader.only_uid is not None:
-                job = (await self._jobs.show_job(job_id, run=run, cluster=cluster)).job
-                reader.check_may_read(job)
-                job_id, run, cluster = job["job_id"], job["run"], job["cluster_name"]
+                job = await self._jobs.held_run(job_id, run=run, cluster=cluster)
+                reader.check_may_read({"uid": job.facts.uid, "job_id": job.job_id})
+                job_id, run, cluster = job.job_id, job.run, job.cluster_name
             events = await self._jobs.audit_log(job_id, run=run, cluster=cluster, limit=limit)
         if not events:
             raise NotFound(f"nothing is on record of job {job_id}")

@@ -33,7 +33,7 @@ _PLACE = re.compile(r" - at `(?:key in )?\$\.?([A-Za-z_]*)")
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 # Checked in `parse`: with a pattern in a type, msgspec 0.22 at times ends an interpreter that exits with a
 # segmentation fault.
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
+NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
 _WORD = re.compile(r"[a-z0-9_-]{1,32}")
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -93,7 +93,7 @@ def parse(kind: type[AnyBody], body: bytes) -> AnyBody:
     try:
         parsed = msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _explained(str(error)) from error
+        raise explained(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidEvent("body", f"is not JSON in UTF-8: {error}") from error
     for field, value in _texts(parsed):
@@ -111,11 +111,11 @@ def _check_forms(body: _Body) -> None:
     if isinstance(body, JobStarted) and isinstance(body.node_list, list):
         names += [("node_list", name) for name in body.node_list]
     for field, name in names:
-        if name is not None and not _NAME.fullmatch(name):
+        if name is not None and not NAME.fullmatch(name):
             raise InvalidEvent(field, f"must be 1 to 255 visible characters without spaces, not {name[:64]!r}")
 
 
-def _explained(message: str) -> InvalidEvent:
+def explained(message: str) -> InvalidEvent:
     """msgspec's message with the field in front."""
     unknown, place = _UNKNOWN_FIELD.search(message), _PLACE.search(message)
     field = unknown[1][:64] if unknown else place[1] if place else ""

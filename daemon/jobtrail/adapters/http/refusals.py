@@ -12,7 +12,9 @@ from jobtrail.core.facts import EventRejected
 from jobtrail.domain.errors import (
     EventConflict,
     InvalidEvent,
+    JobConflict,
     JobtrailError,
+    NotAllowed,
     NotFound,
     SpoolBroken,
     SpoolFull,
@@ -117,6 +119,10 @@ def refusal(error: JobtrailError | web.HTTPException) -> Refused:
             return Refused(400, "validation_error", "invalid", str(error), details={"field": error.field})
         case NotFound():
             return Refused(404, "not_found", "unsupported", str(error))
+        case NotAllowed():
+            return forbidden(str(error))
+        case JobConflict():
+            return Refused(409, "conflict", "conflict", str(error), details={"field": error.field})
         case EventConflict():
             return Refused(409, "conflict", "conflict", str(error), details={"field": "Jobtrail-Event-Id"})
         case TooManyReports():

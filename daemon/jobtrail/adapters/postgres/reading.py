@@ -53,7 +53,8 @@ class PostgresReader:
             public_id = await _stored_id(connection, job_id, cluster)
             runs = await connection.fetch(SQL["job_show"], public_id, run, cluster)
             if not runs:
-                raise NotFound(_not_found(public_id, run, cluster))
+                gone = await connection.fetch(SQL["withdrawn_show"], public_id, run, cluster)
+                raise NotFound(_withdrawn(gone[0]) if gone else _not_found(public_id, run, cluster))
             job = readable(runs[0])
             key = (job["cluster_name"], public_id, job["run"])
             nodes = await connection.fetch(SQL["job_nodes_show"], *key)
@@ -71,6 +72,15 @@ class PostgresReader:
             benchmarks=[{**readable(one), "run_uid": str(one["run_uid"])} for one in benchmarks],
             other_runs=others,
         )
+
+    async def held_run(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> Job:
+        """A run as it is held, also a withdrawn one; the newest unless `run` names one. Raises NotFound."""
+        async with session(self._pool, self._timeout) as connection:
+            public_id = await _stored_id(connection, job_id, cluster)
+            for query in ("job_show", "withdrawn_show"):
+                if runs := await connection.fetch(SQL[query], public_id, run, cluster):
+                    return msgspec.json.decode(runs[0]["projection"], type=Job)
+        raise NotFound(_not_found(public_id, run, cluster))
 
     async def job_timeline(self, detail: JobDetail, *, now: datetime) -> Timeline:
         """The time lines of a run; empty once its samples are kept no longer."""
@@ -125,3 +135,8 @@ def _value(name: str, value: Any) -> Any:
 def _not_found(job_id: str, run: int | None, cluster: str | None) -> str:
     which = f"run {run} of job {job_id}" if run is not None else f"job {job_id}"
     return f"no {which} is stored" + (f" for cluster {cluster}" if cluster else "")
+
+
+def _withdrawn(row: Any) -> str:
+    who = f" by {row['withdrawn_by']}" if row["withdrawn_by"] else ""
+    return f"job {row['job_id']} was withdrawn at {row['withdrawn_at']:%Y-%m-%dT%H:%M:%SZ}{who}; its trail tells more"

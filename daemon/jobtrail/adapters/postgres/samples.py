@@ -50,6 +50,11 @@ class PostgresSamples:
         if dropped:
             self._tell(SamplesDropped(rows=dropped))
 
+    async def days(self) -> frozenset[date]:
+        """The days (UTC) of which samples can be kept now; today's and tomorrow's are made. Raises StoreUnavailable."""
+        async with session(self._pool, self._timeout) as connection:
+            return frozenset(await _days(connection, "job_samples"))
+
 
 async def copy_by_day(connection: Connection, table: str, columns: Sequence[str], records: list[Record]) -> int:
     """Append records, of which the first value is the time, to a table with a partition a day.
@@ -81,10 +86,14 @@ async def copy_what_can_be(connection: Connection, table: str, columns: Sequence
     return dropped + await copy_what_can_be(connection, table, columns, records[middle:])
 
 
+async def _days(connection: Connection, table: str) -> set[date]:
+    await connection.fetchrow(SQL["partitions_keep"], 1, None)
+    return {row["day"] for row in await connection.fetch(SQL["sample_days"], table)}
+
+
 async def _storable(connection: Connection, table: str, records: list[Record]) -> list[Record]:
     """Make today's partitions if they are missing; the records that have one now."""
-    await connection.fetchrow(SQL["partitions_keep"], 1, None)
-    days: set[date] = {row["day"] for row in await connection.fetch(SQL["sample_days"], table)}
+    days = await _days(connection, table)
     return [record for record in records if isinstance(record[0], datetime) and record[0].date() in days]
 
 

@@ -10,9 +10,12 @@ from jobtrail.adapters.postgres.reading import readable
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.core.ports import Row
 from jobtrail.core.query_ports import AuditFilter, AuditPage, AuditPlace
+from jobtrail.domain.events import Actor
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool
+
+_ACTORS = frozenset(Actor)
 
 
 class PostgresTrailReader:
@@ -28,13 +31,15 @@ class PostgresTrailReader:
 
     async def trail(self, wanted: AuditFilter, *, limit: int, after: AuditPlace | None = None) -> AuditPage:
         """Events of jobs that match, newest first, beyond `after`. Raises StoreUnavailable."""
+        by_program = wanted.changed_by if wanted.changed_by in _ACTORS else None
         arguments = (
             wanted.since,
             wanted.until,
-            wanted.changed_by,
+            by_program,
             _uuid(wanted.correlation_id),
             *((None, None, None) if after is None else (after.changed_at, _uuid(after.chain_id), after.seq)),
             limit + 1,
+            None if by_program else wanted.changed_by,
         )
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
             await connection.execute(SQL["plan_for_values"])

@@ -2,7 +2,8 @@
 SELECT * FROM (
     SELECT
         cluster_name, job_id, run, node, event_kind, change_type, changed_at, received_at, stored_at, changed_by,
-        source, correlation_id, event_id, chain_id, seq, unapplied, event, job_snapshot
+        source, correlation_id, event_id, chain_id, seq, unapplied, event, job_snapshot,
+        person, sent_by, request_id
     FROM job_audit_events
     WHERE job_id = $1 AND ($3::text IS NULL OR cluster_name = $3)
       -- Reports of benchmarks change no run, but may be linked to one.
