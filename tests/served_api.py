@@ -15,10 +15,12 @@ import msgspec
 from jobtrail.adapters import job_html
 from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.http import Addresses, HtmlPages, HttpApi, HttpSettings
+from jobtrail.adapters.http.node_identity import NodeIdentity
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
 from jobtrail.core.benchmark_ports import BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact
+from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.ports import Health, HookDecoder, PokeAnswer, Receipt, SpoolStatus
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
 from jobtrail.core.reported_benchmarks import ReportedBenchmarks
@@ -96,6 +98,8 @@ class Served:
         nodes: NodeReader | None = settings.pop("nodes", None)
         targets: TargetReader | None = settings.pop("targets", None)
         benchmarks: BenchmarkReader | None = settings.pop("benchmarks", None)
+        forwarded_to: ForwardedTo | None = settings.pop("forwarded_to", None)
+        identity: NodeIdentity | None = settings.pop("node_identity", None)
         self.intake = RecordingIntake()
         self.facts: list[Fact] = []
         self.health = Health(ready=True, details={"spool_depth": 0})
@@ -123,6 +127,8 @@ class Served:
             targets=targets,
             benchmark_intake=self._reported_benchmarks(),
             benchmarks=benchmarks,
+            forwarded_to=forwarded_to,
+            node_identity=identity,
         )
         self.addresses: Addresses
 

@@ -1,12 +1,14 @@
-"""What every OverRuns promises, held by the fake and by PostgreSQL alike."""
+"""What every OverRuns promises, held by the fake, by PostgreSQL, and by a server in front of PostgreSQL alike."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobtrail.adapters.postgres import PostgresOverRuns, PostgresSink, close_pool, open_pool
-from jobtrail.core.over_runs import OverRuns
+from jobtrail.adapters.server_link import LinkOverRuns
+from jobtrail.core.over_runs import Over, OverRuns
 from jobtrail.core.ports import EventSink
 from jobtrail.domain.errors import StoreUnavailable
 from jobtrail.domain.events import Event, encode
@@ -16,6 +18,7 @@ from jobtrail.domain.slurm import Origin
 from tests.chains import T0, ChainWriter
 from tests.fake_over_runs import MemoryOverRuns
 from tests.fakes import MemorySink
+from tests.served_link import Site, in_postgres, site
 from tests.unit.stories import CLUSTER, JOB, SECOND, closed, finished, found, reported, started
 
 
@@ -39,14 +42,29 @@ class Bench:
         return {ref: (over.reason, (over.latest_us - T0) / SECOND) for ref, over in known.items()}
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+class RunsOfManyNodes:
+    """An OverRuns for several nodes: each asks through its own link."""
+
+    def __init__(self, at: Site) -> None:
+        self.site = at
+
+    async def over(self, targets: Sequence[Target]) -> Mapping[str, Over]:
+        node = targets[0].node if targets else "n1"
+        return await LinkOverRuns(self.site.link(node)).over(targets)
+
+
+@pytest.fixture(params=["memory", "postgres", "server"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     if request.param == "memory":
         sink = MemorySink()
         yield Bench(sink, MemoryOverRuns(sink))
         return
     pool = await open_pool(request.getfixturevalue("database"), size=2, timeout_seconds=10.0)
-    yield Bench(PostgresSink(pool, timeout_seconds=10.0), PostgresOverRuns(pool, timeout_seconds=10.0))
+    if request.param == "postgres":
+        yield Bench(PostgresSink(pool, timeout_seconds=10.0), PostgresOverRuns(pool, timeout_seconds=10.0))
+    else:
+        async with site(tmp_path, in_postgres(pool)) as at:
+            yield Bench(PostgresSink(pool, timeout_seconds=10.0), RunsOfManyNodes(at))
     await close_pool(pool, timeout_seconds=5.0)
 
 
@@ -105,6 +123,8 @@ async def test_a_part_is_known_by_every_event_that_told_its_beginning(bench: Ben
 async def test_a_store_that_is_away_is_told(bench: Bench) -> None:
     if isinstance(bench.runs, MemoryOverRuns):
         bench.runs.error = StoreUnavailable("away")
+    elif isinstance(bench.runs, RunsOfManyNodes):
+        bench.runs = LinkOverRuns(bench.runs.site.link(urls=("https://127.0.0.1:9",)))
     else:
         pool = await open_pool("postgresql://nobody@127.0.0.1:9/none", size=1, timeout_seconds=2.0)
         bench.runs = PostgresOverRuns(pool, timeout_seconds=2.0)

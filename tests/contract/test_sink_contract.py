@@ -1,7 +1,8 @@
-"""What every EventSink promises, held by the fake and by PostgreSQL alike."""
+"""What every EventSink promises, held by the fake, by PostgreSQL, and by a server in front of PostgreSQL alike."""
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from jobtrail.domain.states import State
 from tests.benchmark_reports import claim, report, tell, uid
 from tests.chains import SECOND, ChainWriter
 from tests.fakes import MemorySink
+from tests.served_link import ManyNodes, Site, in_postgres, site
 
 
 class Bench(Protocol):
@@ -46,7 +48,7 @@ class MemoryBench:
 class PostgresBench:
     def __init__(self, pool: Any) -> None:
         self.pool = pool
-        self.sink = PostgresSink(pool, timeout_seconds=10.0)
+        self.sink: EventSink = PostgresSink(pool, timeout_seconds=10.0)
 
     async def jobs(self) -> list[Job]:
         async with session(self.pool, 10.0) as connection:
@@ -59,13 +61,25 @@ class PostgresBench:
         return {row["run_uid"]: row["user_name"] for row in rows}
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+class ServerBench(PostgresBench):
+    """Over real TLS: nodes show the token, the server has the database."""
+
+    def __init__(self, pool: Any, at: Site) -> None:
+        super().__init__(pool)
+        self.sink = ManyNodes(at)
+
+
+@pytest.fixture(params=["memory", "postgres", "server"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     if request.param == "memory":
         yield MemoryBench()
         return
     pool = await open_pool(request.getfixturevalue("database"), size=2, timeout_seconds=10.0)
-    yield PostgresBench(pool)
+    if request.param == "postgres":
+        yield PostgresBench(pool)
+    else:
+        async with site(tmp_path, in_postgres(pool)) as at:
+            yield ServerBench(pool, at)
     await close_pool(pool, timeout_seconds=5.0)
 
 
