@@ -23,7 +23,7 @@ lint: ## the checks that need no database and no Slurm
 
 fix: ## format and mend what ruff can mend
 	@PYTHON=$(PYTHON) scripts/bootstrap dev
-	@$(BIN)/ruff check --fix daemon tests benchmarks; $(BIN)/ruff format daemon tests benchmarks
+	@$(BIN)/ruff check --fix daemon tests benchmarks scripts; $(BIN)/ruff format daemon tests benchmarks scripts
 
 benchmarks: ## measure speed and size next to their references
 	@scripts/install-test-packages

@@ -8,6 +8,7 @@ because the site is also read on clusters without a way out.
 from __future__ import annotations
 
 import html.parser
+import importlib.util
 import json
 import re
 import shutil
@@ -16,7 +17,6 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import flask_swagger_ui
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ class Page(html.parser.HTMLParser):
 
 
 class Refused(Exception):
-    """Zensical found something wrong; a line for each thing."""
+    """The site cannot be made, or Zensical found something wrong; a line for each thing."""
 
 
 def build(*, strict: bool = True) -> None:
@@ -75,7 +75,10 @@ def add_api_pages(site: Path) -> None:
     """
     target = site / "assets" / "swagger-ui"
     target.mkdir(parents=True)
-    source = Path(flask_swagger_ui.__file__).parent / "dist"
+    found = importlib.util.find_spec("flask_swagger_ui")
+    if found is None or found.origin is None:
+        raise Refused("flask_swagger_ui is not installed; scripts/bootstrap dev installs it")
+    source = Path(found.origin).parent / "dist"
     for name in SWAGGER_FILES:
         shutil.copyfile(source / name, target / name)
     described = yaml.safe_load((site / "openapi.yaml").read_text(encoding="utf-8"))

@@ -18,11 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from jobtrail.adapters import embedded_postgres
-from jobtrail.adapters.postgres import migrate, open_pool
 from scripts import build_docs
 from scripts.screenshots import browser, seed, terminal
 from tests.daemon_process import Daemon, wait_until
+
+from jobtrail.adapters import embedded_postgres
+from jobtrail.adapters.postgres import migrate, open_pool
 
 IMAGES = build_docs.REPOSITORY / "docs" / "images"
 LARGEST_BYTES = 200_000

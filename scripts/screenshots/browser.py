@@ -23,8 +23,8 @@ def take(file: Path, page: str, *, width: int, height: int, dark: bool = False) 
     """Write a picture of the address `page` to `file`. Raises NoBrowser."""
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
-            [browser(), *QUIET, *(DARK if dark else ()), f"--user-data-dir={profile}", f"--window-size={width},{height}",
-             "--virtual-time-budget=5000", f"--screenshot={file}", page],
+            [browser(), *QUIET, *(DARK if dark else ()), f"--user-data-dir={profile}", "--virtual-time-budget=5000",
+             f"--window-size={width},{height}", f"--screenshot={file}", page],
             check=True, capture_output=True, timeout=TIMEOUT_SECONDS,
         )  # fmt: skip
 

@@ -9,14 +9,15 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.benchmark_reports import report, tell
+from tests.chains import SECOND, T0, ChainWriter
+from tests.measured_job import look_times, make_partitions
+
 from jobtrail.adapters.postgres import PostgresSink, session
 from jobtrail.domain.benchmarks.report import Hardware, RecipeIdentity
 from jobtrail.domain.events import Actor, EmissionBasis, EventKind, GpuUsage, NodeUsage
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import Origin, SlurmRecord
-from tests.benchmark_reports import report, tell
-from tests.chains import SECOND, T0, ChainWriter
-from tests.measured_job import look_times, make_partitions
 
 CLUSTER = "demo"
 JOB = "slurm-4711"  # the one whose report is shown
@@ -44,7 +45,8 @@ INSERT INTO gpu_samples (sampled_at, cluster_name, job_id, node, opened_by, gpu_
 SELECT $1::timestamptz + make_interval(secs => at), $6, $7, $2, $3, gpu, 'nvidia',
     CASE WHEN gpu = $8 THEN 0 WHEN at < 500 THEN 3 WHEN (at::int % 1030) > 960 THEN 6
         ELSE 84 + 3 * sin(at / 170.0 + ascii(right(gpu, 1))) + 16 * (random() - 0.5) END,
-    CASE WHEN gpu = $8 THEN 4 << 20 WHEN at < 400 THEN 2147483648 ELSE 51539607552 + ascii(right(gpu, 1)) * 40000000::bigint END,
+    CASE WHEN gpu = $8 THEN 4 << 20 WHEN at < 400 THEN 2147483648
+        ELSE 51539607552 + ascii(right(gpu, 1)) * 40000000::bigint END,
     85899345920,
     CASE WHEN gpu = $8 THEN 68 WHEN at < 500 THEN 95 WHEN (at::int % 1030) > 960 THEN 130
         ELSE 545 + 15 * sin(at / 170.0 + ascii(right(gpu, 1))) + 90 * (random() - 0.5) END
@@ -94,9 +96,7 @@ async def _store_shown(pool: Any, begin: datetime) -> None:
         writer.finished(JOB, end, 0, opened_by=openers[node])
         writer.used(JOB, end + 1, _usage(node, gpus), opened_by=openers[node])
         if node == "demo-g1":
-            known = JobFacts(
-                time_limit_seconds=8 * 3600, memory_requested_bytes=32 * GIB, cpus_total=16, gpus_total=4
-            )
+            known = JobFacts(time_limit_seconds=8 * 3600, memory_requested_bytes=32 * GIB, cpus_total=16, gpus_total=4)
             _slurm(writer, JOB, offset, SECONDS, "COMPLETED", Outcome(exit_code=0), facts=known)
         await PostgresSink(pool).store(writer.rows, node=node)
     times = look_times(SECONDS)
@@ -144,9 +144,7 @@ async def _store_benchmarks(pool: Any, now: datetime) -> None:
     await PostgresSink(pool).store(writer.rows, node="demo-g1")
 
 
-def _slurm(
-    writer: ChainWriter, job: str, offset: int, seconds: int, state: str, outcome: Outcome, **more: Any
-) -> None:
+def _slurm(writer: ChainWriter, job: str, offset: int, seconds: int, state: str, outcome: Outcome, **more: Any) -> None:
     """Slurm's own word on a run, as the reconciler reports it."""
     start = (T0 + offset) // SECOND
     record = SlurmRecord(
@@ -179,7 +177,8 @@ def _usage(node: str, gpus: tuple[str, ...]) -> NodeUsage:
     )  # fmt: skip
     watts = sum(gpu.energy_microjoules or 0 for gpu in told) // us
     return NodeUsage(
-        cpu_usage_us=us * (4 if node == "demo-g1" else 3), memory_peak_bytes=14 * GIB if node == "demo-g1" else 11 * GIB, memory_limit_bytes=16 * GIB,
+        cpu_usage_us=us * (4 if node == "demo-g1" else 3), memory_limit_bytes=16 * GIB,
+        memory_peak_bytes=(14 if node == "demo-g1" else 11) * GIB,
         io_read_bytes=71 * GIB, io_write_bytes=18 * GIB, sample_count=SECONDS // 15, covered_us=us - SECOND,
         gpu_observed_us=len(gpus) * us, gpu_busy_us=sum(gpu.busy_us or 0 for gpu in told),
         gpu_unused_us=sum(gpu.unused_us or 0 for gpu in told), gpu_memory_peak_bytes=52 * GIB, gpus=told,
