@@ -28,7 +28,7 @@ COMMENT ON COLUMN audit_chain.pruned_seq IS 'Rows up to this one were removed by
 ALTER TABLE audit_log
     ADD COLUMN snapshot_commitment bytea,
     ADD COLUMN store_hash bytea;
-COMMENT ON COLUMN audit_log.snapshot_commitment IS 'SHA-256 over salt and job_snapshot as text; NULL in rows stored before this was kept.';
+COMMENT ON COLUMN audit_log.snapshot_commitment IS 'SHA-256 over salt, job_snapshot as text, person and sent_by; NULL in rows stored before this was kept.';
 COMMENT ON COLUMN audit_log.store_hash IS 'SHA-256 over the store hash of the row before, row_hash, and what the database added; NULL in rows stored before this was kept.';
 
 CREATE TABLE audit_checkpoint (
@@ -103,6 +103,20 @@ COMMENT ON TABLE audit_removed_run IS 'Runs of which the trail no longer has eve
 CREATE TABLE audit_permit (xact xid8 PRIMARY KEY);
 COMMENT ON TABLE audit_permit IS 'Empty but within jobtrail_erase and jobtrail_prune.';
 
+-- No temporary table: that right is often taken from everybody.
+CREATE TABLE audit_removing (
+    chain_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    received_at timestamptz,
+    cluster_name text,
+    job_id text,
+    run integer,
+    node text,
+    first bigint,
+    PRIMARY KEY (chain_id, seq)
+);
+COMMENT ON TABLE audit_removing IS 'Empty but within jobtrail_erase and jobtrail_prune: what they are about to remove.';
+
 CREATE OR REPLACE FUNCTION jobtrail_refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
@@ -132,7 +146,7 @@ $guards$;
 CREATE FUNCTION jobtrail_row_hash(
     chain uuid, seq bigint, prev_hash bytea, time_us bigint, kind text, event_id uuid, commitment bytea
 ) RETURNS bytea
-LANGUAGE sql IMMUTABLE AS $body$
+LANGUAGE sql STABLE AS $body$
     SELECT pg_catalog.sha256('jobtrail-audit-row-v1'::bytea || '\x00'::bytea || uuid_send(chain) || int8send(seq)
         || prev_hash || int8send(time_us) || substring(int4send(octet_length(convert_to(kind, 'UTF8'))) FROM 3)
         || convert_to(kind, 'UTF8') || uuid_send(event_id) || commitment)
@@ -140,7 +154,7 @@ $body$;
 COMMENT ON FUNCTION jobtrail_row_hash IS 'The hash of a row of the trail as its writer makes it.';
 
 CREATE FUNCTION jobtrail_field(value text) RETURNS bytea
-LANGUAGE sql IMMUTABLE AS $body$
+LANGUAGE sql STABLE AS $body$
     SELECT CASE WHEN value IS NULL THEN '\xffffffff'::bytea
                 ELSE int4send(octet_length(convert_to(value, 'UTF8'))) || convert_to(value, 'UTF8') END
 $body$;
@@ -156,7 +170,7 @@ CREATE FUNCTION jobtrail_ingest(
     chain uuid, writer text, seqs bigint[], event_ids uuid[], kinds text[], times_us bigint[], received_us bigint[],
     payloads bytea[], salts bytea[], prev_hashes bytea[], commitments bytea[], row_hashes bytea[],
     changed_bys text[], sources text[], change_types text[], clusters text[], job_ids text[], runs integer[],
-    nodes text[], correlations uuid[], unapplieds text[], snapshots jsonb[],
+    nodes text[], correlations uuid[], unapplieds text[], request_ids uuid[], snapshots jsonb[], persons text[], sent_bys text[],
     OUT head_seq bigint, OUT head_hash bytea, OUT stored integer, OUT replayed integer, OUT conflicts bigint[],
     OUT problem text
 )
@@ -255,15 +269,16 @@ BEGIN
     FOR one IN
         SELECT o.row_hash,
                sha256('jobtrail-audit-snapshot-v1'::bytea || '\x00'::bytea || o.salt
-                      || convert_to(coalesce(o.snapshot::text, ''), 'UTF8')) AS shot,
+                      || jobtrail_field(o.snapshot::text) || jobtrail_field(o.person) || jobtrail_field(o.sent_by)) AS shot,
                int8send(o.received_us) || int8send(jobtrail_time_us(stored_at)) || jobtrail_field(o.changed_by)
                    || jobtrail_field(o.source) || jobtrail_field(o.change_type) || jobtrail_field(o.cluster_name)
                    || jobtrail_field(o.job_id) || jobtrail_field(o.run::text) || jobtrail_field(o.node)
-                   || jobtrail_field(o.correlation_id::text) || jobtrail_field(o.unapplied) AS note
+                   || jobtrail_field(o.correlation_id::text) || jobtrail_field(o.unapplied)
+                   || jobtrail_field(o.request_id::text) AS note
         FROM unnest(row_hashes, salts, received_us, changed_bys, sources, change_types, clusters, job_ids, runs, nodes,
-                    correlations, unapplieds, snapshots)
+                    correlations, unapplieds, request_ids, snapshots, persons, sent_bys)
             WITH ORDINALITY AS o (row_hash, salt, received_us, changed_by, source, change_type, cluster_name, job_id, run,
-                                  node, correlation_id, unapplied, snapshot, n)
+                                  node, correlation_id, unapplied, request_id, snapshot, person, sent_by, n)
         WHERE o.n BETWEEN beyond AND last
         ORDER BY o.n
     LOOP
@@ -274,22 +289,24 @@ BEGIN
 
     INSERT INTO audit_log (chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at, received_at, stored_at,
                            changed_by, source, change_type, cluster_name, job_id, run, node, correlation_id, unapplied,
-                           snapshot_commitment, store_hash)
+                           request_id, snapshot_commitment, store_hash)
     SELECT chain, o.seq, o.event_id, o.kind, o.prev_hash, o.commitment, o.row_hash,
            'epoch'::timestamptz + o.time_us * interval '1 microsecond',
            'epoch'::timestamptz + o.received_us * interval '1 microsecond', stored_at,
            o.changed_by, o.source, o.change_type, o.cluster_name, o.job_id, o.run, o.node, o.correlation_id, o.unapplied,
-           h.shot, h.store
+           o.request_id, h.shot, h.store
     FROM unnest(seqs, event_ids, kinds, prev_hashes, commitments, row_hashes, times_us, received_us, changed_bys, sources,
-                change_types, clusters, job_ids, runs, nodes, correlations, unapplieds)
+                change_types, clusters, job_ids, runs, nodes, correlations, unapplieds, request_ids)
         WITH ORDINALITY AS o (seq, event_id, kind, prev_hash, commitment, row_hash, time_us, received_us, changed_by, source,
-                              change_type, cluster_name, job_id, run, node, correlation_id, unapplied, n)
+                              change_type, cluster_name, job_id, run, node, correlation_id, unapplied, request_id, n)
     JOIN unnest(shots, stores) WITH ORDINALITY AS h (shot, store, n) ON h.n = o.n - beyond + 1
     WHERE o.n BETWEEN beyond AND last;
 
-    INSERT INTO audit_payload (chain_id, seq, received_at, payload, salt, job_snapshot)
-    SELECT chain, o.seq, 'epoch'::timestamptz + o.received_us * interval '1 microsecond', o.payload, o.salt, o.snapshot
-    FROM unnest(seqs, received_us, payloads, salts, snapshots) WITH ORDINALITY AS o (seq, received_us, payload, salt, snapshot, n)
+    INSERT INTO audit_payload (chain_id, seq, received_at, payload, salt, job_snapshot, person, sent_by)
+    SELECT chain, o.seq, 'epoch'::timestamptz + o.received_us * interval '1 microsecond', o.payload, o.salt, o.snapshot,
+           o.person, o.sent_by
+    FROM unnest(seqs, received_us, payloads, salts, snapshots, persons, sent_bys)
+        WITH ORDINALITY AS o (seq, received_us, payload, salt, snapshot, person, sent_by, n)
     WHERE o.n BETWEEN beyond AND last;
 
     stored := last - beyond + 1;
@@ -348,3 +365,361 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION jobtrail_seal IS 'Keeps a checkpoint over the heads of chains as they are stored; false where another sealer was first.';
+
+CREATE FUNCTION jobtrail_note(kind text, detail jsonb) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $body$
+DECLARE
+    own record;
+    zero constant bytea := decode(repeat('00', 32), 'hex');
+    event uuid := gen_random_uuid();
+    now_us bigint := jobtrail_time_us(now());
+    salt bytea := sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+    payload bytea;
+    commitment bytea;
+    row_hash bytea;
+    shot bytea;
+    store bytea;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'on', true);
+    PERFORM pg_advisory_xact_lock(19028, -4);  -- one database, one chain of its own
+    SELECT c.* INTO own FROM audit_chain c WHERE c.node = '@store' FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO audit_chain (chain_id, node, head_seq, head_hash) VALUES (gen_random_uuid(), '@store', 0, zero)
+            RETURNING * INTO own;
+    END IF;
+    payload := convert_to((jsonb_build_object(
+        'kind', kind, 'event_id', event, 'time_us', now_us, 'cluster', '', 'job_id', NULL, 'node', '@store',
+        'changed_by', 'cli', 'source', 'database') || detail)::text, 'UTF8');
+    commitment := sha256('jobtrail-audit-payload-v1'::bytea || '\x00'::bytea || salt || payload);
+    row_hash := jobtrail_row_hash(own.chain_id, own.head_seq + 1, own.head_hash, now_us, kind, event, commitment);
+    shot := sha256('jobtrail-audit-snapshot-v1'::bytea || '\x00'::bytea || salt || jobtrail_field(NULL) || jobtrail_field(NULL)
+        || jobtrail_field(NULL));
+    store := sha256('jobtrail-audit-store-v1'::bytea || '\x00'::bytea || own.store_hash || row_hash || shot
+        || int8send(now_us) || int8send(now_us) || jobtrail_field('cli') || jobtrail_field('database') || jobtrail_field(NULL)
+        || jobtrail_field('') || jobtrail_field(NULL) || jobtrail_field(NULL) || jobtrail_field('@store')
+        || jobtrail_field(NULL) || jobtrail_field(NULL) || jobtrail_field(NULL));
+    INSERT INTO audit_log (chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at, received_at, stored_at,
+                           changed_by, source, cluster_name, node, snapshot_commitment, store_hash)
+    VALUES (own.chain_id, own.head_seq + 1, event, kind, own.head_hash, commitment, row_hash, now(), now(), now(),
+            'cli', 'database', '', '@store', shot, store);
+    INSERT INTO audit_payload (chain_id, seq, received_at, payload, salt)
+    VALUES (own.chain_id, own.head_seq + 1, now(), payload, salt);
+    UPDATE audit_chain c SET head_seq = own.head_seq + 1, head_hash = row_hash, store_hash = store, updated_at = now()
+    WHERE c.chain_id = own.chain_id;
+    RETURN own.head_seq + 1;
+END
+$body$;
+COMMENT ON FUNCTION jobtrail_note IS 'Appends a row to the database''s own chain (node @store). For the functions that remove or hold.';
+
+CREATE FUNCTION jobtrail_check_removal(basis text, actor text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $body$
+DECLARE
+    hold record;
+BEGIN
+    IF coalesce(btrim(basis), '') = '' OR coalesce(btrim(actor), '') = '' THEN
+        RAISE EXCEPTION 'a removal needs a basis and the name of who orders it' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM pg_advisory_xact_lock(19028, -5);  -- one removal at a time, none while a hold is placed
+    SELECT h.* INTO hold FROM audit_hold h WHERE h.lifted_at IS NULL ORDER BY h.placed_at LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'a legal hold of % is in force (placed by %: %)', hold.placed_at, hold.placed_by, hold.reason
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'jobtrail audit hold --lift ends it';
+    END IF;
+END
+$body$;
+
+CREATE FUNCTION jobtrail_hold(reason text, actor text, lift boolean) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $body$
+BEGIN
+    IF coalesce(btrim(reason), '') = '' OR coalesce(btrim(actor), '') = '' THEN
+        RAISE EXCEPTION 'a hold needs a reason and the name of who orders it' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM pg_advisory_xact_lock(19028, -5);
+    IF lift THEN
+        UPDATE audit_hold h SET lifted_at = now(), lifted_by = actor WHERE h.lifted_at IS NULL;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'no legal hold is in force' USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+    ELSE
+        INSERT INTO audit_hold (placed_at, placed_by, reason) VALUES (clock_timestamp(), actor, jobtrail_hold.reason);
+    END IF;
+    RETURN jobtrail_note(CASE WHEN lift THEN 'hold_lifted' ELSE 'hold_placed' END,
+                         jsonb_build_object('removal', jsonb_build_object('basis', reason, 'actor', actor,
+                                                                          'login', session_user::text)));
+END
+$body$;
+COMMENT ON FUNCTION jobtrail_hold IS 'Places a legal hold, or lifts all; either is a row of the trail.';
+
+CREATE FUNCTION jobtrail_without_person(tree jsonb, person text, pseudonym text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, public, pg_temp AS $body$
+BEGIN
+    RETURN CASE jsonb_typeof(tree)
+        WHEN 'string' THEN CASE WHEN tree #>> '{}' = person THEN to_jsonb(pseudonym) ELSE tree END
+        WHEN 'array' THEN (SELECT coalesce(jsonb_agg(jobtrail_without_person(e.value, person, pseudonym) ORDER BY e.n), '[]')
+                           FROM jsonb_array_elements(tree) WITH ORDINALITY AS e (value, n))
+        WHEN 'object' THEN (SELECT coalesce(jsonb_object_agg(m.key, jobtrail_without_person(m.value, person, pseudonym)), '{}')
+                            FROM jsonb_each(tree) AS m
+                            WHERE m.key NOT IN ('uid', 'gid', 'job_name', 'comment', 'work_dir', 'command'))
+        ELSE tree
+    END;
+END
+$body$;
+
+-- Names of tables are as they are now: what later revisions add about people is to be added here.
+CREATE FUNCTION jobtrail_erase(
+    person text, basis text, actor text, OUT payloads bigint, OUT runs bigint, OUT noted_seq bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $body$
+DECLARE
+    pseudonym constant text := 'erased-' || left(replace(gen_random_uuid()::text, '-', ''), 12);
+    ranges jsonb;
+    own uuid;
+BEGIN
+    IF coalesce(person, '') = '' THEN
+        RAISE EXCEPTION 'whose data is to be erased needs a name' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM jobtrail_check_removal(basis, actor);
+    IF EXISTS (SELECT FROM jobs j WHERE j.user_name = person AND j.end_time IS NULL AND j.state IN ('pending', 'running')) THEN
+        RAISE EXCEPTION 'a run of this user is not over; its next event would name the user again'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    SELECT c.chain_id INTO own FROM audit_chain c WHERE c.node = '@store';
+    INSERT INTO audit_removing (chain_id, seq, received_at, cluster_name, job_id, run)
+    SELECT p.chain_id, p.seq, p.received_at, l.cluster_name, l.job_id, l.run
+    FROM audit_payload p
+    JOIN audit_log l ON l.chain_id = p.chain_id AND l.seq = p.seq
+    WHERE p.chain_id IS DISTINCT FROM own
+      AND (EXISTS (SELECT FROM jobs j WHERE j.cluster_name = l.cluster_name AND j.job_id = l.job_id AND j.run = l.run
+                     AND j.user_name = person)
+           OR p.person = jobtrail_erase.person OR p.sent_by = jobtrail_erase.person
+           OR jsonb_path_exists(jobtrail_event_json(p.payload), '$.** ? (@ == $person)', jsonb_build_object('person', person))
+           OR jsonb_path_exists(p.job_snapshot, '$.** ? (@ == $person)', jsonb_build_object('person', person)));
+    SELECT count(*) INTO payloads FROM audit_removing;
+    SELECT coalesce(jsonb_agg(jsonb_build_array(i.chain_id, i.first, i.last) ORDER BY i.chain_id, i.first), '[]') INTO ranges
+    FROM (
+        SELECT g.chain_id, min(g.seq) AS first, max(g.seq) AS last
+        FROM (SELECT e.chain_id, e.seq, e.seq - row_number() OVER (PARTITION BY e.chain_id ORDER BY e.seq) AS island
+              FROM audit_removing e) g
+        GROUP BY g.chain_id, g.island
+    ) i;
+    noted_seq := jobtrail_note('payload_erased', jsonb_build_object('removal', jsonb_build_object(
+        'basis', basis, 'actor', actor, 'login', session_user::text, 'payloads', payloads, 'ranges', ranges)));
+
+    INSERT INTO audit_permit VALUES (pg_current_xact_id());
+    DELETE FROM audit_payload p USING audit_removing e
+    WHERE p.chain_id = e.chain_id AND p.seq = e.seq AND p.received_at = e.received_at;
+    DELETE FROM audit_conflict c USING audit_removing e WHERE c.chain_id = e.chain_id AND c.seq = e.seq;
+    DELETE FROM audit_conflict c
+    WHERE jsonb_path_exists(jobtrail_event_json(c.payload), '$.** ? (@ == $person)', jsonb_build_object('person', person));
+    DELETE FROM audit_permit;
+
+    INSERT INTO audit_removed_run
+    SELECT DISTINCT e.cluster_name, e.job_id, e.run, jobtrail_erase.noted_seq FROM audit_removing e WHERE e.run IS NOT NULL
+    ON CONFLICT (cluster_name, job_id, run) DO NOTHING;
+    UPDATE job_nodes n SET projection = jobtrail_without_person(n.projection, person, pseudonym)
+    FROM jobs j
+    WHERE n.cluster_name = j.cluster_name AND n.job_id = j.job_id AND n.run = j.run AND j.user_name = person;
+    UPDATE jobs j SET user_name = pseudonym, uid = NULL, gid = NULL, job_name = NULL, comment = NULL, work_dir = NULL,
+        command = NULL, projection = jobtrail_without_person(j.projection, person, pseudonym)
+    WHERE j.user_name = person;
+    GET DIAGNOSTICS runs = ROW_COUNT;
+    UPDATE jobs_withdrawn w SET user_name = CASE WHEN w.user_name = jobtrail_erase.person THEN pseudonym ELSE w.user_name END,
+        withdrawn_by = CASE WHEN w.withdrawn_by = jobtrail_erase.person THEN pseudonym ELSE w.withdrawn_by END,
+        sent_by = CASE WHEN w.sent_by = jobtrail_erase.person THEN pseudonym ELSE w.sent_by END, uid = NULL,
+        job = jobtrail_without_person(w.job, jobtrail_erase.person, pseudonym),
+        projection = jobtrail_without_person(w.projection, jobtrail_erase.person, pseudonym)
+    WHERE jobtrail_erase.person IN (w.user_name, w.withdrawn_by, w.sent_by);
+    UPDATE benchmark_run b SET user_name = pseudonym, uid = NULL WHERE b.user_name = person;
+    UPDATE benchmark_decision d SET decided_by = pseudonym WHERE d.decided_by = person;
+    DELETE FROM audit_removing;
+END
+$body$;
+COMMENT ON FUNCTION jobtrail_erase IS 'Erases a user''s payloads with their salts, gives the user''s rows a pseudonym, and notes what was erased in the trail.';
+
+CREATE FUNCTION jobtrail_prune(
+    before timestamptz, basis text, actor text, anchor_number bigint, anchor_digest bytea, payloads_only boolean,
+    OUT log_rows bigint, OUT payloads bigint, OUT noted_seq bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '5s' AS $body$
+DECLARE
+    uncovered record;
+    bounds jsonb;
+    child text;
+    still boolean;
+BEGIN
+    PERFORM jobtrail_check_removal(basis, actor);
+    IF before IS NULL OR before > now() THEN
+        RAISE EXCEPTION 'only what is past can be pruned, not %', before USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM FROM audit_checkpoint c WHERE c.number = anchor_number AND c.digest = anchor_digest;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'checkpoint % is not held here as the anchor has it', anchor_number
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- Of each chain what lies before its first row that is to stay; the last row stays always.
+    INSERT INTO audit_removing (chain_id, node, first, seq)
+    SELECT * FROM (
+        SELECT c.chain_id, c.node, c.pruned_seq + 1 AS first,
+               least(c.head_seq - 1,
+                     coalesce((SELECT min(l.seq) FROM audit_log l WHERE l.chain_id = c.chain_id AND l.received_at >= before) - 1,
+                              c.head_seq)) AS last
+        FROM audit_chain c WHERE c.node <> '@store'
+    ) of_chain
+    WHERE of_chain.last >= of_chain.first;
+    SELECT p.* INTO uncovered FROM audit_removing p
+    WHERE NOT EXISTS (SELECT FROM audit_checkpoint_leaf f
+                      WHERE f.chain_id = p.chain_id AND f.head_seq >= p.seq AND f.number <= anchor_number)
+    ORDER BY p.node LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'chain % of node % is not covered up to sequence % by checkpoint %', uncovered.chain_id,
+            uncovered.node, uncovered.seq, anchor_number USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    SELECT coalesce(jsonb_agg(jsonb_build_array(p.chain_id, p.first, p.seq, encode(l.row_hash, 'hex'),
+                                                encode(coalesce(l.store_hash, decode(repeat('00', 32), 'hex')), 'hex'))
+                              ORDER BY p.chain_id), '[]') INTO bounds
+    FROM audit_removing p JOIN audit_log l ON l.chain_id = p.chain_id AND l.seq = p.seq;
+    noted_seq := jobtrail_note(CASE WHEN payloads_only THEN 'payload_pruned' ELSE 'trail_pruned' END,
+        jsonb_build_object('removal', jsonb_build_object(
+            'basis', basis, 'actor', actor, 'login', session_user::text, 'before_us', jobtrail_time_us(before),
+            'anchor_number', anchor_number, 'ranges', bounds)));
+
+    INSERT INTO audit_removed_run
+    SELECT DISTINCT l.cluster_name, l.job_id, l.run, jobtrail_prune.noted_seq
+    FROM audit_log l JOIN audit_removing p ON p.chain_id = l.chain_id AND l.seq <= p.seq
+    WHERE l.run IS NOT NULL
+    ON CONFLICT (cluster_name, job_id, run) DO NOTHING;
+    INSERT INTO audit_permit VALUES (pg_current_xact_id());
+    DELETE FROM audit_payload d USING audit_removing p WHERE d.chain_id = p.chain_id AND d.seq <= p.seq;
+    GET DIAGNOSTICS payloads = ROW_COUNT;
+    log_rows := 0;
+    IF NOT payloads_only THEN
+        DELETE FROM audit_log d USING audit_removing p WHERE d.chain_id = p.chain_id AND d.seq <= p.seq;
+        GET DIAGNOSTICS log_rows = ROW_COUNT;
+        UPDATE audit_chain c SET pruned_seq = p.seq FROM audit_removing p WHERE c.chain_id = p.chain_id;
+    END IF;
+    DELETE FROM audit_permit;
+    DELETE FROM audit_removing;
+    FOR child IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'public.audit_payload'::regclass AND c.relname ~ '^audit_payload_[0-9]{6}$'
+          AND to_date(right(c.relname, 6), 'YYYYMM') + interval '1 month' <= before
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM public.%I)', child) INTO still;
+        IF NOT still THEN
+            EXECUTE format('DROP TABLE public.%I', child);
+        END IF;
+    END LOOP;
+END
+$body$;
+COMMENT ON FUNCTION jobtrail_prune IS 'Removes what was received before a time and lies under an anchored checkpoint, and notes where each chain begins now.';
+
+CREATE OR REPLACE FUNCTION jobtrail_apply_grants() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $body$
+DECLARE
+    object record;
+BEGIN
+    FOR object IN
+        SELECT p.oid::regprocedure AS name FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND p.proname ~ '^jobtrail_'
+          AND p.prorettype <> 'trigger'::regtype
+          AND p.proname <> 'jobtrail_event_json'  -- the views call it with the rights of who reads them
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', object.name);
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'jobtrail_ingest') THEN
+        GRANT USAGE ON SCHEMA public TO jobtrail_ingest;
+        GRANT SELECT, INSERT, UPDATE ON public.jobs, public.job_nodes, public.job_gpus TO jobtrail_ingest;
+        -- Into the trail there is one way. The salts are for those who verify.
+        REVOKE INSERT, UPDATE ON public.audit_chain, public.audit_log, public.audit_payload, public.audit_conflict
+            FROM jobtrail_ingest;
+        REVOKE SELECT ON public.audit_payload FROM jobtrail_ingest;
+        GRANT SELECT ON public.audit_chain, public.audit_log, public.audit_conflict, public.audit_checkpoint,
+            public.audit_checkpoint_leaf, public.audit_seal, public.audit_verification, public.audit_removed_run
+            TO jobtrail_ingest;
+        GRANT SELECT (chain_id, seq, received_at, payload, job_snapshot, person, sent_by) ON public.audit_payload
+            TO jobtrail_ingest;
+        GRANT EXECUTE ON FUNCTION public.jobtrail_ingest(uuid, text, bigint[], uuid[], text[], bigint[], bigint[], bytea[],
+            bytea[], bytea[], bytea[], bytea[], text[], text[], text[], text[], text[], integer[], text[], uuid[], text[],
+            uuid[], jsonb[], text[], text[]) TO jobtrail_ingest;
+        -- A node that Slurm no longer has goes away; of jobs nothing is ever deleted by a daemon.
+        GRANT SELECT, INSERT, UPDATE, DELETE ON public.nodes TO jobtrail_ingest;
+        -- A manual job that is withdrawn moves, and only through this function.
+        GRANT SELECT ON public.jobs_withdrawn TO jobtrail_ingest;
+        GRANT EXECUTE ON FUNCTION public.jobtrail_withdraw_jobs(jsonb) TO jobtrail_ingest;
+        GRANT SELECT, INSERT ON public.job_samples, public.gpu_samples,
+            public.energy_samples, public.benchmark_decision TO jobtrail_ingest;
+        GRANT SELECT, INSERT, UPDATE ON public.benchmark_recipe, public.benchmark_run TO jobtrail_ingest;
+        -- What follows from a report is replaced when more is known; the report itself is never deleted.
+        GRANT SELECT, INSERT, UPDATE, DELETE ON public.benchmark_run_job, public.benchmark_metric,
+            public.benchmark_energy, public.benchmark_verdict TO jobtrail_ingest;
+        GRANT SELECT ON public.benchmark_metric_def, public.benchmark_reference, public.benchmark_run_summary
+            TO jobtrail_ingest;
+        GRANT SELECT ON public.job_audit_events, public.job_efficiency, public.job_energy, public.alembic_version
+            TO jobtrail_ingest;
+        GRANT EXECUTE ON FUNCTION public.jobtrail_keep_partitions(integer, integer) TO jobtrail_ingest;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'jobtrail_reader') THEN
+        GRANT USAGE ON SCHEMA public TO jobtrail_reader;
+        GRANT SELECT ON public.jobs, public.jobs_withdrawn, public.job_nodes, public.job_gpus, public.nodes, public.job_samples,
+            public.gpu_samples, public.energy_samples, public.audit_chain, public.audit_log, public.audit_checkpoint,
+            public.audit_checkpoint_leaf, public.audit_verification, public.job_audit_events, public.job_efficiency, public.job_energy, public.benchmark_metric_def,
+            public.benchmark_recipe, public.benchmark_run, public.benchmark_run_job, public.benchmark_metric,
+            public.benchmark_energy, public.benchmark_verdict, public.benchmark_decision,
+            public.benchmark_reference, public.benchmark_run_summary, public.alembic_version TO jobtrail_reader;
+        -- Not the salt: with it, an erased payload could be guessed from its commitment.
+        GRANT SELECT (chain_id, seq, received_at, payload, job_snapshot, person, sent_by) ON public.audit_payload TO jobtrail_reader;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'jobtrail_auditor') THEN
+        GRANT USAGE ON SCHEMA public TO jobtrail_auditor;
+        GRANT SELECT ON public.audit_chain, public.audit_log, public.audit_payload, public.audit_conflict,
+            public.audit_checkpoint, public.audit_checkpoint_leaf, public.audit_seal, public.audit_verification,
+            public.audit_hold, public.audit_removed_run, public.jobs_withdrawn, public.job_audit_events,
+            public.alembic_version TO jobtrail_auditor;
+    END IF;
+    -- The servers' login has this beside jobtrail_ingest; nodes need it where they are no servers at all.
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'jobtrail_sealer') THEN
+        GRANT USAGE ON SCHEMA public TO jobtrail_sealer;
+        GRANT SELECT ON public.audit_chain, public.audit_log, public.audit_payload, public.audit_checkpoint,
+            public.audit_checkpoint_leaf, public.audit_seal, public.alembic_version TO jobtrail_sealer;
+        GRANT SELECT, INSERT, UPDATE ON public.audit_verification TO jobtrail_sealer;
+        GRANT EXECUTE ON FUNCTION public.jobtrail_seal(bigint, bytea, bytea, bigint, bigint, bytea, text, uuid[], bigint[],
+            bytea[], bytea[], bytea[]) TO jobtrail_sealer;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'jobtrail_retention') THEN
+        GRANT USAGE ON SCHEMA public TO jobtrail_retention;
+        GRANT SELECT ON public.audit_checkpoint, public.audit_hold, public.alembic_version TO jobtrail_retention;
+        GRANT EXECUTE ON FUNCTION public.jobtrail_prune(timestamptz, text, text, bigint, bytea, boolean),
+            public.jobtrail_hold(text, text, boolean) TO jobtrail_retention;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'jobtrail_erase') THEN
+        GRANT USAGE ON SCHEMA public TO jobtrail_erase;
+        GRANT SELECT ON public.audit_hold, public.alembic_version TO jobtrail_erase;
+        GRANT EXECUTE ON FUNCTION public.jobtrail_erase(text, text, text) TO jobtrail_erase;
+    END IF;
+    -- Owned by a role nobody logs in as, so that no login can disable the triggers. Only a superuser can hand objects
+    -- to a role it is no member of; elsewhere they stay with the migrating user.
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'jobtrail_owner')
+       AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        GRANT USAGE, CREATE ON SCHEMA public TO jobtrail_owner;
+        FOR object IN
+            SELECT c.oid::regclass AS name, c.relkind FROM pg_class c
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+              AND c.relname ~ '^(jobs|job_|gpu_samples|energy_samples|benchmark_|audit_|nodes$)'
+        LOOP
+            IF object.relkind = 'v' THEN
+                EXECUTE format('ALTER VIEW %s OWNER TO jobtrail_owner', object.name);
+            ELSE
+                EXECUTE format('ALTER TABLE %s OWNER TO jobtrail_owner', object.name);
+            END IF;
+        END LOOP;
+        FOR object IN
+            SELECT p.oid::regprocedure AS name FROM pg_proc p
+            WHERE p.pronamespace = 'public'::regnamespace AND p.proname ~ '^jobtrail_'
+        LOOP
+            EXECUTE format('ALTER FUNCTION %s OWNER TO jobtrail_owner', object.name);
+        END LOOP;
+    END IF;
+END
+$body$;
+SELECT jobtrail_apply_grants();

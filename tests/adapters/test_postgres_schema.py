@@ -197,11 +197,14 @@ INSERTS = {
 }
 RIGHTS: dict[str, tuple[list[str], list[str]]] = {  # role: what it may, what it may not
     "jobtrail_ingest": (
-        [*INSERTS.values(), "UPDATE jobs SET qos = 'q'", "SELECT * FROM job_audit_events",
+        [*(text for table, text in INSERTS.items() if table != "audit_payload"), "UPDATE jobs SET qos = 'q'",
+         "SELECT * FROM job_audit_events", "SELECT payload FROM audit_payload",
          "SELECT jobtrail_keep_partitions(1, 7)", "SELECT * FROM job_efficiency", "DELETE FROM nodes",
          "UPDATE job_gpus SET name = 'x'", "UPDATE benchmark_run SET model = 'x'", "DELETE FROM benchmark_energy",
          "DELETE FROM benchmark_verdict", "SELECT * FROM benchmark_run_summary", "SELECT * FROM job_energy"],
-        ["DELETE FROM benchmark_run", "DELETE FROM benchmark_recipe", "UPDATE benchmark_decision SET reason = 'x'",
+        [INSERTS["audit_payload"], "SELECT salt FROM audit_payload", "INSERT INTO audit_log DEFAULT VALUES",
+         "UPDATE audit_chain SET head_seq = 0",
+         "DELETE FROM benchmark_run", "DELETE FROM benchmark_recipe", "UPDATE benchmark_decision SET reason = 'x'",
          "DELETE FROM benchmark_decision", "UPDATE benchmark_metric_def SET unit = 'x'", "DELETE FROM jobs",
          "TRUNCATE jobs", "DELETE FROM job_gpus", "DELETE FROM gpu_samples",
          "DELETE FROM energy_samples", "UPDATE audit_log SET kind = 'x'", "DELETE FROM audit_log",

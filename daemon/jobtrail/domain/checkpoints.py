@@ -23,7 +23,7 @@ PREFIX_DIGITS = 16  # of a root on /metrics: enough that no other tree is found 
 
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True):
-    """The head of a chain as a checkpoint covers it, with the store's hash of the same row (zeros where it has none)."""
+    """The head of a chain as a checkpoint covers it, with the store's hash of that row (zeros for none)."""
 
     chain_id: str
     head_seq: int

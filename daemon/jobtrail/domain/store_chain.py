@@ -30,11 +30,12 @@ class StoreNote(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None = None
     correlation_id: str | None = None
     unapplied: str | None = None
+    request_id: str | None = None
 
 
-def commit_snapshot(salt: bytes, snapshot: str | None) -> bytes:
-    """SHA-256 commitment to the job after the event, as PostgreSQL prints its jsonb; nothing where there is no job."""
-    return hashlib.sha256(SNAPSHOT_TAG + salt + (snapshot or "").encode()).digest()
+def commit_snapshot(salt: bytes, snapshot: str | None, person: str | None, sent_by: str | None) -> bytes:
+    """SHA-256 commitment to what tells of people: the job after the event as PostgreSQL prints it, and who spoke."""
+    return hashlib.sha256(SNAPSHOT_TAG + salt + _field(snapshot) + _field(person) + _field(sent_by)).digest()
 
 
 def hash_note(previous: bytes, row_hash: bytes, snapshot_commitment: bytes, note: StoreNote) -> bytes:
@@ -46,7 +47,7 @@ def hash_note(previous: bytes, row_hash: bytes, snapshot_commitment: bytes, note
     run = None if note.run is None else str(note.run)
     texts = (
         note.changed_by, note.source, note.change_type, note.cluster_name, note.job_id, run, note.node,
-        note.correlation_id, note.unapplied,
+        note.correlation_id, note.unapplied, note.request_id,
     )  # fmt: skip
     fields = b"".join(_field(text) for text in texts)
     times = struct.pack(">qq", note.received_us, note.stored_us)

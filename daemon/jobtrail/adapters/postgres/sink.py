@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from jobtrail.adapters.postgres.anchors import anchor_of
 from jobtrail.adapters.postgres.benchmark_folding import BenchmarkFolding, load_benchmarks, write_benchmarks
 from jobtrail.adapters.postgres.columns import job_row, node_row, with_projection, withdrawn_row
 from jobtrail.adapters.postgres.folding import Folding, JobKey, Offered, RunKey, Taken
 from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
-from jobtrail.adapters.postgres.trail import write_trail
+from jobtrail.adapters.postgres.trail import as_it_is, ingest, lock_chain
 from jobtrail.adapters.postgres.usage_columns import gpu_rows
 from jobtrail.adapters.postgres.values import Row, encode
 from jobtrail.core.ports import StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
 from jobtrail.domain.benchmarks.holding import is_about_benchmarks, job_of
-from jobtrail.domain.errors import ChainGap, StoreRefused
+from jobtrail.domain.errors import ChainGap, StoreRefused, StoreUnavailable
 from jobtrail.domain.job import Job, NodeRun, Run
 
 if TYPE_CHECKING:
@@ -61,28 +62,27 @@ class PostgresSink:
         """
         chain_id = _one_chain(events)
         async with transaction(self._pool, self._timeout) as connection:
-            head = await _lock_chain(connection, chain_id, node)
+            head = await lock_chain(connection, chain_id, node)
             if events[0].seq > head.seq + 1:
                 raise ChainGap(head.seq)
             replays = [row for row in events if row.seq <= head.seq]
-            conflicts = await _compare(connection, chain_id, replays)
-            linked, problem = _linked(head, events[len(replays) :])
-            if problem is not None:
-                offender = events[len(replays) + len(linked)]
-                await _record(connection, offender, linked[-1].row_hash if linked else head.row_hash, problem)
-            unapplied: dict[int, str] = {}
-            if linked:
-                unapplied = await _append(connection, linked, trail_only=trail_only)
-                head = ChainHead(linked[-1].seq, linked[-1].row_hash)
-                await connection.execute(SQL["chain_advance"], chain_id, node, head.seq, head.row_hash)
-        if problem is not None and not linked and not replays:
-            raise StoreRefused(problem)
+            linked = _linked(head, events[len(replays) :])
+            offender = events[len(replays) + len(linked) :][:1]
+            taken = await _project(connection, linked, trail_only=trail_only) if linked else []
+            rows = [*map(as_it_is, replays), *taken, *map(as_it_is, offender)]
+            done = await ingest(connection, chain_id, node, rows)
+            if done.stored != len(linked):  # or the projection would hold what the trail does not
+                raise StoreUnavailable(f"the database stored {done.stored} of {len(linked)} rows: {done.problem}")
+            anchor = await anchor_of(connection, chain_id)
+        if done.problem is not None and not linked and not replays:
+            raise StoreRefused(done.problem)
         return StoreReport(
-            head=head,
-            stored=len(linked),
-            replayed=len(replays) - len(conflicts),
-            conflicts=conflicts,
-            unapplied=unapplied,
+            head=done.head,
+            stored=done.stored,
+            replayed=done.replayed,
+            conflicts=done.conflicts,
+            unapplied={} if trail_only else {one.row.seq: one.unapplied for one in taken if one.unapplied is not None},
+            anchor=anchor,
         )
 
 
@@ -93,58 +93,28 @@ def _one_chain(events: Sequence[ChainedEvent]) -> str:
     return events[0].chain_id
 
 
-async def _lock_chain(connection: Connection, chain_id: str, node: str) -> ChainHead:
-    found = await connection.fetchrow(SQL["chain_lock"], chain_id)
-    if found is None:
-        await connection.execute(SQL["chain_begin"], chain_id, node, EMPTY_CHAIN.row_hash)
-        found = await connection.fetchrow(SQL["chain_lock"], chain_id)
-    assert found is not None
-    return ChainHead(found["head_seq"], found["head_hash"])
-
-
-async def _compare(connection: Connection, chain_id: str, replays: Sequence[ChainedEvent]) -> tuple[int, ...]:
-    """Sequence numbers under which something else is held, or nothing although the chain goes on; now on record."""
-    if not replays:
-        return ()
-    held = await connection.fetch(SQL["chain_hashes"], chain_id, [row.seq for row in replays])
-    hashes = {row["seq"]: row["row_hash"] for row in held}
-    different = [row for row in replays if hashes.get(row.seq) != row.row_hash]
-    for row in different:
-        is_held = row.seq in hashes
-        reason = "another row is held under this number" if is_held else "the row under this number is missing"
-        await _record(connection, row, hashes.get(row.seq), reason)
-    return tuple(row.seq for row in different)
-
-
-async def _record(connection: Connection, row: ChainedEvent, held: bytes | None, reason: str) -> None:
-    await connection.execute(SQL["conflict_record"], row.chain_id, row.seq, held, row.row_hash, row.payload, reason)
-
-
-def _linked(head: ChainHead, events: Sequence[ChainedEvent]) -> tuple[list[ChainedEvent], str | None]:
-    """The events that follow `head` link by link, and what is wrong with the next one."""
+def _linked(head: ChainHead, events: Sequence[ChainedEvent]) -> list[ChainedEvent]:
+    """The events that follow `head` link by link."""
     good: list[ChainedEvent] = []
     for row in events:
-        problem = broken_link(row, head)
-        if problem is not None:
-            return good, problem
+        if broken_link(row, head) is not None:
+            break
         good.append(row)
         head = ChainHead(row.seq, row.row_hash)
-    return good, None
+    return good
 
 
-async def _append(connection: Connection, rows: Sequence[ChainedEvent], *, trail_only: bool) -> dict[int, str]:
-    """Write trail and projection; why some events changed no job and no benchmark."""
+async def _project(connection: Connection, rows: Sequence[ChainedEvent], *, trail_only: bool) -> list[Taken]:
+    """Write the projection, unless only the trail may have the rows; what became of each."""
     offered = [Offered.of(row) for row in rows]
     if trail_only:
-        await write_trail(connection, [_refused(one) for one in offered])
-        return {}
+        return [_refused(one) for one in offered]
     folding = Folding(await _load_runs(connection, offered))
     benchmarks = await load_benchmarks(connection, [one.event for one in offered if one.event is not None])
     taken = [_take(one, folding, benchmarks) for one in offered]
-    await write_trail(connection, taken)
     await write_projection(connection, folding.jobs, folding.nodes)
     await write_benchmarks(connection, benchmarks)
-    return {one.row.seq: one.unapplied for one in taken if one.unapplied is not None}
+    return taken
 
 
 def _refused(one: Offered) -> Taken:

@@ -1,48 +1,78 @@
-"""Rows of `audit_log` and `audit_payload`, written with COPY: no other way is as fast."""
+"""Rows of the trail, handed to the database's own function: it alone may write them."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from jobtrail.adapters.postgres.columns import job_row
 from jobtrail.adapters.postgres.folding import Taken
-from jobtrail.adapters.postgres.pool import copy_rows
+from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.values import encode, to_datetime
+from jobtrail.domain.audit import ChainedEvent, ChainHead
 from jobtrail.domain.errors import StoreRefused
 from jobtrail.domain.events import Event, EventKind
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Connection
 
-LOG_COLUMNS = (
-    "chain_id", "seq", "event_id", "kind", "prev_hash", "commitment", "row_hash", "changed_at", "received_at",
-    "changed_by", "source", "change_type", "cluster_name", "job_id", "run", "node", "correlation_id", "unapplied",
-    "request_id",
-)  # fmt: skip
-PAYLOAD_COLUMNS = ("chain_id", "seq", "received_at", "payload", "salt", "job_snapshot", "person", "sent_by")
+COLUMNS = 23  # of `_record`, as trail_ingest.sql numbers them after chain and node
 
 
-async def write_trail(connection: Connection, taken: Sequence[Taken]) -> None:
-    """Append the events to the trail, each with the row of `jobs` after it."""
-    received = [_time(one.row.seq, one.row.received_us) for one in taken]
-    log = [_log_record(one, at) for one, at in zip(taken, received, strict=True)]
-    payload = [_payload_record(one, at) for one, at in zip(taken, received, strict=True)]
-    await copy_rows(connection, "audit_log", LOG_COLUMNS, log)
-    await copy_rows(connection, "audit_payload", PAYLOAD_COLUMNS, payload)
+class Ingested(msgspec.Struct, frozen=True, kw_only=True):
+    """What the database did with rows of one chain. `problem` says why a row did not link; it is on record there."""
+
+    head: ChainHead
+    stored: int
+    replayed: int
+    conflicts: tuple[int, ...]
+    problem: str | None
 
 
-def _log_record(taken: Taken, received_at: datetime) -> tuple[Any, ...]:
+async def lock_chain(connection: Connection, chain_id: str, node: str) -> ChainHead:
+    """Lock a chain until the end of the transaction, begun where there is none; where it ends."""
+    return (await ingest(connection, chain_id, node, [])).head
+
+
+async def ingest(connection: Connection, chain_id: str, node: str, rows: Sequence[Taken]) -> Ingested:
+    """Store rows of one chain, each with the row of `jobs` after it. Raises StoreRefused for what no row can hold.
+
+    The database checks every link and hash again, and compares what it holds already.
+    """
+    columns: list[list[Any]] = [list(column) for column in zip(*map(_record, rows), strict=True)]
+    try:
+        done = await connection.fetchrow(SQL["trail_ingest"], chain_id, node, *(columns or [[]] * COLUMNS))
+    except (ValueError, TypeError, OverflowError) as error:  # asyncpg's encoders, before anything was sent
+        raise StoreRefused(f"audit_log: {error}") from error
+    assert done is not None
+    return Ingested(
+        head=ChainHead(done["head_seq"], done["head_hash"]),
+        stored=done["stored"],
+        replayed=done["replayed"],
+        conflicts=tuple(done["conflicts"]),
+        problem=done["problem"],
+    )
+
+
+def as_it_is(row: ChainedEvent) -> Taken:
+    """A row that is only compared, or put on record as one that does not link."""
+    return Taken(row=row)
+
+
+def _record(taken: Taken) -> tuple[Any, ...]:
     row, event, job = taken.row, taken.event, taken.run.job if taken.run else None
-    change = None if job is None else _change(taken)
+    _check_time(row.seq, row.time_us)
+    _check_time(row.seq, row.received_us)
     return (
-        row.chain_id, row.seq, row.event_id, row.kind, row.prev_hash, row.commitment, row.row_hash,
-        _time(row.seq, row.time_us), received_at,
-        event and event.changed_by, event and event.source, change,
+        row.seq, row.event_id, row.kind, row.time_us, row.received_us, row.payload, row.salt, row.prev_hash,
+        row.commitment, row.row_hash,
+        event and event.changed_by, event and event.source, None if job is None else _change(taken),
         event and event.cluster, event and (event.job_id or taken.job_id), job and job.run, event and event.node,
         job and job.correlation_id, taken.unapplied, _request_id(event),
+        None if job is None else encode(job_row(job)), event and event.person, event and event.sent_by,
     )  # fmt: skip
 
 
@@ -60,17 +90,8 @@ def _request_id(event: Event | None) -> uuid.UUID | None:
         return None
 
 
-def _payload_record(taken: Taken, received_at: datetime) -> tuple[Any, ...]:
-    row, event = taken.row, taken.event
-    snapshot = None if taken.run is None else encode(job_row(taken.run.job))
-    said = (None, None) if event is None else (event.person, event.sent_by)
-    return row.chain_id, row.seq, received_at, row.payload, row.salt, snapshot, *said
-
-
-def _time(seq: int, time_us: int) -> datetime:
+def _check_time(seq: int, time_us: int) -> None:
     try:
-        at = to_datetime(time_us)
+        to_datetime(time_us)
     except OverflowError as error:
         raise StoreRefused(f"sequence {seq}: {time_us} µs since 1970 is no time a database can hold") from error
-    assert at is not None
-    return at
