@@ -22,12 +22,16 @@ _ACCOUNTS = """
     SELECT DISTINCT account FROM jobs
     WHERE $__timeFilter(start_time) AND account IS NOT NULL ORDER BY account LIMIT 1000
 """
+# In two parts, each with an index of its own: those that ended since the range began, and those that still run.
 _JOBS = """
     SELECT DISTINCT ON (j.start_time, j.job_id) j.job_id AS __value,
            concat_ws(' · ', j.job_id, j.user_name, j.job_name, j.state) AS __text
-    FROM jobs j
-    WHERE j.cluster_name = ${cluster:sqlstring} AND j.start_time <= $__timeTo()
-      AND (j.end_time IS NULL OR j.end_time >= $__timeFrom())
+    FROM (
+        SELECT * FROM jobs WHERE end_time >= $__timeFrom() AND start_time <= $__timeTo()
+        UNION ALL
+        SELECT * FROM jobs WHERE state = 'running' AND end_time IS NULL AND start_time <= $__timeTo()
+    ) AS j
+    WHERE j.cluster_name = ${cluster:sqlstring}
       AND ('*' IN (${user:sqlstring}) OR j.user_name IN (${user:sqlstring}))
       AND ('*' IN (${account:sqlstring}) OR j.account IN (${account:sqlstring}))
     ORDER BY j.start_time DESC, j.job_id LIMIT 500

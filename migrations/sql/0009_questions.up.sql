@@ -14,3 +14,5 @@ CREATE INDEX IF NOT EXISTS jobs_verdict_idx ON jobs (verdict, end_time) WHERE ve
 CREATE INDEX IF NOT EXISTS jobs_end_inferred_idx ON jobs (end_time) WHERE end_inferred;
 CREATE INDEX IF NOT EXISTS jobs_out_of_memory_idx ON jobs (end_time)
     WHERE verdict = 'out_of_memory' OR out_of_memory_step OR oom_kills > 0;
+-- What ran on a node between two times, and what runs there still (ended_at IS NULL), however long the node has been there.
+CREATE INDEX IF NOT EXISTS job_nodes_ended_at_idx ON job_nodes (node, ended_at);

@@ -26,7 +26,7 @@ SCOPES = {
         "SELECT count(*) FROM audit_log WHERE changed_at BETWEEN now() - interval '2 days' AND now() - interval '1 day'"
     ),
     "What a node did between two times: its jobs": (
-        "SELECT count(*) FROM job_nodes WHERE node = 'n007' AND started_at > now() - interval '32 days'"
+        "SELECT count(*) FROM job_nodes WHERE node = 'n007' AND ended_at > now() - interval '2 days'"
     ),
     "Gaps in the trail": _EVENTS_7_DAYS,
     "Links that do not hold": _EVENTS_7_DAYS,

@@ -22,16 +22,12 @@ def year(postgres_server: PostgresServer) -> Iterator[str]:
     free = shutil.disk_usage(postgres_server.data_dir).free
     if free < NEEDED_BYTES:
         unmet(f"{NEEDED_BYTES >> 30} GiB of disk for {postgres_server.data_dir}, {free >> 30} GiB are free")
-    postgres_server.execute("ALTER SYSTEM SET max_wal_size = '4GB'")
-    postgres_server.execute("SELECT pg_reload_conf()")
     name = postgres_server.create_database(TEMPLATE)
     try:
         load(postgres_server.url(name))
         yield postgres_server.url(name)
     finally:
         postgres_server.drop_database(name)
-        postgres_server.execute("ALTER SYSTEM RESET max_wal_size")
-        postgres_server.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture

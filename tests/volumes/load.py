@@ -1,4 +1,4 @@
-"""Fills a migrated, empty database with a year of a cluster: `load(url)`."""
+"""Fills a migrated, empty database with a year of a cluster: `load(url)`, as a superuser."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ HELPERS = ("volume_job", "volume_node", "volume_entry", "volume_run")
 
 def load(url: str) -> None:
     """Runs first; then the trail and the samples beside each other, without indexes, which are made anew at the end."""
+    with _settings(url):
+        _load(url)
+
+
+def _load(url: str) -> None:
     with _connected(url) as connection:
         _run(connection, "partitions.sql", "jobs.sql", "benchmarks.sql")
     problems: list[psycopg.Error] = []
@@ -34,6 +39,22 @@ def load(url: str) -> None:
         # As autovacuum would have: it comes by after a fifth of a table was inserted.
         connection.execute("VACUUM (ANALYZE) audit_log, audit_payload, jobs, job_nodes, job_gpus")
         connection.execute("ANALYZE")
+
+
+@contextmanager
+def _settings(url: str) -> Iterator[None]:
+    """Of the whole server, for the while: nothing is vacuumed under our hands, and checkpoints are rare."""
+    wanted = {"autovacuum": "off", "max_wal_size": "'4GB'"}
+    with _connected(url) as connection:
+        for name, value in wanted.items():
+            connection.execute(f"ALTER SYSTEM SET {name} = {value}".encode())
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            for name in wanted:
+                connection.execute(f"ALTER SYSTEM RESET {name}".encode())
+            connection.execute("SELECT pg_reload_conf()")
 
 
 def _fill(url: str, file: str, tables: Sequence[str], problems: list[psycopg.Error]) -> None:

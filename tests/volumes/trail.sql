@@ -3,7 +3,7 @@
 --
 -- Wrong on purpose: three numbers are missing in n010's chain and one in n011's, a link of n012's does not hold, two events
 -- at the end of n013's are gone, n250 has been silent for 40 days, n007 began anew three days ago. Of the events, one in
--- 2,000 waited five hours for the database and one in 5,000 was told two days after it happened.
+-- 2,000 waited five hours for the database and another was told two days after it happened.
 CREATE UNLOGGED TABLE volume_event AS
 SELECT *, row_number() OVER (PARTITION BY chain_id ORDER BY at, step, n) AS seq FROM (
     SELECT j.n, step, t.at, kind, changed_by, source, place.node,
@@ -35,9 +35,9 @@ SELECT *, row_number() OVER (PARTITION BY chain_id ORDER BY at, step, n) AS seq 
           UNION ALL VALUES ('server1', false), ('n007', true)) AS chain
 ) AS events;
 CREATE UNLOGGED TABLE volume_entry AS
-SELECT e.*, CASE WHEN n % 5000 = 1 AND step = 2 THEN least(at + interval '2 days', now()) ELSE at + interval '20 ms' END AS received_at,
+SELECT e.*, CASE WHEN n % 2000 = 1 AND step = 2 THEN least(at + interval '2 days', now()) ELSE at + interval '20 ms' END AS received_at,
        CASE WHEN n % 2000 = 0 AND step > 1 THEN least(at + interval '5 hours', now())
-            WHEN n % 5000 = 1 AND step = 2 THEN least(at + interval '2 days', now()) ELSE at END + interval '1.5 s' AS stored_at
+            WHEN n % 2000 = 1 AND step = 2 THEN least(at + interval '2 days', now()) ELSE at END + interval '1.5 s' AS stored_at
 FROM volume_event e
 WHERE NOT (chain_id = md5('chain of n010')::uuid AND seq BETWEEN 100 AND 102)
   AND NOT (chain_id = md5('chain of n011')::uuid
