@@ -57,6 +57,7 @@ class FaultDaemon(Daemon):
         self.spool = spool_at or self.spool
         self.max_bytes = int(tree["spool"]["max_bytes"])
         self.more_environment: dict[str, str] = {}
+        self.command: tuple[str, ...] = ("-m", "jobtrail", "serve")
         self._source = source
 
     def environment(self) -> dict[str, str]:
@@ -64,7 +65,7 @@ class FaultDaemon(Daemon):
         kept = super().environment()
         if self._source is not None:
             kept["PYTHONPATH"] = str(self._source)
-        return {**kept, **self.more_environment}
+        return {**kept, "PYTHONPATH": os.pathsep.join((kept["PYTHONPATH"], str(REPOSITORY))), **self.more_environment}
 
     def configure(self, section: str, **values: Any) -> None:
         """Change settings; they hold from the next start on."""
@@ -77,11 +78,17 @@ class FaultDaemon(Daemon):
         """Of the running process, None where there is none."""
         return self.process.pid if self.process is not None and self.process.poll() is None else None
 
+    def start(self, *, timeout_seconds: float = 20.0) -> FaultDaemon:
+        """Start it and wait until it takes events."""
+        self.launch()
+        wait_until(self._answers, f"the daemon to answer; its log:\n{self.tail()}", timeout_seconds=timeout_seconds)
+        return self
+
     def launch(self) -> subprocess.Popen[bytes]:
         """Start it without waiting for anything."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobtrail", "serve"],
+                [sys.executable, *self.command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(), cwd=self.directory,
             )  # fmt: skip
         return self.process
@@ -172,6 +179,11 @@ class Trial:
         self.daemon.kill()
         self.figures.add(kills=1)
 
+    def kill_quietly(self) -> None:
+        """SIGKILL where it still runs, as part of another fault."""
+        if self.daemon.pid is not None:
+            self.daemon.kill()
+
     def revive(self) -> float:
         """Start it again; seconds until it took events."""
         began = time.monotonic()
@@ -199,11 +211,28 @@ class Trial:
 
         return asyncio.run(all_of_them())
 
+    def next_job(self) -> int:
+        """The number of a job that nobody has sent anything of."""
+        self._fresh_jobs += 1
+        return self._fresh_jobs
+
     def fresh_job(self) -> list[wire.Sending]:
         """Prolog and epilog of a job of its own."""
-        self._fresh_jobs += 1
-        start = int(time.time())
-        return [wire.make(hook, self._fresh_jobs, self.draw, start=start) for hook in ("prolog", "epilog")]
+        job, start = self.next_job(), int(time.time())
+        return [wire.make(hook, job, self.draw, start=start) for hook in ("prolog", "epilog")]
+
+    def leave_in_spool(self, *events: wire.Sending) -> None:
+        """Leave events as hooks do while no daemon answers; they are owed from then on."""
+        incoming = self.daemon.spool / "incoming"
+        incoming.mkdir(mode=0o700, exist_ok=True)
+        for event in events:
+            self._fresh.sent(event.event_id, **event.details())
+            part = incoming / f".{event.event_id}.part"
+            with part.open("wb") as file:
+                file.write(event.as_file())
+                os.fsync(file.fileno())
+            part.rename(incoming / event.event_id)
+            self._fresh.ack(event.event_id, status=0)
 
     def settle(self, timeout_seconds: float = SETTLE_SECONDS) -> float:
         """Wait until everything held is forwarded; the seconds that took."""

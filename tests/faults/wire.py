@@ -43,6 +43,11 @@ class Sending:
         """What the oracle notes of it."""
         return {"kind": KINDS[self.hook], "job": self.job, "sha": fingerprint(self.records)}
 
+    def as_file(self) -> bytes:
+        """As a hook leaves it in the spool directory."""
+        head = f"JOBTRAIL_HOOK={self.hook}\0JOBTRAIL_EVENT_ID={self.event_id}\0JOBTRAIL_EVENT_TIME={self.time_text}\0"
+        return head.encode() + self.body
+
     def request(self) -> bytes:
         """The whole request."""
         body = self.body
