@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,17 @@ class Pair(Observed):
 
 @contextmanager
 def observed_pair(
-    *, extra_conf: Sequence[str] = (), root: Path | None = None, all_hooks: bool = False, rest: bool = True
+    *,
+    extra_conf: Sequence[str] = (),
+    root: Path | None = None,
+    all_hooks: bool = False,
+    rest: bool = True,
+    slurm: Mapping[str, Any] | None = None,
 ) -> Iterator[Pair]:
     """Start PostgreSQL, a daemon for each node, and Slurm with the project's hooks.
 
     `root`: where another Debian is whose Slurm is to be run. `all_hooks`: those of slurmctld and of tasks too. The
-    first daemon asks slurmrestd, without `rest` sacct.
+    first daemon asks slurmrestd, without `rest` sacct. `slurm`: settings of the first daemon's section of that name.
     """
     directory = Path(tempfile.mkdtemp(prefix="jobtrail-pair-"))
     directory.chmod(0o755)
@@ -95,8 +100,9 @@ def observed_pair(
         migrate.upgrade(url)
         asks: dict[str, Any] = {"conf": str(remains.slurm_conf_of(cluster.directory))}
         if rest:
-            asks = {"rest_url": f"unix:{cluster.rest_socket}", "sacct": ""}
+            asks |= {"rest_url": f"unix:{cluster.rest_socket}", "sacct": ""}
         asks |= {"poll_seconds": POLL_SECONDS, "compare_seconds": COMPARE_SECONDS, "nodes_seconds": 2.0}
+        asks |= slurm or {}
         daemons = [
             _daemon(directory, name, url, roles=["node", "server"] if first else ["node"], slurm=asks)
             for first, name in zip((True, False), cluster.node_names, strict=True)

@@ -82,7 +82,8 @@ def test_gpus_that_were_looked_at_and_of_which_slurm_said_nothing_are_counted() 
 def test_it_is_short_and_holds_nothing_that_slurm_would_change() -> None:
     longest = line(
         verdict="killed_by_signal", cpus_allocated=123_456, gpus_allocated=123_456, gpu_seconds=1.0,
-        gpu_busy_seconds=0.001, energy_joules=1e15, energy_coverage_ratio=0.001, nodes_reporting=9999, nodes_total=10**6,
+        gpu_busy_seconds=0.001, energy_joules=1e15, energy_coverage_ratio=0.001, nodes_reporting=9999,
+        nodes_total=10**6,
     )  # fmt: skip
     assert len(longest) <= MOST_CHARACTERS
     assert set(longest) <= set(string.ascii_letters + string.digits + " .,:%")
