@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from aiohttp import web
 
-from jobtrail.adapters.http.node_identity import shared_token
+from jobtrail.adapters.http.node_identity import NodeIdentity, shared_token
 from jobtrail.adapters.postgres import (
     PostgresChains,
     PostgresEnergySamples,
@@ -51,11 +52,29 @@ def in_postgres(pool: Any, *, at_a_time: int = 2, **other: Any) -> ForwardedTo:
     return ForwardedTo(**{**ports, **other}, at_a_time=at_a_time)
 
 
+class Known:
+    """A NodeIdentity that notes on how many connections how often somebody came."""
+
+    def __init__(self, identity: NodeIdentity) -> None:
+        self._identity = identity
+        self.asked = 0
+        self.ports: set[int] = set()
+
+    async def of(self, request: web.Request) -> str:
+        assert request.transport is not None
+        self.asked += 1
+        self.ports.add(request.transport.get_extra_info("peername")[1])
+        return await self._identity.of(request)
+
+
 class Site:
     """A server and its authority; nodes reach it by `link`."""
 
-    def __init__(self, server: Served, authority: Authority, token_file: Path, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, server: Served, authority: Authority, token_file: Path, stack: AsyncExitStack, known: Known
+    ) -> None:
         self.server = server
+        self.known = known
         self.authority = authority
         self.token_file = token_file
         self.asked: list[Fact] = []
@@ -83,15 +102,15 @@ async def site(directory: Path, to: ForwardedTo | None, **settings: Any) -> Asyn
     web.write_text(yaml.safe_dump({"tls_server_config": {"cert_file": str(certificate), "key_file": str(key)}}))
     web.chmod(0o600)
     token_file = write_token(directory / "nodes.token")
-    identity = shared_token(str(token_file))
+    known = Known(shared_token(str(token_file)))
     own = directory / "server"
     own.mkdir(exist_ok=True)
     async with (
-        served(own, web_config_file=str(web), forwarded_to=to, node_identity=identity, **settings) as server,
+        served(own, web_config_file=str(web), forwarded_to=to, node_identity=known, **settings) as server,
         AsyncExitStack() as stack,
     ):
         assert server.addresses.url.startswith("https://")
-        yield Site(server, authority, token_file, stack)
+        yield Site(server, authority, token_file, stack, known)
 
 
 class ManyNodes:

@@ -200,7 +200,7 @@ class Chains:
         claimed = claimed[:256]
         peer = asked.request.remote or ""
         self._tell(NodeContradicted(node=asked.node, claimed=claimed, what=what, peer=peer))
-        message = f"this {what} is node {claimed!r}'s, and node {asked.node!r} sends it"
+        message = f"node {asked.node!r} sends this {what}, which is of node {claimed!r}"
         return Refused(403, "forbidden", "identity", message, details=details, note=Note("forged_node", asked.node))
 
 

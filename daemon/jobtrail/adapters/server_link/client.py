@@ -18,7 +18,7 @@ from jobtrail.adapters.server_link.credentials import Credentials, CredentialsUn
 from jobtrail.adapters.server_link.settings import LinkSettings
 from jobtrail.core.facts import Observer, ServerAsked
 from jobtrail.core.node_link import FREE_BYTES, MAX_RATIO, MEDIA_TYPE, NODE_HEADER
-from jobtrail.domain.errors import StoreUnavailable
+from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 
 CONNECTIONS = 4  # at a time: events, and samples of three kinds
 KEEP_SECONDS = 60.0  # a server keeps a silent connection somewhat longer
@@ -140,9 +140,12 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 async def _packed(body: object) -> tuple[bytes, str]:
     """A body as it is sent, and how it is packed.
 
-    One that packs more densely than servers let pass is sent as it is.
+    One that packs more densely than servers let pass is sent as it is. Raises StoreRefused.
     """
-    plain = msgspec.msgpack.encode(body)
+    try:
+        plain = msgspec.msgpack.encode(body)
+    except (OverflowError, ValueError) as error:  # a number beyond 64 bits, which no column would hold either
+        raise StoreRefused(str(error)) from error
     if len(plain) < UNPACKED_BYTES:
         return plain, ""
     packed = await asyncio.to_thread(_gzip, plain) if len(plain) > IN_THREAD_BYTES else _gzip(plain)

@@ -1,0 +1,403 @@
+"""What a server takes from nodes, and what it does not: identity, packed bodies, room, a database that is away."""
+
+import asyncio
+import gzip
+import os
+import time
+import uuid
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from jobtrail.adapters.http import link_bodies, link_room
+from jobtrail.adapters.postgres import PostgresSink, close_pool, open_pool, session
+from jobtrail.adapters.server_link import LinkEvents, LinkSamples
+from jobtrail.core.facts import NodeContradicted, NodeServed
+from jobtrail.core.node_link import FREE_BYTES, MAX_BODY_BYTES, MAX_RATIO, MEDIA_TYPE, EventBatch, foreign_event
+from jobtrail.core.ports import StoreReport
+from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead
+from jobtrail.domain.errors import StoreRefused, StoreUnavailable
+from tests.adapters import test_postgres_energy_samples as energy
+from tests.adapters import test_postgres_gpu_samples as gpus
+from tests.adapters import test_postgres_samples as samples
+from tests.chains import ChainWriter
+from tests.fakes import MemorySink
+from tests.served_api import Answer, Served, hang_up, served
+from tests.served_link import TOKEN, Site, in_postgres, shared_token, site, write_token
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+MIB = 1 << 20
+
+
+class Owners:
+    """A ChainOwners in memory."""
+
+    def __init__(self, **known: str) -> None:
+        self.known = known
+
+    async def owner(self, chain_id: str) -> str | None:
+        return self.known.get(chain_id)
+
+
+@pytest.fixture
+async def stored(tmp_path: Path, pool: Any) -> AsyncIterator[Site]:
+    async with site(tmp_path, in_postgres(pool)) as one:
+        yield one
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Served]:
+    """A server without TLS in front of a store in memory, for raw requests."""
+    sink = MemorySink()
+    identity = shared_token(str(write_token(tmp_path / "nodes.token")))
+    to = in_postgres(None, events=sink, owners=Owners())
+    async with served(tmp_path, forwarded_to=to, node_identity=identity) as one:
+        one.sink = sink  # type: ignore[attr-defined]
+        yield one
+
+
+def batch_of(writer: ChainWriter, **fields: Any) -> bytes:
+    return msgspec.msgpack.encode(EventBatch(events=tuple(writer.rows), **fields))
+
+
+def path_of(writer: ChainWriter) -> str:
+    return f"/v1/chains/{writer.chain_id}/batches"
+
+
+async def post(api: Served, path: str, body: bytes, **headers: str) -> Answer:
+    """A body as node n1 sends it; an empty value leaves a header out."""
+    named = {"Content-Type": MEDIA_TYPE, "Jobtrail-Node": "n1", "Content-Encoding": "identity", **BEARER}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    return await api.request("POST", path, body, {name: value for name, value in named.items() if value}, tcp=True)
+
+
+async def trail(pool: Any) -> int:
+    async with session(pool, 10.0) as connection:
+        count: int = await connection.fetchval("SELECT count(*) FROM audit_log")
+    return count
+
+
+# --- what arrives
+
+
+async def test_samples_arrive_as_if_the_node_had_written_them(stored: Site, pool: Any) -> None:
+    """Each value of each kind, once through a server and once straight into the database."""
+    now = samples.now_us()
+    job, gpu, used = (
+        samples.row(samples.whole_reading(now), cpu_percent=12.5), gpus.row(gpus.whole_reading(now)), energy.row(now),
+    )  # fmt: skip
+    link = LinkSamples(stored.link())
+    await link.write([job])
+    await link.write_gpus([gpu])
+    await link.write_energy([used])
+    through = [await kind.held(pool) for kind in (samples, gpus, energy)]
+    async with session(pool, 10.0) as connection:
+        await connection.execute("TRUNCATE job_samples, gpu_samples, energy_samples")
+    await samples.sink(pool).write([job])
+    await gpus.sink(pool).write_gpus([gpu])
+    await energy.sink(pool).write_energy([used])
+    assert through == [await kind.held(pool) for kind in (samples, gpus, energy)]
+    assert all(len(rows) == 1 for rows in through)
+
+
+async def test_a_sample_that_no_column_can_hold_is_refused_for_good(stored: Site) -> None:
+    reading = msgspec.structs.replace(samples.whole_reading(samples.now_us()), memory_peak_bytes=1 << 70)
+    with pytest.raises(StoreRefused):
+        await LinkSamples(stored.link()).write([samples.row(reading)])
+
+
+async def test_a_database_that_is_away_is_told_with_a_time_to_come_back(tmp_path: Path) -> None:
+    pool = await open_pool("postgresql://nobody@127.0.0.1:9/none", size=1, timeout_seconds=2.0)
+    try:
+        async with site(tmp_path, in_postgres(pool)) as away:
+            with pytest.raises(StoreUnavailable, match=r"cannot take it now.*Connect call failed") as caught:
+                await LinkEvents(away.link()).head(str(uuid.uuid4()))
+            assert caught.value.retry_after_seconds == 5
+            (served_one,) = [fact for fact in away.server.facts if isinstance(fact, NodeServed)]
+            assert (served_one.node, served_one.what, served_one.status) == ("n1", "head", 503)
+    finally:
+        await close_pool(pool, timeout_seconds=2.0)
+
+
+# --- who sends
+
+
+async def test_who_shows_no_token_or_another_is_kept_out(stored: Site, tmp_path: Path, pool: Any) -> None:
+    writer = ChainWriter()
+    writer.begin()
+    for token, words in (("", "Bearer"), ("f" * 32, "not the token")):
+        settings = {"token_file": str(write_token(tmp_path / "other", token)) if token else ""}
+        with pytest.raises(StoreUnavailable, match=f"does not let this node in: .*{words}"):
+            await LinkEvents(stored.link(**settings)).store(writer.rows, node="n1")
+    assert await trail(pool) == 0
+    assert [fact.outcome for fact in stored.asked] == ["denied", "denied"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["", "no name", "-n1", "n" * 300, "n1, n2"])
+async def test_a_request_names_its_node_and_does_it_well(api: Served, name: str) -> None:
+    answer = await post(api, path_of(ChainWriter()), b"", Jobtrail_Node=name)
+    assert (answer.status, answer.json()["details"]) == (400, {"field": "Jobtrail-Node"})
+
+
+async def test_another_nodes_chain_is_neither_read_nor_written(stored: Site, pool: Any) -> None:
+    """Nor can it be once it is known to the server, nor through a server that never saw it."""
+    writer = ChainWriter("n1")
+    writer.begin()
+    await LinkEvents(stored.link("n1")).store(writer.rows, node="n1")
+    thief = LinkEvents(stored.link("n2"))
+    stolen = ChainWriter("n2", chain_id=writer.chain_id)
+    stolen.rows = list(writer.rows)
+    stolen.started("slurm-66")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="node 'n2' sends this chain, which is of node 'n1'"):
+            await thief.head(writer.chain_id)
+        for trail_only in (False, True):
+            with pytest.raises(StoreUnavailable, match="node 'n2' sends this chain, which is of node 'n1'"):
+                await thief.store(stolen.rows[1:], node="n2", trail_only=trail_only)
+    assert await trail(pool) == 1
+    said = [fact for fact in stored.server.facts if isinstance(fact, NodeContradicted)]
+    assert {(fact.node, fact.claimed, fact.what, fact.peer) for fact in said} == {("n2", "n1", "chain", "127.0.0.1")}
+    assert len(said) == 6
+
+
+async def test_what_a_node_says_of_another_changes_nothing_and_stays_in_its_own_trail(stored: Site, pool: Any) -> None:
+    writer = ChainWriter("n2")
+    writer.started("slurm-1")
+    events = LinkEvents(stored.link("n1"))
+    with pytest.raises(StoreRefused, match="node 'n1' sends this event, which is of node 'n2'"):
+        await events.store(writer.rows, node="n1")
+    assert await trail(pool) == 0
+    assert [fact.what for fact in stored.server.facts if isinstance(fact, NodeContradicted)] == ["event"]
+    assert (await events.store(writer.rows, node="n1", trail_only=True)).stored == 1
+    async with session(pool, 10.0) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM jobs") == 0
+
+
+async def test_samples_of_another_node_are_refused(stored: Site, pool: Any) -> None:
+    link = LinkSamples(stored.link("n2"))
+    now = samples.now_us()
+    for send in (
+        lambda: link.write([samples.row(samples.whole_reading(now))]),
+        lambda: link.write_gpus([gpus.row(gpus.whole_reading(now))]),
+        lambda: link.write_energy([energy.row(now)]),
+    ):
+        with pytest.raises(StoreRefused, match="node 'n2' sends this sample, which is of node 'n1'"):
+            await send()
+    assert [len(await kind.held(pool)) for kind in (samples, gpus, energy)] == [0, 0, 0]
+
+
+async def test_a_daemon_that_is_no_server_sends_nodes_away(tmp_path: Path) -> None:
+    async with site(tmp_path, None) as none:
+        with pytest.raises(StoreUnavailable, match="no server with a database"):
+            await LinkEvents(none.link()).head(str(uuid.uuid4()))
+    async with served(tmp_path) as closed:
+        answer = await post(closed, path_of(ChainWriter()), b"")
+        assert (answer.status, "http.node_token_file" in answer.json()["message"]) == (403, True)
+
+
+def test_bytes_that_are_no_event_speak_for_nobody() -> None:
+    writer = ChainWriter("n1")
+    for payload in (b"\xff", b"[]", b'{"node":7}', b"", b'{"node":"n1"}'):
+        writer.raw(payload)
+    assert foreign_event(writer.rows, "n1") is None
+    writer.raw(b'{"node":"n9"}')
+    assert foreign_event(writer.rows, "n1") == (6, "n9")
+
+
+# --- packed bodies
+
+
+async def test_a_gzip_bomb_costs_nothing(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A MiB that unpacks to a GiB is refused at its first part; no more is unpacked than could be kept."""
+    unpacked: list[int] = []
+    take = link_bodies._Unpacking.take
+
+    def counted(self: Any, chunk: bytes) -> int:
+        size = take(self, chunk)
+        unpacked.append(size)
+        return size
+
+    monkeypatch.setattr(link_bodies._Unpacking, "take", counted)
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packer.compress(bytes(16 * MIB)) for _ in range(64)) + packer.flush()
+    assert len(bomb) < 2 * MIB
+    began = time.process_time()
+    answer = await post(api, path_of(ChainWriter()), bomb, Content_Encoding="gzip")
+    assert (answer.status, answer.json()["details"]) == (413, {"limit_ratio": MAX_RATIO})
+    assert sum(unpacked) <= FREE_BYTES + MAX_RATIO * 4096
+    assert time.process_time() - began < 1.0
+
+
+async def test_a_body_that_unpacks_to_too_much_is_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_bodies, "MAX_BODY_BYTES", 3 * MIB)
+    body = gzip.compress(os.urandom(64 * 1024) * 64, 1)
+    assert len(body) * MAX_RATIO > 4 * MIB
+    answer = await post(api, path_of(ChainWriter()), body, Content_Encoding="gzip")
+    assert (answer.status, answer.json()["details"]) == (413, {"limit_bytes": 3 * MIB})
+
+
+async def test_a_body_that_is_larger_than_any_batch_is_refused_before_it_comes(api: Served) -> None:
+    headers = {"Content-Type": MEDIA_TYPE, "Jobtrail-Node": "n1", "Content-Length": str(MAX_BODY_BYTES), **BEARER}
+    answer = await api.request("POST", path_of(ChainWriter()), b"", headers, tcp=True)
+    assert answer.status == 413
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "words"),
+    [
+        (lambda body: body[:-9], 400, "broke off"),
+        (lambda body: body + b"more", 400, "goes on after the end"),
+        (lambda body: body[:20] + b"\xff" * 8 + body[28:], 400, "body"),
+        (lambda _: b"no gzip at all", 400, "is not gzip"),
+    ],
+)
+async def test_a_body_that_is_packed_badly(api: Served, spoil: Any, status: int, words: str) -> None:
+    writer = ChainWriter()
+    writer.begin()
+    answer = await post(api, path_of(writer), spoil(gzip.compress(batch_of(writer))), Content_Encoding="gzip")
+    assert answer.status == status
+    assert words in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "field"),
+    [
+        ({"Content_Encoding": "br"}, "Content-Encoding"),
+        ({"Content_Encoding": "gzip, gzip"}, "Content-Encoding"),
+        ({"Content_Type": "application/json"}, "Content-Type"),
+        ({"Content_Type": MEDIA_TYPE.replace("v1", "v2")}, "Content-Type"),
+        ({"Content_Type": ""}, "Content-Type"),
+    ],
+)
+async def test_another_version_or_encoding_is_told(api: Served, headers: dict[str, str], field: str) -> None:
+    answer = await post(api, path_of(ChainWriter()), b"x", **headers)
+    assert (answer.status, answer.json()["details"]["field"]) == (415, field)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", msgspec.msgpack.encode({"events": [{"seq": "one"}]}), b"\x00"])
+async def test_a_body_that_says_something_else(api: Served, body: bytes) -> None:
+    answer = await post(api, path_of(ChainWriter()), body)
+    assert answer.status == 400
+    assert "is not what" in answer.json()["message"]
+
+
+async def test_a_field_that_a_later_version_adds_is_passed_over(api: Served) -> None:
+    writer = ChainWriter()
+    writer.begin()
+    body = msgspec.msgpack.decode(batch_of(writer))
+    body["new"] = {"of": ["a", "later", "version"]}
+    body["events"][0]["new"] = 1
+    answer = await post(api, path_of(writer), gzip.compress(msgspec.msgpack.encode(body)), Content_Encoding="gzip")
+    assert (answer.status, answer.json()["stored"]) == (200, 1)
+
+
+async def test_too_many_rows_and_odd_chains_are_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobtrail.adapters.http.chains.MAX_EVENTS", 2)
+    writer = ChainWriter()
+    for _ in range(3):
+        writer.started("slurm-1")
+    answer = await post(api, path_of(writer), batch_of(writer))
+    assert (answer.status, answer.json()["details"]) == (413, {"limit_rows": 2})
+    writer.rows = writer.rows[:1]
+    other = ChainWriter()
+    answer = await post(api, path_of(other), batch_of(writer))
+    assert (answer.status, "another one" in answer.json()["message"]) == (422, True)
+    for chain in (writer.chain_id.upper(), "x", "%00"):
+        answer = await post(api, f"/v1/chains/{chain}/batches", b"")
+        assert answer.status == 400
+
+
+# --- room
+
+
+class SlowSink:
+    """An EventSink that is as slow as a test wants, and counts how many use it at once."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.inside = 0
+        self.most = 0
+
+    async def head(self, chain_id: str) -> ChainHead:
+        return EMPTY_CHAIN
+
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await self.gate.wait()
+        self.inside -= 1
+        return StoreReport(head=ChainHead(events[-1].seq, events[-1].row_hash), stored=len(events))
+
+
+async def crowd(at: Site, size: int) -> list[StoreReport | BaseException]:
+    """What becomes of a batch of each of so many nodes at once."""
+
+    async def one(number: int) -> StoreReport:
+        writer = ChainWriter(f"n{number}")
+        writer.begin()
+        return await LinkEvents(at.link(writer.node)).store(writer.rows, node=writer.node)
+
+    return await asyncio.gather(*(one(number) for number in range(size)), return_exceptions=True)
+
+
+async def test_no_more_use_the_database_at_once_than_it_has_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait their turn, and all are served."""
+    sink = SlowSink()
+    asyncio.get_running_loop().call_later(0.5, sink.gate.set)
+    async with site(tmp_path, in_postgres(None, at_a_time=3, events=sink, owners=Owners())) as at:
+        done = await crowd(at, 12)
+    assert all(isinstance(one, StoreReport) for one in done), done
+    assert sink.most == 3
+
+
+@pytest.mark.parametrize("full", ["places", "time", "memory"])
+async def test_who_finds_no_room_is_told_when_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    sink = SlowSink()
+    if full == "places":
+        monkeypatch.setattr(link_room, "WAITING_FOR_EACH", 2)
+    elif full == "time":
+        monkeypatch.setattr(link_room, "TURN_SECONDS", 0.2)
+    else:
+        monkeypatch.setattr(link_room.Room.__init__, "__kwdefaults__", {"most_bytes": 1500})
+    asyncio.get_running_loop().call_later(1.5, sink.gate.set)
+    async with site(tmp_path, in_postgres(None, at_a_time=1, events=sink, owners=Owners())) as at:
+        done = await crowd(at, 8)
+        taken = [one for one in done if isinstance(one, StoreReport)]
+        refused = [one for one in done if isinstance(one, StoreUnavailable)]
+        assert min(len(taken), len(refused)) >= 1
+        assert len(taken) + len(refused) == 8
+        assert {one.retry_after_seconds for one in refused} == {link_room.RETRY_SECONDS}
+        assert {fact.outcome for fact in at.asked} == {"ok", "busy"}  # type: ignore[attr-defined]
+        assert len(await crowd(at, 1)) == 1  # the places were given back
+
+
+async def test_the_link_of_a_silent_node_stays_open_and_a_strangers_does_not(tmp_path: Path) -> None:
+    """A handshake for each batch would cost more than the batch; but a connection that nobody is known on is cut."""
+    to = in_postgres(None, events=SlowSink(), owners=Owners())
+    async with site(tmp_path, to, header_timeout_seconds=0.3) as at:
+        events = LinkEvents(at.link())
+        await events.head(str(uuid.uuid4()))
+        await asyncio.to_thread(time.sleep, 0.9)
+        await events.head(str(uuid.uuid4()))
+        assert (at.known.asked, len(at.known.ports)) == (2, 1)
+        reader, writer = await at.server.tcp()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        await hang_up(writer)
+
+
+async def test_a_store_of_its_own_kind_is_behind(stored: Site, pool: Any) -> None:
+    """A head that the server reports is the database's own."""
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    await PostgresSink(pool, timeout_seconds=10.0).store(writer.rows[:2], node="n1")
+    events = LinkEvents(stored.link())
+    assert (await events.head(writer.chain_id)).seq == 2
+    assert (await events.store(writer.rows, node="n1")).replayed == 2
