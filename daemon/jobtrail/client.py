@@ -30,12 +30,14 @@ from jobtrail.client_rows import (
     NodePage,
     Report,
     Row,
+    Written,
 )
 from jobtrail.domain.analytics import Question
 from jobtrail.domain.analytics_answer import Analysis
 from jobtrail.domain.errors import JobtrailError
 
 T = TypeVar("T")
+OK, CREATED = 200, 201
 Word = str | int | datetime | None
 PAGE = 500  # rows a question where all are asked for
 
@@ -53,6 +55,28 @@ class ApiError(JobtrailError):
 
 class Unreachable(JobtrailError):
     """Nobody answered, not in time, or somebody who is not Jobtrail."""
+
+
+class Author(msgspec.Struct, frozen=True, kw_only=True):
+    """Who writes: the name goes on record as it is, beside what the daemon knows of who sent it.
+
+    `correlation_id`, a UUID, is kept with each change. `event_id`, a UUID, makes a change that is sent again the same.
+    """
+
+    changed_by: str
+    source: str = "client"  # what it is written with: small letters, digits, _ and -
+    correlation_id: str | None = None
+    event_id: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """As the API wants them."""
+        named = {
+            "X-Changed-By": self.changed_by,
+            "X-Source": self.source,
+            "X-Correlation-Id": self.correlation_id,
+            "Jobtrail-Event-Id": self.event_id,
+        }
+        return {name: value for name, value in named.items() if value is not None}
 
 
 class _Details(msgspec.Struct):
@@ -111,6 +135,33 @@ class Client:
         """One run, the newest unless `run` names one."""
         return await self._get(_job(job_id), JobShown, {"run": run, "cluster": cluster})
 
+    async def create_job(self, by: Author, **fields: Any) -> Written:
+        """Keep a job by hand: job_id, cluster_name, and the fields of `amend_job`. Raises ApiError where the id is
+        taken."""
+        return await self._write("POST", "/v1/jobs", Written, by, fields)
+
+    async def amend_job(
+        self, job_id: str, by: Author, *, run: int | None = None, cluster: str | None = None, **fields: Any
+    ) -> Written:
+        """Change what is said of a job, by the names of the columns: user_name, account, partition, qos, job_name,
+        comment, work_dir, nodes, cpus_allocated, gpus_allocated, memory_limit_bytes, time_limit_seconds, state,
+        exit_code, exit_signal, submit_time, start_time, end_time. None takes back what was said; of a job that is no
+        manual one, account and comment alone."""
+        return await self._write("PATCH", _job(job_id), Written, by, fields, {"run": run, "cluster": cluster})
+
+    async def withdraw_job(self, job_id: str, by: Author, *, cluster: str | None = None) -> Written:
+        """Take a manual job back. Its trail stays."""
+        return await self._write("DELETE", _job(job_id), Written, by, None, {"cluster": cluster})
+
+    async def add_samples(
+        self, job_id: str, by: Author, samples: list[Row], *, run: int | None = None, cluster: str | None = None
+    ) -> int:
+        """Keep samples of a job, rows as `metrics` gives them with `sampled_at`; how many. Sent twice, they are kept
+        twice."""
+        words: dict[str, Word] = {"run": run, "cluster": cluster}
+        answer = await self._write("POST", _job(job_id, "/metrics"), dict[str, int], by, {"samples": samples}, words)
+        return answer["stored"]
+
     async def report(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> Report:
         """How a job ended, why, and how well it used what it had."""
         return await self._get(_job(job_id, "/report"), Report, {"run": run, "cluster": cluster})
@@ -163,21 +214,43 @@ class Client:
         """Figures of many runs over time."""
         return await self._answer("POST", "/v1/analytics/query", Analysis, {}, msgspec.json.encode(question))
 
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        by: Author,
+        fields: dict[str, Any] | None,
+        words: dict[str, Word] | None = None,
+    ) -> T:
+        body = None if fields is None else msgspec.json.encode(fields)
+        return await self._answer(method, path, kind, words or {}, body, by.headers())
+
     async def _get(self, path: str, kind: type[T], words: dict[str, Word]) -> T:
         return await self._answer("GET", path, kind, words, None)
 
-    async def _answer(self, method: str, path: str, kind: type[T], words: dict[str, Word], body: bytes | None) -> T:
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        words: dict[str, Word],
+        body: bytes | None,
+        headers: dict[str, str] | None = None,
+    ) -> T:
         if self._session is None:
             raise RuntimeError("enter the client with `async with` before asking")
         params = {name: _word(value) for name, value in words.items() if value is not None}
         try:
-            async with self._session.request(method, self._url + path, params=params, data=body) as response:
+            async with self._session.request(
+                method, self._url + path, params=params, data=body, headers=headers
+            ) as response:
                 status, answer = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             where = self._socket or self._url
             raise Unreachable(f"no daemon answers on {where}: {error or 'not in time'}") from error
         try:
-            if status != 200:
+            if status not in (OK, CREATED):
                 problem = msgspec.json.decode(answer, type=_Problem)
                 raise ApiError(status, problem.error, problem.message, problem.details.field)
             return msgspec.json.decode(answer, type=kind)

@@ -102,6 +102,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     last_sample_at: datetime | None = None
 
 
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What was taken of a write. `stored`: the database has it; else it will, as soon as it is reached."""
+
+    job_id: str
+    cluster_name: str
+    run: int
+    event_id: str
+    seq: int
+    durability: str
+    stored: bool
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """A row of table `job_samples`; with a step, of `samples` of them."""
 
@@ -197,6 +209,9 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     unapplied: str | None = None
     event: dict[str, Any] | None = None
     job_snapshot: dict[str, Any] | None = None
+    person: str | None = None  # who made the change, in their own word
+    sent_by: str | None = None  # who sent it, as the daemon knew
+    request_id: str | None = None
 
 
 class OtherRun(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,10 +60,17 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
         moment(row["changed_at"]),
         UNKNOWN if row["run"] is None else str(row["run"]),
         f"{what} ({decided['decision']})" if "decision" in decided else what,
-        decided.get("by") or row["changed_by"] or UNKNOWN,
+        decided.get("by") or _by(row),
         snapshot.get("state", UNKNOWN),
         str(row["correlation_id"] or UNKNOWN),
     )
+
+
+def _by(row: dict[str, Any]) -> str:
+    """The person, what they did it with, and who sent it as the daemon knows."""
+    if row["person"] is None:
+        return row["changed_by"] or UNKNOWN
+    return f"{row['person']} ({row['changed_by']}, {row['sent_by']})"
 
 
 @application.command("rebuild")

@@ -1,4 +1,4 @@
-"""`jobtrail jobs list|show`."""
+"""`jobtrail jobs list|show`; what is written of jobs stands in `job_writes`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from jobtrail.cli import job_page
+from jobtrail.cli import job_page, job_writes
 from jobtrail.cli.database import ask
 from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.job_page import exit_text, is_outcome_unknown, ran_seconds
@@ -21,6 +21,10 @@ from jobtrail.core.query_ports import JobDetail
 from jobtrail.domain.states import State, Verdict
 
 application = typer.Typer(help="Jobs as the trail tells them.", no_args_is_help=True, add_completion=False)
+
+application.command("create")(job_writes.create)
+application.command("amend")(job_writes.amend)
+application.command("withdraw")(job_writes.withdraw)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 

@@ -110,10 +110,9 @@ class ManualJobs:
         """Take a manual job back; its trail stays. Raises as JobKeeper does."""
         self._admit(author)
         job = await self._found(which)
+        _check_may_write(job, author)
         if not is_manual(job.job_id):
-            raise JobConflict(
-                "id", f"{job.job_id} is no manual job: what the hooks and Slurm tell of cannot be deleted"
-            )
+            raise JobConflict("id", f"{job.job_id} is no manual job: what hooks and Slurm tell of cannot be deleted")
         event = self._event(EventKind.JOB_WITHDRAWN, job.job_id, job.cluster_name, author, None, run=job.run)
         if job.withdrawn is None or job.withdrawn.stamp.event_id != author.event_id:
             _check_stands(job)

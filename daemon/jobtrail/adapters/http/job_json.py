@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -21,6 +22,13 @@ MAX_SAMPLES = 1000
 MAX_NODES = 65_536
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMES = ("user_name", "account", "partition", "qos")  # names have no spaces
+_TIME_FORM = "it is a time with its zone, such as 2026-11-21T08:00:00Z"
+_FORMS = {
+    "state": f"it is one of {', '.join(State)}",
+    "nodes": "they are a list of names, or a text such as n[1-4],gpu7",
+    "samples": f"there are 1 to {MAX_SAMPLES} objects with sampled_at and at least one value each",
+}
+_NESTED = re.compile(r"\$\.samples\[\.\.\.\]\.?(\w*)")
 _TIMES = {"submit_time": "submit_us", "start_time": "start_us", "end_time": "end_us"}
 _CLAIMS = {"cpus_allocated": "cpus_total", "gpus_allocated": "gpus_total", **_TIMES}
 
@@ -103,9 +111,19 @@ def parse(kind: type[AnyBody], body: bytes) -> AnyBody:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise explained(str(error)) from error
+        raise _with_form(explained(str(error)), kind, _NESTED.search(str(error))) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent("body", f"is not JSON in UTF-8: {error}") from error
+
+
+def _with_form(error: InvalidEvent, kind: type[msgspec.Struct], nested: re.Match[str] | None) -> InvalidEvent:
+    """The error with the form that is allowed there; `nested` is the place within a sample."""
+    known, last = (Sample, nested[1] or error.field) if nested else (kind, error.field)
+    field = f"samples[...].{last}" if nested else last
+    if "unknown field" in error.reason:
+        return InvalidEvent(field, f"is no field here; there are {', '.join(known.__struct_fields__)}")
+    form = _TIME_FORM if last in (*_TIMES, "sampled_at") else _FORMS.get(last, "")
+    return InvalidEvent(field, f"{error.reason}; {form}" if form else error.reason)
 
 
 def claims(body: JobFields) -> Claims:
