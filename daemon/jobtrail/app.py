@@ -72,6 +72,7 @@ async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -
 def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirectory, stop: asyncio.Event) -> None:
     """Start the background tasks: each ends with `stop`, and the failure of one ends the daemon."""
     loops = [parts.sampler.run(stop), parts.buffer.run(stop), incoming.run(stop), parts.runaways.run(stop)]
+    loops.append(parts.security.run(stop))
     if (drop := make_drop(parts)) is not None:
         loops.append(drop.run(stop))
     if parts.gpus is not None:

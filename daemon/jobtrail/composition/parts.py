@@ -32,6 +32,7 @@ from jobtrail.core.reconciler import Reconciler
 from jobtrail.core.runaways import Runaways
 from jobtrail.core.sample_buffer import SampleBuffer
 from jobtrail.core.sampler import Sampler, Watched
+from jobtrail.core.security import SecurityLog
 from jobtrail.core.waiting import Backoff
 
 DAY_US = 86_400_000_000
@@ -59,6 +60,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     node_watcher: NodeWatcher | None
     settler: BenchmarkSettler | None
     commenter: Commenter | None
+    security: SecurityLog
     sinks: Sinks | None  # the database, or the servers
     store: Store | None  # the database
 
@@ -135,6 +137,7 @@ def wire(
         node_watcher=server.node_watcher,
         settler=server.settler,
         commenter=server.commenter,
+        security=SecurityLog(store.security if store else None, node=config.node_name, clock=clock, tell=tell),
         sinks=sinks,
         store=store,
     )

@@ -17,6 +17,7 @@ from jobtrail.core.node_link import ChainOwners
 from jobtrail.core.over_runs import OverRuns
 from jobtrail.core.ports import CentralStore, EventSink, Leadership, NodeStore, RunStore, SampleSink
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
+from jobtrail.core.security_ports import NodeTokens, SecurityReader, SecurityStore
 from jobtrail.core.target_ports import TargetReader
 
 CLOSE_SECONDS = 2.0
@@ -49,6 +50,9 @@ class Store(Sinks, frozen=True, kw_only=True):
     posted_samples: PostedSampleSink
     benchmarks: BenchmarkStore
     asked_benchmarks: BenchmarkReader
+    node_tokens: NodeTokens
+    security: SecurityStore
+    asked_security: SecurityReader
     leadership_of: Callable[[ClusterOf], Leadership]  # released when the store is closed
 
 
@@ -72,11 +76,13 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
         PostgresGpuSamples,
         PostgresLeadership,
         PostgresNodes,
+        PostgresNodeTokens,
         PostgresOverRuns,
         PostgresReader,
         PostgresRuns,
         PostgresSampleReader,
         PostgresSamples,
+        PostgresSecurity,
         PostgresSettledRuns,
         PostgresSink,
         PostgresStore,
@@ -125,6 +131,9 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
             ),
             benchmarks=PostgresBenchmarks(pool, timeout_seconds=seconds, max_error_ratio=most_errors),
             asked_benchmarks=PostgresBenchmarkReader(readers, timeout_seconds=seconds, max_error_ratio=most_errors),
+            node_tokens=PostgresNodeTokens(readers, timeout_seconds=seconds),
+            security=PostgresSecurity(pool, timeout_seconds=seconds),
+            asked_security=PostgresSecurity(readers, timeout_seconds=seconds),
             leadership_of=leadership_of,
         )
 

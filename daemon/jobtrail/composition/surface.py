@@ -10,6 +10,7 @@ from jobtrail.adapters.benchmark_drop import BenchmarkDrop
 from jobtrail.adapters.exposition import Exposition
 from jobtrail.adapters.http import HtmlPages, HttpApi, HttpSettings
 from jobtrail.adapters.http.node_identity import shared_token
+from jobtrail.adapters.http.verified_nodes import TokenBook, VerifiedNodes
 from jobtrail.adapters.incoming import IncomingDirectory, watched
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
@@ -102,7 +103,13 @@ def make_http(parts: Parts) -> HttpApi:
         job_keeper=make_job_keeper(parts),
         benchmarks=parts.store.asked_benchmarks if parts.store else None,
         forwarded_to=_forwarded_to(parts),
-        node_identity=shared_token(config.http.node_token_file),
+        node_identity=VerifiedNodes(
+            TokenBook(parts.store.node_tokens) if parts.store else None,
+            domain=config.http.node_domain,
+            otherwise=shared_token(config.http.node_token_file),
+        ),
+        notice=parts.security.notice,
+        security=parts.store.asked_security if parts.store else None,
         tell=parts.telemetry.observe,
         clock=clock,
         settings=HttpSettings(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
+
+from jobtrail.core.ports import Row
 
 
 class NodeToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,14 @@ class SecurityEvent(msgspec.Struct, frozen=True, kw_only=True):
     first_us: int
     last_us: int
     times: int
+
+
+class SecurityReader(Protocol):
+    """What is on record of those who were turned away."""
+
+    async def security_events(self, *, since: datetime | None, limit: int) -> Sequence[Row]:
+        """The newest first. Raises StoreUnavailable."""
+        ...
 
 
 class SecurityStore(Protocol):

@@ -1,6 +1,6 @@
 """Who comes over TCP, and what they may do there.
 
-Somebody is known by a token, by the password of a user of the web configuration, or by a client certificate. A certificate
+Somebody is known by a token, by the password of a user of the web configuration, or by a client certificate. That last
 alone opens what tells nothing of single jobs: /metrics, nodes, health. A user reads. What a token may do is its scope.
 """
 
@@ -29,7 +29,7 @@ from jobtrail.adapters.http.web_config import RateLimit
 from jobtrail.adapters.http.web_file import Live, WebFile
 from jobtrail.domain.errors import ConfigError
 
-WHO = "jobtrail_who"
+WHO: web.RequestKey[Principal] = web.RequestKey("who", Principal)
 OPEN_PATHS = frozenset({"/healthz"})  # says nothing but that the daemon lives
 NEEDED = "over the network this needs a token, a user's password or a client certificate"
 _log = logging.getLogger("jobtrail.http")
@@ -58,11 +58,28 @@ class Access:
         self._named.load()
         self._web.load()
         check_exposure(self._settings, self._web.now(), knows_somebody=self._knows_somebody())
+        for warning in self.warnings():
+            _log.warning("%s", warning)
 
     def _knows_somebody(self) -> bool:
         live = self._web.now()
         tokens = any(file.is_set for file in self._files.values()) or self._named.is_set
         return tokens or bool(live.config.basic_auth_users) or live.requires_certificates
+
+    def warnings(self) -> tuple[str, ...]:
+        """What of the way in is not as it should be, for /health."""
+        told = [f"http.insecure: {self._settings.host} is open to the network; see docs/security.md"]
+        if not self._is_open():
+            told.clear()
+        if self._web.problem is not None:
+            told.append(f"the web configuration before goes on: {self._web.problem}")
+        return tuple(told)
+
+    def _is_open(self) -> bool:
+        """Whether the listener is beyond loopback by `http.insecure` alone."""
+        if is_loopback(self._settings.host):
+            return False
+        return self._web.now().context is None or not self._knows_somebody()
 
     @web.middleware
     async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -17,6 +17,7 @@ from jobtrail.adapters.http.archive import Archives
 from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
 from jobtrail.adapters.http.chains import LINK_PREFIXES, Chains
 from jobtrail.adapters.http.connection import Connection, GuardedServer
+from jobtrail.adapters.http.delegation import Delegation
 from jobtrail.adapters.http.listeners import tcp_server, unix_socket
 from jobtrail.adapters.http.looks import Looks
 from jobtrail.adapters.http.manual import PATHS as MANUAL_PATHS
@@ -31,6 +32,7 @@ from jobtrail.adapters.http.pokes import DecodePoke, Pokes, poke_settings
 from jobtrail.adapters.http.posts import CONTROLLER_HOOKS, Posts
 from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, forbidden, refusal
 from jobtrail.adapters.http.reports import HtmlPages, Reports
+from jobtrail.adapters.http.security_reads import SecurityReads
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
 from jobtrail.adapters.http.targets import Targets
@@ -44,7 +46,7 @@ from jobtrail.core.manual_ports import JobKeeper
 from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
-from jobtrail.core.security_ports import Notice
+from jobtrail.core.security_ports import Notice, SecurityReader
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import JobtrailError
 
@@ -86,10 +88,12 @@ class HttpApi:
         node_identity: NodeIdentity | None = None,
         notice: Notice | None = None,
         job_keeper: JobKeeper | None = None,
+        security: SecurityReader | None = None,
     ) -> None:
         self._tell = tell
         self._settings = settings
-        gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler)
+        delegation = Delegation(settings.readers_group, settings.account_readers)
+        gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler, delegation=delegation)
         self._hook_token = hook_token(settings.hook_token_file)
         self._notice = notice or _notice_nothing
         self._web = WebFile(settings.web_config_file, crl_file=settings.client_crl_file)
@@ -114,7 +118,7 @@ class HttpApi:
         if pokes is not None and decode_poke is not None and settings.poke_socket:
             self._pokes = Pokes(pokes=pokes, decode=decode_poke, gate=gate, settings=poke_settings(settings))
         self._looks = Looks(looks, gate=gate, clock=clock)
-        self._pages = Pages(metrics=metrics, scraped=scraped, health=health)
+        self._pages = Pages(metrics=metrics, scraped=scraped, health=health, warnings=self._access.warnings)
         self._nodes = Nodes(nodes)
         self._targets = Targets(targets, port=settings.target_port)
         turns = Turns()
@@ -131,6 +135,8 @@ class HttpApi:
         )
 
         self._manual = ManualJobRoutes(job_keeper, gate=gate, token=writing, settings=settings)
+        admin = ScopeDoor(self._access, Scope.ADMIN)
+        self._security = SecurityReads(security, gate=gate, admin=admin)
         self._chains = Chains(forwarded_to, identity=node_identity or NoNodes(), tell=tell)
 
     def reading_routes(self) -> list[web.RouteDef]:
@@ -148,6 +154,7 @@ class HttpApi:
             self._report_route(),
             *self._archives.routes(),
             *self._benchmarks.reading_routes(),
+            *self._security.routes(),
         ]
 
     def writing_routes(self) -> list[web.RouteDef]:

@@ -51,7 +51,7 @@ class AuditReads:
         with self._readers.turn(reader):
             if reader.only_uid is not None:
                 job = await self._jobs.held_run(job_id, run=run, cluster=cluster)
-                reader.check_may_read({"uid": job.facts.uid, "job_id": job.job_id})
+                reader.check_may_read({"uid": job.facts.uid, "account": job.facts.account, "job_id": job.job_id})
                 job_id, run, cluster = job.job_id, job.run, job.cluster_name
             events = await self._jobs.audit_log(job_id, run=run, cluster=cluster, limit=limit)
         if not events:

@@ -47,12 +47,13 @@ class Jobs:
         state = query.name(request, "state")
         if state is not None and state not in STATES:
             raise query.invalid("state", f"must be one of {', '.join(STATES)}, not {state[:32]!r}")
+        account = query.name(request, "account")
         wanted = JobFilter(
             state=state,
             **{field: query.name(request, field) for field in ("user", "account", "partition", "node", "cluster")},
             since=query.moment(request, "since"),
             until=query.moment(request, "until"),
-            uid=reader.only_uid,
+            uid=reader.uid_of(account),
         )
         limit = query.number(request, "limit", least=1, most=MAX_LIMIT) or DEFAULT_LIMIT
         offset = query.number(request, "offset", least=0, most=MAX_OFFSET) or 0

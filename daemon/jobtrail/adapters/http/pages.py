@@ -52,8 +52,14 @@ class Pages:
     """Reads only; nothing here waits on the database, a disk or a counter."""
 
     def __init__(
-        self, *, metrics: Callable[[], bytes], scraped: Callable[[], None], health: Callable[[], Health]
+        self,
+        *,
+        metrics: Callable[[], bytes],
+        scraped: Callable[[], None],
+        health: Callable[[], Health],
+        warnings: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
+        self._warnings = warnings
         self._metrics = metrics
         self._scraped = scraped
         self._health = health
@@ -78,6 +84,7 @@ class Pages:
         body = {
             "status": "ok" if health.ready else "unavailable",
             "problems": health.problems,
+            "warnings": self._warnings(),
             "details": health.details,
         }
         return json_answer(200 if health.ready else 503, body)

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from jobtrail.adapters.http import query
+from jobtrail.adapters.http.readers import may_read
 from jobtrail.adapters.http.refusals import forbidden, json_answer
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.tokens import Door
@@ -77,7 +78,7 @@ class Reports:
             raise query.no_database()
         with self._turns.taken(reader):
             detail = await self._jobs.show_job(job_id, run=run, cluster=cluster)
-            if reader is not None and not reader.trusted and not reader.is_user(detail.job["uid"]):
+            if reader is not None and not may_read(reader, detail.job):
                 raise forbidden(
                     f"uid {reader.uid} may read only their own jobs; {detail.job['job_id']} is of another user"
                 )

@@ -11,6 +11,7 @@ import struct
 import msgspec
 from aiohttp import web
 
+from jobtrail.adapters.http.delegation import Delegation
 from jobtrail.adapters.http.refusals import Note, Refused, forbidden
 
 # user_namespaces(7): what the kernel shows for a uid that has no mapping here. It could be anybody.
@@ -23,6 +24,8 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
 
     uid: int
     trusted: bool
+    reads_all: bool = False  # may read of every job, and do no more than others
+    accounts: frozenset[str] = frozenset()  # of whose jobs this user may read beside the own ones
 
     async def user_name(self) -> str:
         """The login name, or the uid where it has none. Asks the name service, which may take its time."""
@@ -39,7 +42,10 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
 class Gate:
     """Decides who may send what."""
 
-    def __init__(self, trusted_uids: frozenset[int], *, local_scheduler: bool) -> None:
+    def __init__(
+        self, trusted_uids: frozenset[int], *, local_scheduler: bool, delegation: Delegation | None = None
+    ) -> None:
+        self._delegation = delegation or Delegation()
         self._trusted = trusted_uids | {0, os.geteuid()}
         self._local_scheduler = local_scheduler
 
@@ -48,8 +54,11 @@ class Gate:
         peer = None if request.transport is None else request.transport.get_extra_info("socket")
         if peer is None:
             raise forbidden("the sender is gone")
-        _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        return Sender(uid=uid, trusted=uid in self._trusted and uid != OVERFLOW_UID)
+        _, uid, gid = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if uid in self._trusted and uid != OVERFLOW_UID:
+            return Sender(uid=uid, trusted=True)
+        reads_all, accounts = (False, frozenset[str]()) if uid == OVERFLOW_UID else self._delegation.of(peer, gid)
+        return Sender(uid=uid, trusted=False, reads_all=reads_all, accounts=accounts)
 
     def local_peer(self, request: web.Request) -> Sender | None:
         """The peer on a Unix socket; None over TCP, which does not tell who it is. Raises Refused."""

@@ -19,6 +19,7 @@ from jobtrail.adapters.postgres.rebuild import Difference, RebuildReport, rebuil
 from jobtrail.adapters.postgres.retention import keep_partitions
 from jobtrail.adapters.postgres.runs import PostgresRuns
 from jobtrail.adapters.postgres.samples import PostgresSamples
+from jobtrail.adapters.postgres.security import PostgresNodeTokens, PostgresSecurity
 from jobtrail.adapters.postgres.settled_runs import PostgresSettledRuns
 from jobtrail.adapters.postgres.sink import PostgresSink
 from jobtrail.adapters.postgres.store import PostgresStore
@@ -37,12 +38,14 @@ __all__ = [
     "PostgresEnergySamples",
     "PostgresGpuSamples",
     "PostgresLeadership",
+    "PostgresNodeTokens",
     "PostgresNodes",
     "PostgresOverRuns",
     "PostgresReader",
     "PostgresRuns",
     "PostgresSampleReader",
     "PostgresSamples",
+    "PostgresSecurity",
     "PostgresSettledRuns",
     "PostgresSink",
     "PostgresStore",

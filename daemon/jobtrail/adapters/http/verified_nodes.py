@@ -1,0 +1,109 @@
+"""Nodes that are known one by one: by a client certificate or by a token of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from jobtrail.adapters.http.headers import one_header
+from jobtrail.adapters.http.node_identity import NodeIdentity, named_node
+from jobtrail.adapters.http.refusals import Note, Refused, forbidden, unauthorized
+from jobtrail.adapters.http.tls import expired, names_in
+from jobtrail.adapters.http.tls_door import certificate_of
+from jobtrail.adapters.http.tokens import BEARER
+from jobtrail.core.security_ports import NodeToken, NodeTokens
+from jobtrail.domain.errors import StoreUnavailable
+
+FRESH_SECONDS = 10.0  # how long a revocation may take to be known here
+STALE_SECONDS = 120.0  # how long what was read goes on while the database is away; then nobody can be checked
+URI = "jobtrail://node/"
+
+
+class TokenBook:
+    """All nodes' tokens, read as a whole: whoever tries a million tokens causes no question to the database."""
+
+    def __init__(self, tokens: NodeTokens) -> None:
+        self._tokens = tokens
+        self._held: Mapping[bytes, NodeToken] = {}
+        self._read_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._one_reads = asyncio.Lock()
+
+    async def find(self, token: str) -> NodeToken | None:
+        """What is held of a token; None for one that nobody has. Raises StoreUnavailable.
+
+        It is looked up by its digest: how far a wrong one agrees with a right one shows in no time.
+        """
+        async with self._one_reads:
+            now = time.monotonic()
+            if now - self._read_at > FRESH_SECONDS and now - self._tried_at > 1.0:
+                self._tried_at = now
+                try:
+                    self._held = {one.digest: one for one in await self._tokens.tokens()}
+                    self._read_at = time.monotonic()
+                except StoreUnavailable:
+                    if now - self._read_at > STALE_SECONDS:
+                        raise
+            if now - self._read_at > STALE_SECONDS:
+                raise StoreUnavailable("tokens of nodes cannot be checked: the database is away")
+        return self._held.get(hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest())
+
+
+class VerifiedNodes:
+    """A NodeIdentity: a certificate whose subject alternative name is the node's, else the node's own token."""
+
+    def __init__(self, book: TokenBook | None, *, domain: str = "", otherwise: NodeIdentity) -> None:
+        """`domain`: also NODE.DOMAIN in a certificate is the node. `otherwise` is asked where neither is known."""
+        self._book = book
+        self._domain = domain.strip(".").lower()
+        self._otherwise = otherwise
+
+    async def of(self, request: web.Request) -> str:
+        """The node that surely sends. Raises Refused, InvalidEvent, StoreUnavailable."""
+        node = named_node(request)
+        header = one_header(request, "Authorization")
+        shown = None if header is None else BEARER.fullmatch(header)
+        certificate = certificate_of(request.transport)
+        if certificate is not None:
+            if expired(certificate, time.time()):
+                raise forbidden(f"the certificate of {node} has expired", Note("certificate_refused", node))
+            if shown is None or names_in(certificate) & self._names(node):
+                self._check_certificate(node, names_in(certificate))
+                return node
+        if shown is None:
+            if header is None:
+                raise unauthorized("a node shows a client certificate with its name, or its token as a bearer token")
+            raise forbidden(
+                "a node's token is sent as `Authorization: Bearer <token>`", Note("node_token_refused", node)
+            )
+        return await self._by_token(request, node, shown[1])
+
+    def _names(self, node: str) -> frozenset[str]:
+        names = {node, f"{URI}{node}"}
+        return frozenset(names | {f"{node}.{self._domain}"} if self._domain else names)
+
+    def _check_certificate(self, node: str, names: frozenset[str]) -> None:
+        if not names & self._names(node):
+            told = ", ".join(sorted(names))[:200] or "nobody"
+            raise forbidden(f"the certificate is for {told}, and not for node {node}", Note("forged_node", node))
+
+    async def _by_token(self, request: web.Request, node: str, token: str) -> str:
+        found = None if self._book is None else await self._book.find(token)
+        if found is None:
+            try:
+                return await self._otherwise.of(request)
+            except Refused as refused:
+                if refused.status == 403:
+                    raise forbidden("this token is no node's", Note("node_token_refused", node)) from refused
+                raise
+        if found.revoked:
+            raise forbidden(f"this token of {found.node} was revoked", Note("node_token_refused", found.node))
+        if found.expires_us is not None and found.expires_us <= time.time_ns() // 1000:
+            raise forbidden(f"this token of {found.node} has expired", Note("node_token_refused", found.node))
+        if found.node != node:
+            raise forbidden(f"this is the token of {found.node}, and not of {node}", Note("forged_node", node))
+        return node
