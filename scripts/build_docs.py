@@ -51,16 +51,17 @@ class Refused(Exception):
     """The site cannot be made, or Zensical found something wrong; a line for each thing."""
 
 
-def build(*, strict: bool = True) -> None:
-    """Make the site. Raises Refused, unless not `strict`, for what Zensical warns of."""
-    shutil.rmtree(SITE, ignore_errors=True)
+def build(root: Path = REPOSITORY, *, strict: bool = True) -> None:
+    """Make the site of the documents below `root`. Raises Refused, unless not `strict`, for what Zensical warns of."""
+    site = root / SITE.relative_to(REPOSITORY)
+    shutil.rmtree(site, ignore_errors=True)
     done = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--clean", *(["--strict"] if strict else [])],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise Refused(_warnings(COLOURS.sub("", done.stdout)) or done.stdout)
-    add_api_pages(SITE)
+    add_api_pages(site)
 
 
 def _warnings(told: str) -> str:

@@ -1,0 +1,131 @@
+"""The documentation's site: it builds, leads nowhere wrong, needs no network, and shows all of the API."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scripts import build_docs
+from scripts.screenshots import __main__ as screenshots
+from scripts.screenshots import browser
+
+from tests.requirements import unmet
+
+REPOSITORY = build_docs.REPOSITORY
+DOCS = REPOSITORY / "docs"
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+API = yaml.safe_load((DOCS / "openapi.yaml").read_text(encoding="utf-8"))
+OPERATIONS = [operation for item in API["paths"].values() for operation in item.values()]
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    """The site, made anew."""
+    build_docs.build(strict=False)  # what Zensical would refuse is among the mistakes that are looked for here
+    return build_docs.SITE
+
+
+def test_everything_in_the_site_leads_somewhere(site: Path) -> None:
+    """Pages, headings, pictures, scripts; nothing is fetched from elsewhere."""
+    assert build_docs.mistakes(site) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ('<a href="gone.html">x</a>', "gone.html: no such file"),
+        ('<a href="#gone">x</a>', "#gone: no such anchor"),
+        ('<img src="images/gone.png">', "images/gone.png: no such file"),
+        ('<script src="https://example.org/x.js"></script>', "<script> is fetched from elsewhere"),
+        ('<link rel="stylesheet" href="//example.org/x.css">', "<link> is fetched from elsewhere"),
+        ('<a href="https://example.org/">x</a><a href="#here" id="here">y</a><a href="/">z</a>', None),
+    ],
+)
+def test_a_mistake_is_found(tmp_path: Path, written: str, problem: str | None) -> None:
+    """What Zensical does not look at."""
+    (tmp_path / "index.html").write_text(written, encoding="utf-8")
+    found = build_docs.mistakes(tmp_path)
+    assert [problem in one for one in found] == ([True] if problem else []), found
+
+
+def test_a_link_to_no_page_is_refused(tmp_path: Path) -> None:
+    """With the place where it is written."""
+    shutil.copy(REPOSITORY / "mkdocs.yml", tmp_path)
+    text = (tmp_path / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[0]
+    (tmp_path / "mkdocs.yml").write_text(text, encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text("# A\n\nsee [b](b.md) and [c](#c)\n", encoding="utf-8")
+    with pytest.raises(build_docs.Refused) as caught:
+        build_docs.build(tmp_path)
+    assert str(caught.value).splitlines() == [
+        "docs/index.md:3:9: page does not exist",
+        "docs/index.md:3:24: anchor does not exist",
+    ]
+
+
+def _pages(entry: Any) -> Iterator[str]:
+    if isinstance(entry, str):
+        yield entry
+    else:
+        for inner in entry.values() if isinstance(entry, dict) else entry:
+            yield from _pages(inner)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    """A page that nobody finds is not there."""
+    nav = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    assert sorted(_pages(nav)) == sorted(page.name for page in DOCS.glob("*.md"))
+
+
+def test_the_readme_leads_somewhere() -> None:
+    """Its links are files of the repository."""
+    named = [link for link in LINK.findall(README) if not link.startswith("http")]
+    assert len(named) > 20
+    assert [link for link in named if not (REPOSITORY / link.partition("#")[0]).exists()] == []
+
+
+def test_the_pictures_are_those_that_are_taken() -> None:
+    """`python -m scripts.screenshots` takes each of them, each is shown somewhere, and none is large or fetches."""
+    files = {file.name: file for file in (DOCS / "images").iterdir()}
+    assert set(files) == set(screenshots.PICTURES)
+    texts = (README, *(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md")))
+    shown = {Path(link).name for text in texts for link in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)}
+    assert shown == set(files)
+    for name, file in files.items():
+        assert file.stat().st_size <= screenshots.LARGEST_BYTES, name
+        if file.suffix == ".svg":
+            addresses = set(re.findall(r"\w+://[^\"' )]+", file.read_text(encoding="utf-8")))
+            assert addresses == {"http://www.w3.org/2000/svg"}, name
+
+
+def test_every_endpoint_stands_in_one_group() -> None:
+    """The browsable page shows endpoints by their tags."""
+    groups = {tag["name"] for tag in API["tags"]}
+    assert [one["operationId"] for one in OPERATIONS if len(one.get("tags", ())) != 1] == []
+    assert {tag for one in OPERATIONS for tag in one["tags"]} <= groups
+    assert len({one["operationId"] for one in OPERATIONS}) == len(OPERATIONS)
+
+
+def test_the_api_is_shown_in_a_browser_without_a_network(site: Path, tmp_path: Path) -> None:
+    """Every endpoint, from a file:// address, where no name resolves."""
+    try:
+        chromium = browser.browser()
+    except browser.NoBrowser as error:
+        unmet(f"{error}: nobody looks at the page of the API")
+    done = subprocess.run(
+        [chromium, *browser.QUIET, f"--user-data-dir={tmp_path}", "--host-resolver-rules=MAP * ~NOTFOUND",
+         "--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom",
+         (site / "api-reference.html").as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr, done.stderr
+    shown = set(re.findall(r'id="operations-(?!tag-)([^"]+)"', done.stdout))
+    wanted = {f"{one['tags'][0].replace(' ', '_')}-{one['operationId']}" for one in OPERATIONS}
+    assert shown == wanted
