@@ -1,6 +1,6 @@
 """AdminComments of Slurm's accounting: read with sacct(1), written with sacctmgr(1).
 
-slurmrestd cannot write them: up to v0.0.38 it does not know the field of a job; v0.0.40 to v0.0.42 set it on a job that
+slurmrestd cannot write them: up to v0.0.38 it does not know the field of a job; v0.0.40 and v0.0.42 set it on a job that
 runs and answer of one that has ended, as `scontrol update` does, that it has already finished; and their part slurmdb
 has no way to change a job (seen on Slurm 22.05.8 and 24.11.5).
 
