@@ -22,6 +22,9 @@ COMMANDS = {
     "top": ("top", "run_top"),
     "audit": ("audit", "application"),
     "bench": ("bench.commands", "application"),
+    "node-token": ("node_token", "application"),
+    "web-token": ("web_access", "run_token"),
+    "web-user": ("web_access", "run_user"),
 }
 # What a command needs beyond a plain registration: `exec` takes everything after its name as the command.
 CONTEXT_SETTINGS: dict[str, dict[str, Any]] = {
