@@ -77,7 +77,7 @@ class ServerLink:
                 outcome = "ok"
                 return answer
             outcome, error = refused(server, status, headers, answer)
-            detail = self._credentials.redacted(str(error))
+            detail = str(error)
             if outcome in {"busy", "unavailable", "odd"}:
                 self._at += 1
             raise error
@@ -110,7 +110,7 @@ class ServerLink:
                 headers["Content-Encoding"] = encoding
         method = "GET" if packed is None else "POST"
         async with self._connected().request(method, f"{server}{path}", **options) as response:
-            return response.status, dict(response.headers), await _bounded(response)
+            return response.status, dict(response.headers), self._credentials.redacted(await _bounded(response))
 
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -175,15 +175,17 @@ def _tls_problem(error: BaseException) -> str | None:
     """What OpenSSL said, anywhere behind `error`."""
     behind: BaseException | None = error
     while behind is not None:
+        if isinstance(behind, aiohttp.ClientConnectorCertificateError):
+            behind = behind.certificate_error
         if isinstance(behind, ssl.SSLCertVerificationError):
             return f"its certificate is not good: {behind.verify_message}"
-        if isinstance(behind, ssl.SSLError):
+        if isinstance(behind, ssl.SSLError) and not isinstance(behind, aiohttp.ClientError):
             return behind.reason or str(behind)
-        if isinstance(behind, aiohttp.ClientConnectorCertificateError):
-            return f"its certificate is not good: {behind.certificate_error}"
         behind = behind.__cause__ or behind.__context__
     return None
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -62,9 +62,9 @@ class Credentials:
             self._token, self._token_marks = _token(Path(path)), marks
         return {"Authorization": f"Bearer {self._token}"}
 
-    def redacted(self, text: str) -> str:
-        """`text` without the token, should a server ever repeat it."""
-        return text.replace(self._token, "<token>") if self._token else text
+    def redacted(self, answer: bytes) -> bytes:
+        """A server's answer without the token, should it ever repeat it."""
+        return answer.replace(self._token.encode(), b"<token>") if self._token else answer
 
     def _made(self) -> ssl.SSLContext:
         settings = self._settings
