@@ -26,7 +26,7 @@ from tests.faults.oracle import Obligations, fingerprint, read
 ROW_TAG = b"jobtrail-audit-row-v1\x00"
 PAYLOAD_TAG = b"jobtrail-audit-payload-v1\x00"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SENDERS = ("slurm-prolog", "slurm-epilog")
+SENDERS = ("slurm-prolog", "slurm-epilog", "slurm-controller")
 ROWS = """
     SELECT log.chain_id, log.seq, log.event_id, log.kind, log.prev_hash, log.commitment, log.row_hash, log.changed_at,
            log.changed_by, load.payload, load.salt

@@ -16,7 +16,10 @@ from tests.faults.oracle import fingerprint
 NODE = "n1"
 CLUSTER = "lab"
 ANSWER_SECONDS = 10.0
-KINDS = {"prolog": "job_started", "epilog": "job_finished"}
+KINDS = {
+    "prolog": "job_started", "epilog": "job_finished",
+    "prolog-slurmctld": "slurm_reported", "epilog-slurmctld": "slurm_reported",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,10 @@ def make(hook: str, job: int, draw: random.Random, *, start: int, at: float | No
         "SLURM_JOB_UID": "1001", "SLURM_JOB_USER": "ada", "SLURM_JOB_START_TIME": str(start),
         "SLURM_JOB_CPUS_PER_NODE": "1", "SLURM_JOB_EXIT_CODE": "0", "SLURM_SCRIPT_CONTEXT": f"{hook}_slurmd", **more,
     }  # fmt: skip
-    if hook == "prolog":
+    if hook.startswith("prolog"):
         del environment["SLURM_JOB_EXIT_CODE"]
+    if hook.endswith("slurmctld"):
+        del environment["SLURMD_NODENAME"]
     raw = {name: value.encode() for name, value in environment.items()}
     raw["SLURM_JOB_COMMENT"] = draw.randbytes(draw.randrange(1, 400)).replace(b"\0", b"0")
     event_id = str(uuid.UUID(int=draw.getrandbits(128), version=4))
