@@ -46,13 +46,33 @@ def test_each_query_runs_with_the_rights_of_those_who_read(database: str, title:
         assert connection.execute(QUERIES[title].encode()).fetchall() == []
 
 
+TRAIL = {"audit_log", "audit_payload", "audit_chain", "audit_conflict", "job_audit_events", "jobs_withdrawn"}
+NAMED = set(re.findall(r"^\| `(\w+)` \|", TEXT.partition("\n## ")[0], re.MULTILINE))
+
+
+def test_the_auditor_asks_all_that_the_trail_alone_can_answer(database: str) -> None:
+    allowed = set()
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("SET ROLE jobtrail_auditor")
+        for title, query in QUERIES.items():
+            try:
+                connection.execute(query.encode())
+            except psycopg.errors.InsufficientPrivilege:
+                continue
+            allowed.add(title)
+    words = {title: set(re.findall(r"\w+", re.sub("--.*", "", query))) for title, query in QUERIES.items()}
+    of_the_trail = {title for title, used in words.items() if used & NAMED <= TRAIL}
+    assert allowed == of_the_trail
+    assert len(allowed) > 10
+
+
 def test_every_table_and_view_is_named_and_no_other(database: str) -> None:
     with psycopg.connect(database) as connection:
         rows = connection.execute(
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')"
             " AND NOT relispartition AND relname <> 'alembic_version'"
         ).fetchall()
-    assert {name for (name,) in rows} == set(re.findall(r"^\| `(\w+)` \|", TEXT.partition("\n## ")[0], re.MULTILINE))
+    assert {name for (name,) in rows} == NAMED
 
 
 def test_only_gpus_that_did_nothing_for_the_whole_hour_are_listed_as_idle(database: str, now: datetime) -> None:
