@@ -20,6 +20,8 @@ from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
 from jobtrail.core.benchmark_ports import BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact
+from jobtrail.core.manual_jobs import ManualJobs
+from jobtrail.core.manual_ports import PostedSampleSink
 from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.ports import Health, HookDecoder, PokeAnswer, Receipt, SpoolStatus
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
@@ -100,7 +102,8 @@ class Served:
         benchmarks: BenchmarkReader | None = settings.pop("benchmarks", None)
         forwarded_to: ForwardedTo | None = settings.pop("forwarded_to", None)
         identity: NodeIdentity | None = settings.pop("node_identity", None)
-        self.intake = RecordingIntake()
+        samples: PostedSampleSink | None = settings.pop("posted_samples", None)
+        self.intake: RecordingIntake = settings.pop("intake", None) or RecordingIntake()
         self.facts: list[Fact] = []
         self.health = Health(ready=True, details={"spool_depth": 0})
         self.page = b"# TYPE up gauge\nup 1\n"
@@ -129,21 +132,31 @@ class Served:
             benchmarks=benchmarks,
             forwarded_to=forwarded_to,
             node_identity=identity,
+            job_keeper=self._job_keeper(archive, samples),
         )
         self.addresses: Addresses
 
+    def _spool_status(self) -> SpoolStatus:
+        """A spool of which `spool_bytes` of 1000 are used, and that has forwarded all it took."""
+        held = len(self.intake.events)
+        return SpoolStatus(
+            chain_id="c", durability="disk", head_seq=held, forwarded_seq=held, bytes_used=self.spool_bytes,
+            bytes_limit=1000, oldest_unforwarded_us=None,
+        )  # fmt: skip
+
+    def _job_keeper(self, archive: Archive | None, samples: PostedSampleSink | None) -> ManualJobs:
+        """The way in of what people say of jobs. There is one login name, root."""
+        return ManualJobs(
+            self.intake, jobs=None if archive is None else archive.jobs, samples=samples,
+            spool_status=self._spool_status, user_name_of=user_name, uid_of={"root": 0}.get, clock=SystemClock(),
+            node="n1", cluster="c1",
+        )  # fmt: skip
+
     def _reported_benchmarks(self) -> ReportedBenchmarks:
-        """The way in of reports, with a spool of which `spool_bytes` of 1000 are used."""
+        """The way in of reports."""
         self.spool_bytes = 0
-
-        def status() -> SpoolStatus:
-            return SpoolStatus(
-                chain_id="c", durability="disk", head_seq=0, forwarded_seq=0, bytes_used=self.spool_bytes,
-                bytes_limit=1000, oldest_unforwarded_us=None,
-            )  # fmt: skip
-
         return ReportedBenchmarks(
-            self.intake, owner_of_run=self._owner_of_run, user_name_of=user_name, spool_status=status,
+            self.intake, owner_of_run=self._owner_of_run, user_name_of=user_name, spool_status=self._spool_status,
             clock=SystemClock(), node="n1", cluster="lab", local_cluster="local",
         )  # fmt: skip
 

@@ -11,7 +11,13 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from jobtrail.adapters.postgres import PostgresBenchmarkReader, PostgresNodes, PostgresReader, PostgresTargets
+from jobtrail.adapters.postgres import (
+    PostgresBenchmarkReader,
+    PostgresNodes,
+    PostgresReader,
+    PostgresSamples,
+    PostgresTargets,
+)
 from tests.adapters.stored_jobs import served_from, store, stories
 from tests.adapters.test_http_tokens import TOKEN
 from tests.served_api import hang_up
@@ -80,6 +86,7 @@ def readers(pool: Any) -> dict[str, Any]:
         "targets": PostgresTargets(pool, **seconds),
         "benchmarks": PostgresBenchmarkReader(pool, **seconds),
         "target_port": 8080,
+        "posted_samples": PostgresSamples(pool, **seconds, tell=lambda _: None),
     }
 
 

@@ -28,7 +28,7 @@ _FORMS = {
     "nodes": "they are a list of names, or a text such as n[1-4],gpu7",
     "samples": f"there are 1 to {MAX_SAMPLES} objects with sampled_at and at least one value each",
 }
-_NESTED = re.compile(r"\$\.samples\[\.\.\.\]\.?(\w*)")
+_NESTED = re.compile(r"\$\.(samples\[[0-9]+\])\.?(\w*)")
 _TIMES = {"submit_time": "submit_us", "start_time": "start_us", "end_time": "end_us"}
 _CLAIMS = {"cpus_allocated": "cpus_total", "gpus_allocated": "gpus_total", **_TIMES}
 
@@ -118,8 +118,9 @@ def parse(kind: type[AnyBody], body: bytes) -> AnyBody:
 
 def _with_form(error: InvalidEvent, kind: type[msgspec.Struct], nested: re.Match[str] | None) -> InvalidEvent:
     """The error with the form that is allowed there; `nested` is the place within a sample."""
-    known, last = (Sample, nested[1] or error.field) if nested else (kind, error.field)
-    field = f"samples[...].{last}" if nested else last
+    # A field that is missing, or not known, msgspec names in its text, and the sample as the place.
+    last = error.field if nested is None else nested[2] or error.field.removeprefix("samples")
+    known, field = (kind, last) if nested is None else (Sample, f"{nested[1]}.{last}".rstrip("."))
     if "unknown field" in error.reason:
         return InvalidEvent(field, f"is no field here; there are {', '.join(known.__struct_fields__)}")
     form = _TIME_FORM if last in (*_TIMES, "sampled_at") else _FORMS.get(last, "")

@@ -121,10 +121,9 @@ def refusal(error: JobtrailError | web.HTTPException) -> Refused:
             return Refused(404, "not_found", "unsupported", str(error))
         case NotAllowed():
             return forbidden(str(error))
-        case JobConflict():
-            return Refused(409, "conflict", "conflict", str(error), details={"field": error.field})
-        case EventConflict():
-            return Refused(409, "conflict", "conflict", str(error), details={"field": "Jobtrail-Event-Id"})
+        case JobConflict() | EventConflict():
+            field = error.field if isinstance(error, JobConflict) else "Jobtrail-Event-Id"
+            return Refused(409, "conflict", "conflict", str(error), details={"field": field})
         case TooManyReports():
             retry = {"Retry-After": str(error.retry_after_seconds)}
             return Refused(429, "too_many_requests", "busy", str(error), headers=retry)
