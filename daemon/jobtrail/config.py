@@ -108,6 +108,18 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     timeout_seconds: Seconds = 20.0  # of a whole request
 
 
+class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the trail is sealed and verified."""
+
+    seal_seconds: Seconds = 60.0  # how often a checkpoint covers what is new
+    signing_key_file: str = ""  # Ed25519 private key in PEM; empty: checkpoints are not signed
+    public_key_file: str = ""  # the public part, for those who verify; empty: that of signing_key_file
+    anchor_file: str = ""  # checkpoints are added there, one line each; empty: nowhere
+    verify_seconds: Seconds = 300.0  # how often a server recomputes what is new
+    full_verify_seconds: Seconds = 604_800.0  # how often it recomputes everything
+    heartbeat_seconds: Seconds = 3600.0  # after so long without an event a chain gets one about itself
+
+
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How running jobs are measured."""
 
@@ -180,6 +192,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     slurm: Slurm = Slurm()
     spool: Spool = Spool()
     database: Database = Database()
+    audit: AuditSettings = AuditSettings()
     link: Link = Link()
     sampling: Sampling = Sampling()
     gpu: GpuSettings = GpuSettings()

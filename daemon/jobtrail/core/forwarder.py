@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from jobtrail.core.facts import EventsForwarded, ForwardConflict, ForwardFailed, Observer, ProjectionRefused
 from jobtrail.core.ports import Clock, EventSink, EventSpool, StoreReport
 from jobtrail.core.waiting import Backoff, wait_for_any
 from jobtrail.domain.audit import ChainedEvent
+from jobtrail.domain.checkpoints import Anchor
 from jobtrail.domain.errors import ChainGap, StoreRefused, StoreUnavailable
 
 BATCH_EVENTS = 500
@@ -25,14 +26,24 @@ class Forwarder:
     """
 
     def __init__(
-        self, spool: EventSpool, sink: EventSink, *, node: str, clock: Clock, tell: Observer, backoff: Backoff
+        self,
+        spool: EventSpool,
+        sink: EventSink,
+        *,
+        node: str,
+        clock: Clock,
+        tell: Observer,
+        backoff: Backoff,
+        witness: Callable[[Anchor], Awaitable[None]] | None = None,
     ) -> None:
+        """`witness` is given what the store answers of its checkpoints."""
         self._spool = spool
         self._sink = sink
         self._node = node
         self._clock = clock
         self._tell = tell
         self._backoff = backoff
+        self._witness = witness
         self._position: int | None = None
         self._one_by_one_until = 0
         self._resumed = False  # whether the store sent us elsewhere since it last took a batch
@@ -88,6 +99,8 @@ class Forwarder:
                 raise StoreUnavailable(f"the store took a batch and still ends at sequence {report.head.seq}")
             self._position = report.head.seq
             await self._spool.mark_forwarded(report.head.seq)
+            if self._witness is not None and report.anchor is not None:
+                await self._witness(report.anchor)
         return True
 
     async def _find_position(self) -> int:

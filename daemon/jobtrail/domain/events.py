@@ -40,6 +40,13 @@ class EventKind(StrEnum):
     JOB_CREATED = "job_created"  # a person began to keep a job by hand
     JOB_AMENDED = "job_amended"  # a person changed what is said of a job
     JOB_WITHDRAWN = "job_withdrawn"  # a person took a job back that is kept by hand
+    CHAIN_HEARTBEAT = "chain_heartbeat"  # nothing else came for a while: the chain's end is where it should be
+    WITNESS_MISMATCH = "witness_mismatch"  # the store told this writer of a checkpoint that contradicts what it knows
+    PAYLOAD_ERASED = "payload_erased"  # in the database's own chain: what was said of somebody is erased by order
+    PAYLOAD_PRUNED = "payload_pruned"  # in the database's own chain: old payloads are removed
+    TRAIL_PRUNED = "trail_pruned"  # in the database's own chain: old rows are removed
+    HOLD_PLACED = "hold_placed"  # in the database's own chain: nothing may be removed
+    HOLD_LIFTED = "hold_lifted"  # in the database's own chain: removals are allowed again
     COMMENT_WRITTEN = "comment_written"  # `note` was written to the AdminComment of the run's job in Slurm's accounting
 
 

@@ -5,6 +5,7 @@ from jobtrail.adapters.telemetry.words import (
     BENCHMARK_LINKS,
     CLOSINGS,
     DROP_REASONS,
+    FINDINGS,
     FORWARD_REASONS,
     FOUND_BY,
     GPU_ABSENT_REASONS,
@@ -22,6 +23,8 @@ from jobtrail.adapters.telemetry.words import (
     ROUTINE,
     SQLSTATE_CLASSES,
     VERDICTS,
+    VERIFICATIONS,
+    WITNESS_PROBLEMS,
     forward_reason,
 )
 
@@ -29,6 +32,7 @@ __all__ = [
     "BENCHMARK_LINKS",
     "CLOSINGS",
     "DROP_REASONS",
+    "FINDINGS",
     "FORWARD_REASONS",
     "FOUND_BY",
     "GPU_ABSENT_REASONS",
@@ -47,6 +51,8 @@ __all__ = [
     "ROUTINE",
     "SQLSTATE_CLASSES",
     "VERDICTS",
+    "VERIFICATIONS",
+    "WITNESS_PROBLEMS",
     "Telemetry",
     "forward_reason",
 ]

@@ -14,6 +14,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 import jobtrail
+from jobtrail.adapters.telemetry.audit import HANDLERS as AUDIT_HANDLERS
+from jobtrail.adapters.telemetry.audit import AuditFigures
 from jobtrail.adapters.telemetry.collectors import SpoolFigures, WithoutCreated
 from jobtrail.adapters.telemetry.link_figures import LinkFigures
 from jobtrail.adapters.telemetry.words import (
@@ -67,6 +69,7 @@ class Telemetry:
         self._make_slurm_figures()
         self._make_gpu_figures()
         self._make_benchmark_figures()
+        self._audit = AuditFigures(self.registry, time_us)
         self._link = LinkFigures(self.registry)
         build = Gauge("jobtrail_build_info", "Version of the daemon.", ("version", "python"), registry=self.registry)
         build.labels(jobtrail.__version__, platform.python_version()).set(1)
@@ -199,8 +202,12 @@ class Telemetry:
 
     def observe(self, fact: facts.Fact) -> None:
         """Count a fact and log it."""
-        count, level, message = _HANDLERS[type(fact)]
-        count(self, fact)
+        if (audit := AUDIT_HANDLERS.get(type(fact))) is not None:
+            of_audit, level, message = audit
+            of_audit(self._audit, fact)
+        else:
+            count, level, message = _HANDLERS[type(fact)]
+            count(self, fact)
         level = _level(fact, level)
         if self._stdlib_log.isEnabledFor(level):
             self._log.log(level, message, **msgspec.structs.asdict(fact))

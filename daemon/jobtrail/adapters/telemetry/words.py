@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 from jobtrail.domain.events import EventKind
 from jobtrail.domain.slurm import Origin
+from jobtrail.domain.verification import CODES
 
 OTHER = "other"
 KINDS = tuple(kind.value for kind in EventKind)
-ROUTINE = (EventKind.CHECKPOINT, EventKind.USAGE_RECORDED)
+ROUTINE = (EventKind.CHECKPOINT, EventKind.USAGE_RECORDED, EventKind.CHAIN_HEARTBEAT)
 REJECT_REASONS = (
     "invalid", "conflict", "too_large", "forbidden", "spool_full", "spool_broken", "timeout", "busy", "unknown_hook",
     "unsupported",
@@ -50,6 +51,9 @@ LINK_OUTCOMES = (
     "ok", "gap", "refused", "denied", "busy", "unavailable", "timeout", "unreachable", "tls", "credentials", "odd",
 )  # fmt: skip
 LINK_CONTRADICTIONS = ("chain", "event", "sample", "run")
+FINDINGS = CODES
+VERIFICATIONS = ("incremental", "full")
+WITNESS_PROBLEMS = ("set_back", "replaced", "unlinked", "no_proof", "other_chain", "beyond", "row_differs")
 READERS = MappingProxyType(
     {"CgroupReader": "cgroup", "ProcessTreeReader": "processes", "NodeProc": "node", "GpuWatch": "gpus"}
 )
