@@ -37,7 +37,7 @@ def _load(url: str) -> None:
     with _connected(url) as connection:
         connection.execute(f"DROP TABLE {', '.join(HELPERS)}".encode())
         # As autovacuum would have: it comes by after a fifth of a table was inserted.
-        connection.execute("VACUUM (ANALYZE) audit_log, audit_payload, jobs, job_nodes, job_gpus")
+        connection.execute("VACUUM audit_log, audit_payload, jobs, job_nodes, job_gpus")
         connection.execute("ANALYZE")
 
 
