@@ -25,7 +25,7 @@ IN_TIME = {
     "jobs": "SELECT count(*) FROM jobs WHERE start_time BETWEEN {begin} AND {end} OR state = 'running'",
     "job_nodes": "SELECT count(*) FROM job_nodes WHERE started_at BETWEEN {begin} AND {end}",
     "job_gpus": (
-        "SELECT count(*) + (SELECT count(*) FROM job_gpus WHERE errors IS NOT NULL)"  # these are rare, and have an index
+        "SELECT count(*) + (SELECT count(*) FROM job_gpus WHERE errors IS NOT NULL)"  # rare, with an index
         " FROM job_gpus JOIN jobs USING (cluster_name, job_id, run) WHERE start_time BETWEEN {begin} AND {end}"
     ),
     "audit_log": "SELECT count(*) FROM audit_log WHERE changed_at BETWEEN {begin} AND {end}",
