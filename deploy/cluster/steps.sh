@@ -164,6 +164,22 @@ install_settings() { # SED-COMMANDS
 }
 
 # sed's commands for what both programs may be told.
+# The daemon refuses to listen where strangers would reach it without TLS, so that is asked for here.
+check_exposure() { # ADDRESS WEB-CONFIG INSECURE
+    case $2 in '' | /*) ;; *) usage "--web-config $2 must be a path from the root on" ;; esac
+    case $2 in *[!0-9A-Za-z./_-]*) usage "--web-config $2 holds a character that is none of a path's usual ones" ;; esac
+    case $1 in
+        '' | 127.* | localhost | ::1) ;;
+        *)
+            [ -n "$2" ] || $3 || usage "--listen $1 is reached from other machines: give --web-config FILE with TLS and users (docs/security.md), or --insecure" ;;
+    esac
+}
+
+exposure_commands() { # WEB-CONFIG INSECURE
+    [ -z "$1" ] || printf 's|^  web_config_file: ""  *|  web_config_file: "%s"  |\n' "$1"
+    ! $2 || echo 's|^  insecure: false  *|  insecure: true  |'
+}
+
 settings_commands() { # ADDRESS DATABASE-URL
     [ -z "$1" ] || printf 's|^  host: 127.0.0.1  *|  host: "%s"  |\n' "$1"
     [ -z "$2" ] || printf 's|^  url: ""  *|  url: "%s"  |\n' "$2"

@@ -17,6 +17,7 @@ from tests.requirements import require_root, require_tool, unmet
 NODE = REPOSITORY / "deploy/cluster/install-node"
 SERVER = REPOSITORY / "deploy/cluster/install-server"
 NOTHING = "nothing to do: all is as it should be\n"
+BEYOND = ("--listen", "10.0.0.5", "--web-config", "/etc/jobtrail/web.yaml")
 
 
 def install(program: Path, *arguments: str, root: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -82,23 +83,24 @@ def clone(tmp_path: Path) -> Path:
 def test_a_whole_node_is_installed_and_taken_away_again(debian: Path, clone: Path) -> None:
     before, program = files_of(debian), clone / "deploy/cluster/install-node"
     with mounted(debian):
-        dry = install(program, "--dry-run", "--listen", "10.0.0.5", root=debian)
+        dry = install(program, "--dry-run", *BEYOND, root=debian)
         assert dry.returncode == 0, dry.stderr
         assert "would make the Python environment /opt/jobtrail" in dry.stdout
         assert "nothing was changed: this was a dry run" in dry.stdout
         assert files_of(debian) == before
 
-        done = install(program, "--listen", "10.0.0.5", root=debian)
+        done = install(program, *BEYOND, root=debian)
         assert done.returncode == 0, done.stderr
         assert [line.replace("would ", "", 1) for line in dry.stdout.splitlines()][:-6] == done.stdout.splitlines()[:-5]
         version = call(["chroot", str(debian), "/opt/jobtrail/bin/jobtrail", "--version"])
         assert version.startswith("jobtrail ")
         settings = yaml.safe_load((debian / "etc/jobtrail/jobtrail.yaml").read_text())
         assert (settings["roles"], settings["http"]["host"]) == (["node"], "10.0.0.5")
+        assert (settings["http"]["web_config_file"], settings["http"]["insecure"]) == ("/etc/jobtrail/web.yaml", False)
         assert (debian / "etc/jobtrail/jobtrail.yaml").stat().st_mode & 0o777 == 0o600
 
         once = files_of(debian)
-        again = install(program, "--listen", "10.0.0.6", root=debian)
+        again = install(program, "--listen", "10.0.0.6", "--insecure", root=debian)
         assert again.returncode == 0, again.stderr
         assert again.stdout.endswith(NOTHING)
         assert files_of(debian) == once, "settings are never written over"
@@ -220,6 +222,8 @@ def test_a_server_on_a_node_is_not_taken_away_by_the_servers_program(bare: Path)
         (["--only", "everything"], "no such part: everything"),
         (["--listen"], "--listen needs a value"),
         (["--listen", "a b"], "--listen a b is no address"),
+        (["--listen", "10.0.0.5"], "give --web-config FILE with TLS and users (docs/security.md), or --insecure"),
+        (["--listen", "10.0.0.5", "--web-config", "web.yaml"], "--web-config web.yaml must be a path from the root on"),
         (["--database", "mysql://x"], "--database must begin with postgresql://"),
         (["--database", 'postgresql://x"y'], "--database holds a quote"),
         (["--purge"], "--purge goes with --uninstall"),
