@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -72,7 +73,8 @@ def _warnings(told: str) -> str:
 def add_api_pages(site: Path) -> None:
     """Put Swagger UI, and the API's description as a script, where docs/api-reference.html loads them from.
 
-    A script, because a page that is opened as a file may fetch no other file (the same-origin policy of browsers).
+    A script, because a page that is opened as a file may fetch no other file (the same-origin policy of browsers); for
+    the same reason without references, which Swagger UI would look up at the page's own address.
     """
     target = site / "assets" / "swagger-ui"
     target.mkdir(parents=True)
@@ -83,7 +85,34 @@ def add_api_pages(site: Path) -> None:
     for name in SWAGGER_FILES:
         shutil.copyfile(source / name, target / name)
     described = yaml.safe_load((site / "openapi.yaml").read_text(encoding="utf-8"))
-    (target / "openapi.js").write_text(f"window.jobtrailApi = {json.dumps(described)};\n", encoding="utf-8")
+    whole = {**_inlined(described, described), "components": _security_alone(described)}
+    (target / "openapi.js").write_text(f"window.jobtrailApi = {json.dumps(whole)};\n", encoding="utf-8")
+
+
+def _inlined(part: Any, described: dict[str, Any], within: tuple[str, ...] = ()) -> Any:
+    """`part` with what each `$ref` names in its place; a schema keeps its name as its title.
+
+    Raises Refused for a reference to itself, of which there would be no end.
+    """
+    if isinstance(part, list):
+        return [_inlined(one, described, within) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if (reference := part.get("$ref")) is None:
+        return {name: _inlined(value, described, within) for name, value in part.items()}
+    if reference in within:
+        raise Refused(f"docs/openapi.yaml: {reference} refers to itself")
+    *_, kind, name = steps = reference.removeprefix("#/").split("/")
+    named: Any = described
+    for step in steps:
+        named = named[step]
+    whole = _inlined(named, described, (*within, reference))
+    return {"title": name, **whole} if kind == "schemas" else whole
+
+
+def _security_alone(described: dict[str, Any]) -> dict[str, Any]:
+    """Of the components what is named without a `$ref`."""
+    return {name: value for name, value in described["components"].items() if name == "securitySchemes"}
 
 
 def mistakes(site: Path) -> list[str]:

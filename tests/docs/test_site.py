@@ -113,19 +113,73 @@ def test_every_endpoint_stands_in_one_group() -> None:
     assert len({one["operationId"] for one in OPERATIONS}) == len(OPERATIONS)
 
 
-def test_the_api_is_shown_in_a_browser_without_a_network(site: Path, tmp_path: Path) -> None:
-    """Every endpoint, from a file:// address, where no name resolves."""
+@pytest.fixture
+def chromium() -> str:
     try:
-        chromium = browser.browser()
+        return browser.browser()
     except browser.NoBrowser as error:
-        unmet(f"{error}: nobody looks at the page of the API")
+        unmet(f"{error}: nobody looks at the documentation's site")
+
+
+def shown(chromium: str, page: Path, profile: Path) -> str:
+    """The page's elements once its scripts are done, from a file:// address where no name resolves."""
     done = subprocess.run(
-        [chromium, *browser.QUIET, f"--user-data-dir={tmp_path}", "--host-resolver-rules=MAP * ~NOTFOUND",
-         "--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom",
-         (site / "api-reference.html").as_uri()],
+        [chromium, *browser.QUIET, f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND",
+         "--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr
-    shown = set(re.findall(r'id="operations-(?!tag-)([^"]+)"', done.stdout))
+    return done.stdout
+
+
+def test_the_api_is_shown_in_a_browser_without_a_network(chromium: str, site: Path, tmp_path: Path) -> None:
+    """Every endpoint, and opened, every answer with its schema."""
+    text = (site / "api-reference.html").read_text(encoding="utf-8")
+    opened = site / "opened.html"
+    opened.write_text(text.replace('docExpansion: "list"', 'docExpansion: "full"'), encoding="utf-8")
+    try:
+        page = shown(chromium, opened, tmp_path)
+    finally:
+        opened.unlink()
     wanted = {f"{one['tags'][0].replace(' ', '_')}-{one['operationId']}" for one in OPERATIONS}
-    assert shown == wanted
+    assert set(re.findall(r'id="operations-(?!tag-)([^"]+)"', page)) == wanted
+    assert page.count('class="response"') + page.count('class="response ') == sum(
+        len(one["responses"]) for one in OPERATIONS
+    )
+    assert "Resolver error" not in page
+
+
+# Opens the search as a reader does, and leaves what it answers in the page's title: the dialogue's own elements are in
+# a shadow tree, which is not dumped.
+SEARCH = """<script>addEventListener("load", () => {
+  document.querySelector(".md-search__button").click();
+  const roots = () => [...document.querySelectorAll("*")].map(one => one.shadowRoot).filter(one => one);
+  let asked = false;
+  setInterval(() => {
+    for (const root of roots()) {
+      const field = root.querySelector("input");
+      if (field && !asked) {
+        asked = true;
+        field.value = "emissions";
+        field.dispatchEvent(new Event("input", {bubbles: true}));
+      }
+      if (asked) document.title = root.querySelector("*").parentNode.textContent;
+    }
+  }, 100);
+})</script></body>"""
+
+
+def test_the_search_finds_from_a_file(chromium: str, site: Path, tmp_path: Path) -> None:
+    """Without a server and without a network; browsers start no worker for such a page."""
+    asking = site / "asking.html"
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert "</body>" in text
+    asking.write_text(text.replace("</body>", SEARCH), encoding="utf-8")
+    try:
+        page = shown(chromium, asking, tmp_path)
+    finally:
+        asking.unlink()
+    title = re.search(r"<title>(.*?)</title>", page, re.S)
+    assert title is not None
+    assert re.search(r"\b\d+ results", title[1]), title[1][:500]
+    assert "Energy and emissions" in title[1]
