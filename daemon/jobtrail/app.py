@@ -89,6 +89,7 @@ def _start_loops(tasks: asyncio.TaskGroup, parts: Parts, incoming: IncomingDirec
         loops.append(parts.settler.run(stop))
     if parts.commenter is not None:
         loops.append(parts.commenter.run(stop))
+    loops += [auditor.run(stop) for auditor in parts.auditors]
     if (seconds := systemd.watchdog_interval()) is not None:
         loops.append(_feed_watchdog(seconds / 2, stop))
     for loop in loops:

@@ -44,6 +44,10 @@ class FileSigner:
         """The signature of `message`, 64 bytes."""
         return self._key.sign(message)
 
+    def public_key(self) -> Ed25519PublicKey:
+        """The key's public part."""
+        return self._key.public_key()
+
     def public_pem(self) -> bytes:
         """The public key in PEM."""
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
@@ -58,6 +62,11 @@ class PublicKeys:
 
     def __init__(self, keys: dict[str, Ed25519PublicKey]) -> None:
         self._keys = keys
+
+    @classmethod
+    def of(cls, signer: FileSigner) -> PublicKeys:
+        """The public part of a signer's key alone."""
+        return cls({signer.key_id: signer.public_key()})
 
     @classmethod
     def load(cls, paths: list[Path]) -> PublicKeys:

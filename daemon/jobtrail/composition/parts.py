@@ -13,6 +13,7 @@ from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.procfs import read_boot_id
 from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.adapters.telemetry import Telemetry
+from jobtrail.composition.audit_role import make_heartbeat, make_witness
 from jobtrail.composition.gpu_role import GpuParts, make_gpu_parts
 from jobtrail.composition.node_role import make_collector, make_runaways, make_sampler
 from jobtrail.composition.server_role import make_server_parts
@@ -24,6 +25,7 @@ from jobtrail.core.benchmark_settler import BenchmarkSettler
 from jobtrail.core.board import Board
 from jobtrail.core.collector import Collector
 from jobtrail.core.forwarder import Forwarder
+from jobtrail.core.heartbeat import Heartbeat
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
 from jobtrail.core.nodes import NodeWatcher
@@ -32,7 +34,9 @@ from jobtrail.core.reconciler import Reconciler
 from jobtrail.core.runaways import Runaways
 from jobtrail.core.sample_buffer import SampleBuffer
 from jobtrail.core.sampler import Sampler, Watched
+from jobtrail.core.sealer import Sealer
 from jobtrail.core.security import SecurityLog
+from jobtrail.core.verifying import Verifying
 from jobtrail.core.waiting import Backoff
 
 DAY_US = 86_400_000_000
@@ -61,6 +65,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     settler: BenchmarkSettler | None
     commenter: Commenter | None
     security: SecurityLog
+    auditors: tuple[Sealer | Verifying | Heartbeat, ...]
     sinks: Sinks | None  # the database, or the servers
     store: Store | None  # the database
 
@@ -130,7 +135,7 @@ def wire(
             clock=clock,
             tell=tell,
         ),
-        forwarder=_forwarder(config, clock, telemetry, spool, sinks),
+        forwarder=_forwarder(config, clock, telemetry, spool, sinks, intake),
         housekeeper=server.housekeeper,
         slurm=slurm,
         reconciler=server.reconciler,
@@ -138,14 +143,27 @@ def wire(
         settler=server.settler,
         commenter=server.commenter,
         security=SecurityLog(store.security if store else None, node=config.node_name, clock=clock, tell=tell),
+        auditors=(
+            *server.auditors,
+            make_heartbeat(config, spool=spool, intake=intake, clock=clock, tell=tell),
+        ),
         sinks=sinks,
         store=store,
     )
 
 
 def _forwarder(
-    config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, sinks: Sinks | None
+    config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, sinks: Sinks | None, intake: Intake
 ) -> Forwarder | None:
     if sinks is None:
         return None
-    return Forwarder(spool, sinks.events, node=config.node_name, clock=clock, tell=telemetry.observe, backoff=Backoff())
+    witness = make_witness(config, spool=spool, intake=intake, clock=clock, tell=telemetry.observe)
+    return Forwarder(
+        spool,
+        sinks.events,
+        node=config.node_name,
+        clock=clock,
+        tell=telemetry.observe,
+        backoff=Backoff(),
+        witness=witness.take,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from jobtrail.composition.audit_role import make_auditors
 from jobtrail.composition.slurm_role import (
     Leads,
     SlurmSources,
@@ -23,6 +24,8 @@ from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.ports import Clock, EventIntake
 from jobtrail.core.reconciler import Reconciler
+from jobtrail.core.sealer import Sealer
+from jobtrail.core.verifying import Verifying
 
 
 class ServerParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +36,7 @@ class ServerParts(msgspec.Struct, frozen=True, kw_only=True):
     housekeeper: Housekeeper | None = None
     settler: BenchmarkSettler | None = None
     commenter: Commenter | None = None
+    auditors: tuple[Sealer | Verifying, ...] = ()
 
 
 def make_server_parts(
@@ -72,6 +76,7 @@ def make_server_parts(
         commenter=make_commenter(
             config, store=store, intake=intake, cluster_of=cluster_of, leads=leads, clock=clock, tell=tell
         ),
+        auditors=make_auditors(config, store, leads=leads, clock=clock, tell=tell),
     )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import msgspec
 
+from jobtrail.adapters.signing import FileSigner, PublicKeys
 from jobtrail.config import Config
+from jobtrail.core.audit_ports import SealStore, Verifier
 from jobtrail.core.benchmark_ports import BenchmarkReader, BenchmarkStore
 from jobtrail.core.comment_ports import SettledRuns
 from jobtrail.core.facts import Observer
@@ -53,6 +56,8 @@ class Store(Sinks, frozen=True, kw_only=True):
     node_tokens: NodeTokens
     security: SecurityStore
     asked_security: SecurityReader
+    seals: SealStore
+    verifier: Verifier
     leadership_of: Callable[[ClusterOf], Leadership]  # released when the store is closed
 
 
@@ -82,12 +87,14 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
         PostgresRuns,
         PostgresSampleReader,
         PostgresSamples,
+        PostgresSeals,
         PostgresSecurity,
         PostgresSettledRuns,
         PostgresSink,
         PostgresStore,
         PostgresTargets,
         PostgresTrailReader,
+        PostgresVerifier,
         close_pool,
         open_pool,
     )
@@ -134,6 +141,8 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
             node_tokens=PostgresNodeTokens(readers, timeout_seconds=seconds),
             security=PostgresSecurity(pool, timeout_seconds=seconds),
             asked_security=PostgresSecurity(readers, timeout_seconds=seconds),
+            seals=PostgresSeals(pool, timeout_seconds=seconds),
+            verifier=PostgresVerifier(pool, timeout_seconds=seconds, keys=_keys(config)),
             leadership_of=leadership_of,
         )
 
@@ -173,3 +182,13 @@ async def _link(config: Config, tell: Observer) -> AsyncIterator[Sinks]:
         )
     finally:
         await link.close()
+
+
+def _keys(config: Config) -> PublicKeys | None:
+    """The keys whose signatures of checkpoints are believed; None where none is configured."""
+    audit = config.audit
+    if audit.public_key_file:
+        return PublicKeys.load([Path(audit.public_key_file)])
+    if audit.signing_key_file:
+        return PublicKeys.of(FileSigner.load(Path(audit.signing_key_file)))
+    return None

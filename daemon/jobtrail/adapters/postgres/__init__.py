@@ -19,12 +19,14 @@ from jobtrail.adapters.postgres.rebuild import Difference, RebuildReport, rebuil
 from jobtrail.adapters.postgres.retention import keep_partitions
 from jobtrail.adapters.postgres.runs import PostgresRuns
 from jobtrail.adapters.postgres.samples import PostgresSamples
+from jobtrail.adapters.postgres.sealing import PostgresSeals
 from jobtrail.adapters.postgres.security import PostgresNodeTokens, PostgresSecurity
 from jobtrail.adapters.postgres.settled_runs import PostgresSettledRuns
 from jobtrail.adapters.postgres.sink import PostgresSink
 from jobtrail.adapters.postgres.store import PostgresStore
 from jobtrail.adapters.postgres.targets import PostgresTargets
 from jobtrail.adapters.postgres.trail_reading import PostgresTrailReader
+from jobtrail.adapters.postgres.verification import PostgresVerifier
 from jobtrail.core.query_ports import JobFilter, JobList
 
 __all__ = [
@@ -45,12 +47,14 @@ __all__ = [
     "PostgresRuns",
     "PostgresSampleReader",
     "PostgresSamples",
+    "PostgresSeals",
     "PostgresSecurity",
     "PostgresSettledRuns",
     "PostgresSink",
     "PostgresStore",
     "PostgresTargets",
     "PostgresTrailReader",
+    "PostgresVerifier",
     "RebuildReport",
     "close_pool",
     "keep_partitions",

@@ -1,0 +1,86 @@
+"""The part of the composition that seals the trail, verifies it, and keeps what the store answers of it."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from jobtrail.adapters.anchor_file import AnchorFile
+from jobtrail.adapters.signing import FileSigner
+from jobtrail.composition.slurm_role import Leads
+from jobtrail.composition.storage import Store
+from jobtrail.config import Config
+from jobtrail.core.facts import Observer
+from jobtrail.core.heartbeat import Heartbeat
+from jobtrail.core.ports import Clock, EventIntake, EventSpool
+from jobtrail.core.sealer import Sealer
+from jobtrail.core.verifying import Verifying
+from jobtrail.core.witness import Witness
+
+WITNESSED_FILE = "checkpoints.jsonl"
+WITNESSED_LINES = 4096
+
+
+def make_auditors(
+    config: Config, store: Store, *, leads: Leads, clock: Clock, tell: Observer
+) -> tuple[Sealer | Verifying, ...]:
+    """What seals the trail and recomputes it; nothing where this daemon is no server.
+
+    Raises ConfigError for a key that cannot be used.
+    """
+    if "server" not in config.roles:
+        return ()
+    audit = config.audit
+    sealer = Sealer(
+        store.seals,
+        leads=leads,
+        signer=FileSigner.load(Path(audit.signing_key_file)) if audit.signing_key_file else None,
+        anchors=AnchorFile(Path(audit.anchor_file)) if audit.anchor_file else None,
+        clock=clock,
+        tell=tell,
+        every_seconds=audit.seal_seconds,
+    )
+    verifying = Verifying(
+        store.verifier,
+        leads=leads,
+        clock=clock,
+        tell=tell,
+        every_seconds=audit.verify_seconds,
+        full_seconds=audit.full_verify_seconds,
+    )
+    return sealer, verifying
+
+
+def make_heartbeat(
+    config: Config, *, spool: EventSpool, intake: EventIntake, clock: Clock, tell: Observer
+) -> Heartbeat:
+    """What keeps this daemon's chain from falling silent."""
+    return Heartbeat(
+        spool,
+        intake,
+        node=config.node_name,
+        cluster=config.cluster,
+        clock=clock,
+        tell=tell,
+        new_event_id=_new_event_id,
+        every_seconds=config.audit.heartbeat_seconds,
+    )
+
+
+def make_witness(config: Config, *, spool: EventSpool, intake: EventIntake, clock: Clock, tell: Observer) -> Witness:
+    """What checks and keeps the checkpoints that come with the store's answers, beside the spool."""
+    kept = AnchorFile(Path(config.spool.directory) / WITNESSED_FILE, keep_lines=WITNESSED_LINES)
+    return Witness(
+        spool,
+        intake,
+        kept,
+        node=config.node_name,
+        cluster=config.cluster,
+        clock=clock,
+        tell=tell,
+        new_event_id=_new_event_id,
+    )
+
+
+def _new_event_id() -> str:
+    return str(uuid.uuid4())

@@ -1,0 +1,72 @@
+"""Recomputes the trail regularly: what is new often, everything rarely."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from jobtrail.core.audit_facts import TrailBroken, TrailVerified, VerifyFailed
+from jobtrail.core.audit_ports import Verifier
+from jobtrail.core.facts import Observer
+from jobtrail.core.ports import Clock
+from jobtrail.core.waiting import wait_for_any
+from jobtrail.domain.errors import StoreRefused, StoreUnavailable
+
+MOST_TOLD = 1000
+
+
+class Verifying:
+    """The daemon that leads verifies; what it finds is told once each, and counted at every turn."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        *,
+        leads: Callable[[], Awaitable[bool]],
+        clock: Clock,
+        tell: Observer,
+        every_seconds: float,
+        full_seconds: float,
+    ) -> None:
+        self._verifier = verifier
+        self._leads = leads
+        self._clock = clock
+        self._tell = tell
+        self._every = every_seconds
+        self._full = full_seconds
+        self._full_due = clock.monotonic() + full_seconds
+        self._told: set[str] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Verify until `stop`; a store that is away costs the turn alone."""
+        while not stop.is_set():
+            try:
+                await self.turn()
+            except (StoreUnavailable, StoreRefused) as error:
+                self._tell(VerifyFailed(reason=str(error)))
+            await wait_for_any(stop.wait(), timeout_seconds=self._every)
+
+    async def turn(self) -> None:
+        """Verify, if this daemon leads. Raises StoreUnavailable, StoreRefused."""
+        if not await self._leads():
+            return
+        began = self._clock.monotonic()
+        full = began >= self._full_due
+        checked = await self._verifier.verify(full=full)
+        if full:
+            self._full_due = began + self._full
+        for finding in checked.findings:
+            text = str(finding)
+            if text not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add(text)
+                where = f"chain {finding.chain_id} sequence {finding.seq}" if finding.chain_id else "checkpoints"
+                self._tell(TrailBroken(code=finding.code, where=where, detail=finding.detail))
+        self._tell(
+            TrailVerified(
+                kind=checked.kind,
+                rows=checked.rows,
+                checkpoint=checked.checkpoint,
+                findings=len(checked.findings),
+                seconds=self._clock.monotonic() - began,
+            )
+        )
