@@ -221,6 +221,11 @@ class Trial:
         job, start = self.next_job(), int(time.time())
         return [wire.make(hook, job, self.draw, start=start) for hook in ("prolog", "epilog")]
 
+    def owe(self, event_id: str, **details: Any) -> None:
+        """Somebody left this event on the node's disk: the daemon owes it."""
+        self._fresh.sent(event_id, **details)
+        self._fresh.ack(event_id, status=0)
+
     def leave_in_spool(self, *events: wire.Sending) -> None:
         """Leave events as hooks do while no daemon answers; they are owed from then on."""
         incoming = self.daemon.spool / "incoming"

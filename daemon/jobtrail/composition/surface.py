@@ -13,6 +13,7 @@ from jobtrail.adapters.http.node_identity import shared_token
 from jobtrail.adapters.http.verified_nodes import TokenBook, VerifiedNodes
 from jobtrail.adapters.incoming import IncomingDirectory, watched
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
+from jobtrail.composition.descriptors import connections_that_fit
 from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
 from jobtrail.config import Config
@@ -139,7 +140,7 @@ def make_http(parts: Parts) -> HttpApi:
             max_body_bytes=config.http.max_body_bytes,
             header_timeout_seconds=config.http.header_timeout_seconds,
             body_timeout_seconds=config.http.body_timeout_seconds,
-            max_connections=config.http.max_connections,
+            max_connections=connections_that_fit(config.http.max_connections),
         ),
     )
 

@@ -18,7 +18,7 @@ from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
 from jobtrail.adapters.http.chains import LINK_PREFIXES, Chains
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.delegation import Delegation
-from jobtrail.adapters.http.listeners import tcp_server, unix_socket
+from jobtrail.adapters.http.listeners import tcp_server, unix_server, unix_socket
 from jobtrail.adapters.http.looks import Looks
 from jobtrail.adapters.http.manual import PATHS as MANUAL_PATHS
 from jobtrail.adapters.http.manual import ManualJobRoutes
@@ -220,7 +220,7 @@ class HttpApi:
             # Entered last, so that no client is taken while the others are drained.
             tcp = await tcp_server(self._doors(remote), settings.host, settings.port)
             stack.callback(tcp.close)
-            unix = await asyncio.get_running_loop().create_unix_server(local, sock=listener)
+            unix = await unix_server(local, listener)
             stack.callback(unix.close)
             host, port = tcp.sockets[0].getsockname()[:2]
             yield Addresses(socket=settings.socket, host=host, port=port, tls=self._web.now().context is not None)
@@ -244,7 +244,7 @@ class HttpApi:
             served = self._served(self.poke_routes(), settings=settings, tell=_tell_nobody)
             server = await stack.enter_async_context(served)
             stack.push_async_callback(_drain, server)
-            unix = await asyncio.get_running_loop().create_unix_server(server, sock=listener)
+            unix = await unix_server(server, listener)
             stack.callback(unix.close)
             yield
 

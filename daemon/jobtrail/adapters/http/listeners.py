@@ -14,6 +14,10 @@ from pathlib import Path
 from jobtrail.domain.errors import ConfigError
 
 BACKLOG = 1024  # hooks of a burst wait here; connect(2) on a Unix socket fails with EAGAIN beyond it
+# asyncio accepts as many as its `backlog` in one turn, before any of them can be served or turned away. Were that all
+# that wait, a crowd could take the last descriptor, and asyncio logs a traceback for each further one of that turn. One
+# that is turned away holds its descriptor for three turns.
+ACCEPTED_AT_ONCE = 8
 MAX_PATH_BYTES = 107  # sun_path without its NUL, unix(7)
 
 
@@ -87,9 +91,20 @@ def _listening(path: Path, group_id: int, mode: int) -> socket.socket:
     return listener
 
 
+async def unix_server(make: Callable[[], asyncio.Protocol], listener: socket.socket) -> asyncio.Server:
+    """A server on a listening socket, whose queue stays as long as it is."""
+    server = await asyncio.get_running_loop().create_unix_server(make, sock=listener, backlog=ACCEPTED_AT_ONCE)
+    listener.listen(BACKLOG)
+    return server
+
+
 async def tcp_server(make: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
     """A server on `host`:`port`. Raises ConfigError."""
     try:
-        return await asyncio.get_running_loop().create_server(make, host, port, backlog=BACKLOG)
+        server = await asyncio.get_running_loop().create_server(make, host, port, backlog=ACCEPTED_AT_ONCE)
     except OSError as error:
         raise ConfigError("http.port", f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+    for opened in server.sockets:
+        with socket.fromfd(opened.fileno(), opened.family, opened.type) as same:
+            same.listen(BACKLOG)
+    return server
