@@ -310,16 +310,14 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
 
 
 def _check_link(config: Config, where: str) -> None:
-    """Raise ConfigError for settings of the link that cannot be meant."""
-    link, named = config.link, [name for name in config.link.__struct_fields__ if name.endswith("_file")]
-    if config.forwards_to_servers and "server" in config.roles:
+    """Raise ConfigError for settings of a node's link to servers that cannot be meant."""
+    if not config.forwards_to_servers:
+        return
+    if "server" in config.roles:
         problem = "names a server, so this daemon has no database and cannot be one itself; set `roles: [node]`"
         raise ConfigError(f"{where}: `database.url`", problem)
-    if link.key_file and not link.certificate_file:
+    if config.link.key_file and not config.link.certificate_file:
         raise ConfigError("link.key_file", "is the key of a certificate; name that in `link.certificate_file`")
-    for name in named:
-        if getattr(link, name) and not config.forwards_to_servers:
-            raise ConfigError(f"link.{name}", "is for a node whose `database.url` is https:// of a server")
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

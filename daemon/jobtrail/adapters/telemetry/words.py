@@ -82,7 +82,9 @@ def forward_reason(text: str) -> str:
         return SQLSTATE_CLASSES.get(found[1], OTHER)
     if "in time" in text or "timed out" in text:
         return "timeout"
-    return "connection" if re.search(r"Errno|[Cc]onnect", text) else OTHER
+    if "let this node in" in text or "link." in text:
+        return "login"
+    return "connection" if re.search(r"Errno|[Cc]onnect|is not reached|no TLS", text) else OTHER
 
 
 def one_of(allowed: Iterable[str], value: str) -> str:
