@@ -237,6 +237,9 @@ def _nodes_done(job: Job) -> str:
 
 def _reported(job: Job, ruling: Ruling, parts: Sequence[NodeRun]) -> list[str]:
     """Who told the end and who did not."""
+    if job.by_people is not None:
+        unsaid = f"; nobody said when it ended, {inferred_end(job)}" if job.end_inferred else ""
+        return [f"this is people's word, no hook tells of the job{unsaid}"]
     if ruling.verdict is Verdict.UNKNOWN:
         said = f"Slurm's last word on it was {ruling.raw_state}" if ruling.raw_state else ""
         return [silence(job, parts), _doubt(job, ruling), said] if job.end_inferred else [said]
