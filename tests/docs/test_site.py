@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -133,19 +134,32 @@ def shown(chromium: str, page: Path, profile: Path) -> str:
 
 
 def test_the_api_is_shown_in_a_browser_without_a_network(chromium: str, site: Path, tmp_path: Path) -> None:
-    """Every endpoint, and opened, every answer with its schema."""
+    """Every endpoint there is."""
+    page = shown(chromium, site / "api-reference.html", tmp_path)
+    wanted = {f"{one['tags'][0].replace(' ', '_')}-{one['operationId']}" for one in OPERATIONS}
+    assert set(re.findall(r'id="operations-(?!tag-)([^"]+)"', page)) == wanted
+
+
+# Opening all takes a minute of a busy machine, so a few are: with parameters, a body, and schemas within schemas.
+OPENED = ("/v1/jobs/{id}", "/v1/events/job-started", "/v1/nodes")
+
+
+def test_an_opened_endpoint_shows_its_answers(chromium: str, site: Path, tmp_path: Path) -> None:
+    """A page that was opened as a file may look nothing up, so references would be errors where schemas should be."""
+    described = (site / "assets" / "swagger-ui" / "openapi.js").read_text(encoding="utf-8")
+    assert '"$ref"' not in described
     text = (site / "api-reference.html").read_text(encoding="utf-8")
+    few = f"const all = jobtrailApi.paths; for (const path in all) if (!{json.dumps(OPENED)}.includes(path)) delete all[path]"
+    text = text.replace('docExpansion: "list"', 'docExpansion: "full"')
+    text = text.replace("  SwaggerUIBundle(", f"{few}; SwaggerUIBundle(")
     opened = site / "opened.html"
-    opened.write_text(text.replace('docExpansion: "list"', 'docExpansion: "full"'), encoding="utf-8")
+    opened.write_text(text, encoding="utf-8")
     try:
         page = shown(chromium, opened, tmp_path)
     finally:
         opened.unlink()
-    wanted = {f"{one['tags'][0].replace(' ', '_')}-{one['operationId']}" for one in OPERATIONS}
-    assert set(re.findall(r'id="operations-(?!tag-)([^"]+)"', page)) == wanted
-    assert page.count('class="response"') + page.count('class="response ') == sum(
-        len(one["responses"]) for one in OPERATIONS
-    )
+    answers = [code for path in OPENED for one in API["paths"][path].values() for code in one["responses"]]
+    assert sorted(re.findall(r'<tr class="response[^"]*" data-code="(\d+)"', page)) == sorted(answers)
     assert "Resolver error" not in page
 
 
