@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, link
+from jobtrail.domain.claims import Claims
 from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, encode
 from jobtrail.domain.job_facts import JobFacts, Outcome
 
@@ -71,6 +72,12 @@ class ChainWriter:
     def finished(self, job_id: str, at: int, exit_code: int | None = 0, **fields: Any) -> str:
         outcome = Outcome(exit_code=exit_code)
         return self.event(EventKind.JOB_FINISHED, job_id, at, Actor.SLURM_EPILOG, outcome=outcome, **fields)
+
+    def said(self, kind: EventKind, at: int, job_id: str = "manual-a", **fields: Any) -> str:
+        """A person's word; keyword arguments beside those of an event are claims."""
+        more = {name: fields.pop(name) for name in ("run", "request_id", "sent_by") if name in fields}
+        claims = Claims(**fields) if fields else None
+        return self.event(kind, job_id, at, Actor.API, claims=claims, person="ada", **{"sent_by": "uid:7", **more})
 
     def whole_job(self, job_id: str, exit_code: int = 0) -> None:
         """Start, ten seconds of use, end."""

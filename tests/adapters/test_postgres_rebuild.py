@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from jobtrail.adapters.postgres import PostgresSink, RebuildReport, rebuild, rebuild_check, session
-from jobtrail.domain.events import NodeUsage
-from tests.chains import SECOND, ChainWriter
+from jobtrail.adapters.postgres.values import to_datetime
+from jobtrail.domain.events import EventKind, NodeUsage
+from jobtrail.domain.states import State
+from tests.chains import SECOND, T0, ChainWriter
 
 
 @pytest.fixture
@@ -126,3 +128,64 @@ async def test_an_event_kept_in_the_trail_only_is_no_difference(pool: Any) -> No
     await sink.store(writer.rows[2:], node="n1", trail_only=True)
     report = await check(pool)
     assert (report.equal, report.events) == (True, 2)
+
+
+@pytest.fixture
+async def said(pool: Any) -> Any:
+    """A job kept by hand, one that was withdrawn and spoken of later, and a remark on a Slurm job."""
+    writer, late = ChainWriter("n1"), ChainWriter("n2")
+    writer.whole_job("slurm-1")
+    writer.said(EventKind.JOB_AMENDED, -SECOND, "slurm-1", run=1, comment="told on a clock that is behind")
+    writer.said(EventKind.JOB_CREATED, 0, "manual-b", state=State.RUNNING)
+    writer.said(EventKind.JOB_CREATED, 0, "manual-a", account="chem", uid=9, user_name="ada")
+    writer.said(EventKind.JOB_WITHDRAWN, SECOND, "manual-a")
+    late.said(EventKind.JOB_AMENDED, 2 * SECOND, "manual-a", account="phys")
+    sink = PostgresSink(pool)
+    await sink.store(writer.rows, node="n1")
+    await sink.store(late.rows, node="n2")
+    return pool
+
+
+async def test_what_people_said_gives_the_same_again(said: Any) -> None:
+    report = await check(said)
+    assert named(report) == []
+    assert (report.runs, report.unverifiable) == (3, {})
+    async with session(said, 10.0) as connection:
+        (row,) = await connection.fetch(
+            "SELECT job_id, withdrawn_by, sent_by, user_name, uid, account, job ->> 'state' AS state, withdrawn_at "
+            "FROM jobs_withdrawn"
+        )
+    assert tuple(row) == (
+        "manual-a", "ada", "uid:7", "ada", 9, "phys", "pending", to_datetime(T0 + SECOND)
+    )  # fmt: skip
+
+
+async def test_a_withdrawn_job_that_somebody_touched_is_named_and_put_right(said: Any) -> None:
+    """Also one that somebody put back among the jobs, and one that somebody made up."""
+    await change(said, "UPDATE jobs_withdrawn SET withdrawn_by = 'eve'")
+    await change(
+        said,
+        "INSERT INTO jobs (cluster_name, job_id, run, state, correlation_id, projection) "
+        "SELECT cluster_name, job_id, run, 'running', correlation_id, projection FROM jobs_withdrawn",
+    )
+    await change(
+        said,
+        "INSERT INTO jobs_withdrawn (cluster_name, job_id, run, withdrawn_at, correlation_id, job, projection) "
+        "SELECT cluster_name, 'manual-x', run, withdrawn_at, correlation_id, job, projection FROM jobs_withdrawn",
+    )
+    assert sorted(named(await check(said))) == [
+        ("manual-a", 1, None, "row", "present", None),
+        ("manual-a", 1, None, "withdrawn.withdrawn_by", "eve", "ada"),
+        ("manual-x", 1, None, "row", "present", None),
+    ]
+    async with session(said, 60.0) as connection:
+        assert (await rebuild(connection)).differing == 3
+    assert named(await check(said)) == []
+    async with session(said, 10.0) as connection:
+        held = await connection.fetch("SELECT job_id FROM jobs UNION ALL SELECT job_id FROM jobs_withdrawn ORDER BY 1")
+    assert [row["job_id"] for row in held] == ["manual-a", "manual-b", "slurm-1"]
+
+
+async def test_a_withdrawn_job_that_is_missing_is_named(said: Any) -> None:
+    await change(said, "DELETE FROM jobs_withdrawn")
+    assert named(await check(said)) == [("manual-a", 1, None, "withdrawn.row", None, "present")]

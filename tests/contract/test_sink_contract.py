@@ -16,7 +16,7 @@ from jobtrail.domain.events import EventKind
 from jobtrail.domain.job import Job
 from jobtrail.domain.states import State
 from tests.benchmark_reports import claim, report, tell, uid
-from tests.chains import SECOND, ChainWriter
+from tests.chains import SECOND, T0, ChainWriter
 from tests.fakes import MemorySink
 from tests.served_link import ManyNodes, Site, in_postgres, site
 
@@ -26,7 +26,9 @@ class Bench(Protocol):
 
     sink: EventSink
 
-    async def jobs(self) -> list[Job]: ...
+    async def jobs(self) -> list[Job]:
+        """The runs that are not withdrawn."""
+        ...
 
     async def benchmarks(self) -> dict[str, str | None]:
         """Who is said to have reported each run of a benchmark."""
@@ -38,7 +40,8 @@ class MemoryBench:
         self.sink = MemorySink()
 
     async def jobs(self) -> list[Job]:
-        return [run.job for key in sorted(self.sink.runs) for run in self.sink.runs[key]]
+        held = [run.job for key in sorted(self.sink.runs) for run in self.sink.runs[key]]
+        return [job for job in held if job.withdrawn is None]
 
     async def benchmarks(self) -> dict[str, str | None]:
         events = self.sink.benchmarks.items()
@@ -257,3 +260,53 @@ async def test_what_is_no_report_is_kept_and_named(bench: Bench) -> None:
     writer.event(EventKind.BENCHMARK_RECORDED, "slurm-1", 0)
     assert list((await store(bench, writer)).unapplied) == [1]
     assert (await bench.jobs(), await bench.benchmarks()) == ([], {})
+
+
+async def test_a_job_kept_by_hand_goes_its_way_by_peoples_word(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.said(EventKind.JOB_CREATED, 0, account="chem", start_us=T0)
+    writer.said(EventKind.JOB_AMENDED, SECOND, account="phys", state=State.COMPLETED, end_us=T0 + SECOND)
+    writer.said(EventKind.JOB_CREATED, 0, "manual-b")
+    assert (await store(bench, writer)).unapplied == {}
+    one, other = await bench.jobs()
+    assert (one.job_id, one.run, one.facts.account, one.state) == ("manual-a", 1, "phys", State.COMPLETED)
+    assert (one.start_us, one.end_us, one.state_confirmed) == (T0, T0 + SECOND, True)
+    assert (other.job_id, other.state) == ("manual-b", State.PENDING)
+
+
+async def test_a_withdrawn_job_is_none_any_more_whatever_comes_later_from_wherever(bench: Bench) -> None:
+    writer, late = ChainWriter("n1"), ChainWriter("n2")
+    writer.said(EventKind.JOB_CREATED, 0, account="chem")
+    writer.said(EventKind.JOB_WITHDRAWN, SECOND)
+    late.said(EventKind.JOB_AMENDED, 0, state=State.RUNNING)
+    late.said(EventKind.JOB_CREATED, 2 * SECOND, comment="again")
+    late.said(EventKind.JOB_WITHDRAWN, 2 * SECOND)
+    await store(bench, writer)
+    assert await bench.jobs() == []
+    assert (await store(bench, late)).unapplied == {}
+    assert await bench.jobs() == []
+
+
+async def test_a_withdrawal_may_come_before_what_it_withdraws(bench: Bench) -> None:
+    writer, late = ChainWriter("n1"), ChainWriter("n2")
+    writer.said(EventKind.JOB_WITHDRAWN, SECOND)
+    late.said(EventKind.JOB_CREATED, 0, account="chem")
+    await store(bench, writer)
+    await store(bench, late)
+    assert await bench.jobs() == []
+
+
+async def test_what_people_cannot_say_is_kept_in_the_trail_and_named(bench: Bench) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    before = len(writer.rows)
+    writer.said(EventKind.JOB_WITHDRAWN, SECOND, "slurm-1", run=1)
+    writer.said(EventKind.JOB_AMENDED, SECOND, "slurm-1", run=1, partition="p")
+    writer.said(EventKind.JOB_AMENDED, SECOND, "slurm-2", run=1, comment="of nothing")
+    writer.started("manual-a")
+    writer.said(EventKind.JOB_AMENDED, SECOND, "slurm-1", run=1, comment="ran hot")
+    unapplied = (await store(bench, writer)).unapplied
+    assert list(unapplied) == [before + number for number in range(1, 5)]
+    assert unapplied[before + 3] == "no run 1 of slurm-2 is held to be amended"
+    (job,) = await bench.jobs()
+    assert (job.job_id, job.facts.comment, job.facts.partition) == ("slurm-1", "ran hot", "p1")
