@@ -85,7 +85,8 @@ SAMPLED_GPU = """
 BENCHMARKS = """
     SELECT b.recipe, b.model, b.status, b.verdict, b.started_at, b.output_tokens_per_second, b.ttft_p50_seconds,
            b.output_tokens_per_joule, b.total_joules, b.energy_invalid_reason
-    FROM benchmark_run_summary b
+    FROM (SELECT DISTINCT run_uid FROM benchmark_run_job WHERE job_id = ${job:sqlstring}) AS ran
+    CROSS JOIN LATERAL (SELECT * FROM benchmark_run_summary s WHERE s.run_uid = ran.run_uid LIMIT 1) AS b
     WHERE b.job_id = ${job:sqlstring} AND b.cluster_name = ${cluster:sqlstring}
     ORDER BY b.started_at DESC LIMIT 100
 """

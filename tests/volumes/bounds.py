@@ -47,6 +47,7 @@ SCOPES = {
         "SELECT count(*) FROM jobs WHERE end_time >= date_trunc('month', now()) - interval '1 month'"
         " AND end_time < date_trunc('month', now())"
     ),
+    "The last year month by month": "SELECT count(*) FROM jobs",
     "GPU errors of the last week": "SELECT count(*) FROM job_gpus WHERE errors IS NOT NULL",  # errors are rare
     "Most output tokens per joule": "SELECT count(*) FROM benchmark_run",  # the best of all there ever were
     "Regressions of this month": "SELECT count(*) FROM benchmark_verdict WHERE verdict = 'regression'",
@@ -57,7 +58,15 @@ SCOPES = {
     "Everything about the job of one benchmark": "SELECT 25",  # one job's events and GPUs, in one row
 }
 
+# Beginning of the title -> large tables that it may read from end to end: its answer is of nearly all their rows.
+WHOLE = {"The last year month by month": {"jobs"}}
+
 
 def scope_of(title: str) -> str | None:
     """The statement that counts what a question is about; None where that is its answer."""
     return next((count for beginning, count in SCOPES.items() if title.startswith(beginning)), None)
+
+
+def whole_of(title: str) -> set[str]:
+    """Tables that a question may read from end to end."""
+    return next((tables for beginning, tables in WHOLE.items() if title.startswith(beginning)), set())

@@ -24,7 +24,9 @@ def load(url: str) -> None:
 
 def _load(url: str) -> None:
     with _connected(url) as connection:
-        _run(connection, "partitions.sql", "jobs.sql", "benchmarks.sql")
+        _run(connection, "partitions.sql")
+        _unlogged(connection, (*TRAIL, *SAMPLES))
+        _run(connection, "jobs.sql", "benchmarks.sql")
     problems: list[psycopg.Error] = []
     parts = [("trail.sql", TRAIL), ("samples.sql", SAMPLES)]
     threads = [threading.Thread(target=_fill, args=(url, *part, problems)) for part in parts]
@@ -63,6 +65,18 @@ def _fill(url: str, file: str, tables: Sequence[str], problems: list[psycopg.Err
             _run(connection, file)
     except psycopg.Error as error:
         problems.append(error)
+
+
+def _unlogged(connection: psycopg.Connection[Any], tables: Sequence[str]) -> None:
+    """Without write-ahead log: half the time, half the disk, and to the planner the same."""
+    parts = connection.execute(
+        "SELECT relid::regclass FROM unnest(%s::text[]) AS name, pg_partition_tree(name::regclass) WHERE isleaf"
+        " UNION SELECT name::regclass FROM unnest(%s::text[]) AS name"
+        " WHERE NOT EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = name::regclass)",
+        (list(tables), list(tables)),
+    ).fetchall()
+    for (part,) in parts:
+        connection.execute(f"ALTER TABLE {part} SET UNLOGGED".encode())
 
 
 @contextmanager

@@ -20,13 +20,15 @@ CHOSEN: dict[str, Value] = {
     "cluster": "c1", "user": ALL, "account": ALL, "job": "slurm-123", "node": "n007", "idle": "1", "actor": ALL,
     "recipe": ("llama8b-chat",),
 }  # fmt: skip
+# GPUs with errors are found by an index of them alone, for they are rare, and their nodes with them.
+_ERRORS = "SELECT count(*) + (SELECT count(*) FROM job_gpus WHERE errors IS NOT NULL)"
 # What of each table is in the time of a dashboard: a question may look at so many rows of it, not at those before.
 IN_TIME = {
     "jobs": "SELECT count(*) FROM jobs WHERE start_time BETWEEN {begin} AND {end} OR state = 'running'",
-    "job_nodes": "SELECT count(*) FROM job_nodes WHERE started_at BETWEEN {begin} AND {end}",
+    "job_nodes": f"{_ERRORS} FROM job_nodes WHERE started_at BETWEEN {{begin}} AND {{end}}",
     "job_gpus": (
-        "SELECT count(*) + (SELECT count(*) FROM job_gpus WHERE errors IS NOT NULL)"  # rare, with an index
-        " FROM job_gpus JOIN jobs USING (cluster_name, job_id, run) WHERE start_time BETWEEN {begin} AND {end}"
+        f"{_ERRORS} FROM job_gpus JOIN jobs USING (cluster_name, job_id, run)"
+        " WHERE start_time BETWEEN {begin} AND {end}"
     ),
     "audit_log": "SELECT count(*) FROM audit_log WHERE changed_at BETWEEN {begin} AND {end}",
     "audit_payload": "SELECT count(*) FROM audit_log WHERE changed_at BETWEEN {begin} AND {end}",
@@ -78,6 +80,8 @@ def test_it_reads_what_is_in_its_time(connection: Any, asked: Asked) -> None:
     reading = explain(connection, as_sent(asked, tuple(hardware)))
     assert not reading.scanned, f"read from end to end: {reading.scanned}"
     for table, rows in reading.read.items():
+        if table not in IN_TIME:  # results of benchmarks, of which dashboards show all there are
+            continue
         (known,) = connection.execute(IN_TIME[table].format(begin=begin, end=end).encode()).fetchone()
         # Twice: some join two views of jobs, and whether a chain has a gap shows in the event before.
         assert rows <= 2.5 * known + 500, (
