@@ -9,15 +9,13 @@ ApiError for an answer that is no 2xx and Unreachable where there is none. Times
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 
+from jobtrail.client_calls import ApiError, Caller, Unreachable, Word
 from jobtrail.client_rows import (
     AuditEvent,
     AuditEvents,
@@ -34,27 +32,11 @@ from jobtrail.client_rows import (
 )
 from jobtrail.domain.analytics import Question
 from jobtrail.domain.analytics_answer import Analysis
-from jobtrail.domain.errors import JobtrailError
+
+__all__ = ["ApiError", "Author", "Client", "Unreachable"]
 
 T = TypeVar("T")
-OK, CREATED = 200, 201
-Word = str | int | datetime | None
 PAGE = 500  # rows a question where all are asked for
-
-
-class ApiError(JobtrailError):
-    """The API said no. `code` is its word, such as not_found; `field` what of the question is wrong, where it says."""
-
-    def __init__(self, status: int, code: str, message: str, field: str | None) -> None:
-        super().__init__(f"{message} ({status} {code})")
-        self.status = status
-        self.code = code
-        self.message = message
-        self.field = field
-
-
-class Unreachable(JobtrailError):
-    """Nobody answered, not in time, or somebody who is not Jobtrail."""
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,44 +61,8 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in named.items() if value is not None}
 
 
-class _Details(msgspec.Struct):
-    field: str | None = None
-
-
-class _Problem(msgspec.Struct):
-    error: str
-    message: str
-    details: _Details
-
-
-class Client:
+class Client(Caller):
     """Asks one daemon. To be entered with `async with`."""
-
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8080",
-        *,
-        socket: str | None = None,
-        token: str | None = None,
-        timeout_seconds: float = 30.0,
-    ) -> None:
-        """With a `socket`, that path is asked whatever `url` says of a host."""
-        self._url = url.rstrip("/")
-        self._socket = socket
-        self._headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        connector = None if self._socket is None else aiohttp.UnixConnector(self._socket)
-        self._session = aiohttp.ClientSession(connector=connector, headers=self._headers, timeout=self._timeout)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     async def jobs(self, **wanted: Word) -> JobPage:
         """A page of runs: state, user, account, partition, node, cluster, since, until, limit, offset."""
@@ -166,6 +112,13 @@ class Client:
         """How a job ended, why, and how well it used what it had."""
         return await self._get(_job(job_id, "/report"), Report, {"run": run, "cluster": cluster})
 
+    async def report_page(self, job_id: str, *, run: int | None = None, cluster: str | None = None) -> bytes:
+        """The report as one page of HTML, with the job's time lines."""
+        words, headers = {"run": run, "cluster": cluster}, {"Accept": "text/html"}
+        answer = await self.call("GET", _job(job_id, "/report"), words=words, headers=headers)
+        self.check(answer)
+        return answer.body
+
     async def metrics(self, job_id: str, **wanted: Word) -> JobMetrics:
         """Samples of a run: run, cluster, start_time, end_time, limit, step (seconds)."""
         return await self._get(_job(job_id, "/metrics"), JobMetrics, wanted)
@@ -202,6 +155,12 @@ class Client:
         """One run of a benchmark, with its numbers, repeats, links, energies and verdicts."""
         return await self._get(f"/v1/benchmarks/runs/{quote(uid, safe='')}", Row, {})
 
+    async def decide(self, uid: str, decision: str, *, note: str | None = None) -> Row:
+        """Make a benchmark's run a reference for others, or no longer: accept, pin, unpin. The event's receipt."""
+        body = {"decision": decision, **({} if note is None else {"note": note})}
+        path = f"/v1/benchmarks/runs/{quote(uid, safe='')}/decisions"
+        return await self.ask("POST", path, Row, body=msgspec.json.encode(body))
+
     async def leaderboard(self, **wanted: Word) -> Leaderboard:
         """The best runs: metric, stat, recipe, model, hardware, limit."""
         return await self._get("/v1/benchmarks/leaderboard", Leaderboard, wanted)
@@ -212,7 +171,7 @@ class Client:
 
     async def analytics(self, question: Question) -> Analysis:
         """Figures of many runs over time."""
-        return await self._answer("POST", "/v1/analytics/query", Analysis, {}, msgspec.json.encode(question))
+        return await self.ask("POST", "/v1/analytics/query", Analysis, body=msgspec.json.encode(question))
 
     async def _write(
         self,
@@ -224,44 +183,11 @@ class Client:
         words: dict[str, Word] | None = None,
     ) -> T:
         body = None if fields is None else msgspec.json.encode(fields)
-        return await self._answer(method, path, kind, words or {}, body, by.headers())
+        return await self.ask(method, path, kind, words=words or {}, body=body, headers=by.headers())
 
-    async def _get(self, path: str, kind: type[T], words: dict[str, Word]) -> T:
-        return await self._answer("GET", path, kind, words, None)
-
-    async def _answer(
-        self,
-        method: str,
-        path: str,
-        kind: type[T],
-        words: dict[str, Word],
-        body: bytes | None,
-        headers: dict[str, str] | None = None,
-    ) -> T:
-        if self._session is None:
-            raise RuntimeError("enter the client with `async with` before asking")
-        params = {name: _word(value) for name, value in words.items() if value is not None}
-        try:
-            async with self._session.request(
-                method, self._url + path, params=params, data=body, headers=headers
-            ) as response:
-                status, answer = response.status, await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            where = self._socket or self._url
-            raise Unreachable(f"no daemon answers on {where}: {error or 'not in time'}") from error
-        try:
-            if status not in (OK, CREATED):
-                problem = msgspec.json.decode(answer, type=_Problem)
-                raise ApiError(status, problem.error, problem.message, problem.details.field)
-            return msgspec.json.decode(answer, type=kind)
-        except msgspec.MsgspecError as error:
-            raise Unreachable(f"what answers on {self._socket or self._url} is not Jobtrail: {error}") from error
+    async def _get(self, path: str, kind: type[T], words: Mapping[str, Word]) -> T:
+        return await self.ask("GET", path, kind, words=words)
 
 
 def _job(job_id: str, part: str = "") -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}{part}"
-
-
-def _word(value: Any) -> str:
-    """A value as it stands in an address."""
-    return value.isoformat() if isinstance(value, datetime) else str(value)

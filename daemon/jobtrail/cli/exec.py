@@ -19,13 +19,14 @@ import msgspec
 import typer
 
 from jobtrail.adapters.own_cgroup import NoCgroup, OwnCgroup, make
-from jobtrail.cli import daemon_client, exit_codes
+from jobtrail.cli import exit_codes
 from jobtrail.cli.output import duration, error_console, size
 from jobtrail.cli.settings import readable_settings
+from jobtrail.client_calls import ApiError, Caller, Unreachable
 from jobtrail.config import Config
-from jobtrail.domain.errors import JobtrailError, StoreUnavailable
 
 END_RETRY_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
 FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -131,15 +132,20 @@ class LocalJob:
         until = time.monotonic() + (END_RETRY_SECONDS if what == "job-finished" and self.problem is None else 0)
         while True:
             try:
-                asyncio.run(daemon_client.post(self.socket_path, f"/v1/events/{what}", body, event_id=event_id))
-            except StoreUnavailable as error:
+                asyncio.run(self._post(what, body, event_id))
+            except Unreachable as error:
                 if time.monotonic() < until:
                     time.sleep(0.2)
                     continue
                 self.problem = self.problem or str(error)
-            except JobtrailError as error:
-                self.problem = self.problem or str(error)
+            except ApiError as error:
+                self.problem = self.problem or error.message
             return
+
+    async def _post(self, what: str, body: dict[str, Any], event_id: str) -> None:
+        async with Caller(socket=self.socket_path, timeout_seconds=ANSWER_SECONDS) as daemon:
+            headers = {"Jobtrail-Event-Id": event_id}
+            await daemon.ask("POST", f"/v1/events/{what}", dict, body=msgspec.json.encode(body), headers=headers)
 
     def _usage(self, status: os.waitid_result, wall_seconds: float) -> Usage:
         os.waitpid(self.pid, 0)

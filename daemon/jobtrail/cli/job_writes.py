@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from jobtrail.cli import exit_codes
-from jobtrail.cli.daemon_client import BUSY, BUSY_PAUSES_SECONDS, sockets
+from jobtrail.cli.daemon_client import first_answer, sockets
 from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.output import console, error_console, print_json
 from jobtrail.cli.settings import settings
@@ -193,7 +193,7 @@ def _login_name() -> str:
 def _send(context: typer.Context, write: Callable[[Client], Awaitable[Written]]) -> Written:
     """What the daemon answers; its refusals end the command with their exit code."""
     try:
-        return asyncio.run(_tried(sockets(settings(context)), write))
+        return asyncio.run(first_answer(sockets(settings(context)), Client, write))
     except Unreachable as error:
         _fail(str(error))
         raise typer.Exit(exit_codes.UNREACHABLE) from error
@@ -203,30 +203,6 @@ def _send(context: typer.Context, write: Callable[[Client], Awaitable[Written]])
         unavailable = error.code == "unavailable"
         code = exit_codes.UNREACHABLE if unavailable else codes.get(error.status, exit_codes.FAILED)
         raise typer.Exit(code) from error
-
-
-async def _tried(paths: list[str], write: Callable[[Client], Awaitable[Written]]) -> Written:
-    """The first answer. The same event id goes to every socket, so that what was taken once is not taken again."""
-    problems = []
-    for path in paths:
-        async with Client(socket=path) as client:
-            try:
-                return await _patiently(client, write)
-            except Unreachable as error:
-                problems.append(str(error))
-    raise Unreachable("; ".join(problems) or "no socket of the daemon is set: http.socket, http.poke_socket")
-
-
-async def _patiently(client: Client, write: Callable[[Client], Awaitable[Written]]) -> Written:
-    """The answer; asked again for some seconds where another question of this user's is being answered."""
-    for pause_seconds in BUSY_PAUSES_SECONDS:
-        try:
-            return await write(client)
-        except ApiError as error:
-            if error.status != BUSY:
-                raise
-        await asyncio.sleep(pause_seconds)
-    return await write(client)
 
 
 def _print(written: Written, line: str, *, as_json: bool) -> None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 import typer
 
 from jobtrail.cli import exit_codes
-from jobtrail.cli.daemon_client import Reply, first_reply
+from jobtrail.cli.daemon_client import first_answer, sockets
 from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.output import console, error_console, print_json
 from jobtrail.cli.report_page import print_report
 from jobtrail.cli.settings import readable_settings
+from jobtrail.client import ApiError, Client, Unreachable
 from jobtrail.config import Config
-from jobtrail.domain.errors import StoreUnavailable
 from jobtrail.domain.job_report import JobReport
 from jobtrail.domain.job_report_making import make_report
 
+T = TypeVar("T")
 _CODES = {400: exit_codes.USAGE, 404: exit_codes.NOT_FOUND}
 
 
@@ -63,36 +65,34 @@ class _Asked:
 
     def report(self) -> JobReport:
         """The figures."""
-        reply = self._of_daemon("application/json")
-        if reply is None:
+        told = self._of_daemon(lambda client: client.report(self._job_id, run=self._run, cluster=self._cluster))
+        if told is None:
             return self._of_database(lines=False)[0]
         try:
-            return msgspec.convert(reply.json().get("summary"), JobReport)
-        except (msgspec.ValidationError, StoreUnavailable) as error:
+            return msgspec.convert(told.summary, JobReport)
+        except msgspec.ValidationError as error:
             _fail(f"the daemon's report is of another form than this command's: {error}", exit_codes.FAILED)
 
     def page(self) -> bytes:
         """The page."""
-        reply = self._of_daemon("text/html")
-        if reply is not None:
-            return reply.body
+        page = self._of_daemon(lambda client: client.report_page(self._job_id, run=self._run, cluster=self._cluster))
+        if page is not None:
+            return page
         from jobtrail.adapters import job_html
 
         report, timeline = self._of_database(lines=True)
         return job_html.render(report, timeline, datetime.now(UTC)).encode()
 
-    def _of_daemon(self, accept: str) -> Reply | None:
+    def _of_daemon(self, question: Callable[[Client], Awaitable[T]]) -> T | None:
         """None where no daemon answers that has a database."""
-        words = {"run": self._run, "cluster": self._cluster}
-        given = {name: str(value) for name, value in words.items() if value is not None}
-        path = f"/v1/jobs/{self._job_id}/report"
-        reply, problem = asyncio.run(first_reply(self._config, "GET", path, words=given, accept=accept))
-        if reply is not None and reply.status == 200:
-            return reply
-        if reply is not None:
-            problem = _message(reply)
-            if reply.status != 503:
-                _fail(problem, _CODES.get(reply.status, exit_codes.FAILED))
+        try:
+            return asyncio.run(first_answer(sockets(self._config), Client, question))
+        except ApiError as error:
+            problem = error.message
+            if error.status != 503:
+                _fail(problem, _CODES.get(error.status, exit_codes.FAILED))
+        except Unreachable as error:
+            problem = str(error)
         if not self._config.database.url:
             _fail(f"{problem}; and no database is configured (database.url)", exit_codes.UNREACHABLE)
         return None
@@ -118,13 +118,6 @@ class _Asked:
 
         found: tuple[JobReport, Any] = database.ask(self._config, asked)
         return found
-
-
-def _message(reply: Reply) -> str:
-    try:
-        return str(reply.json().get("message", "no reason given"))
-    except StoreUnavailable as error:
-        return str(error)
 
 
 def _write(target: str, page: bytes) -> None:

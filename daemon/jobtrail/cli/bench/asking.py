@@ -10,11 +10,12 @@ import msgspec
 import typer
 
 from jobtrail.cli import exit_codes
-from jobtrail.cli.daemon_client import SOCKET_VARIABLE, first_reply, sockets
+from jobtrail.cli.daemon_client import SOCKET_VARIABLE, first_answer, sockets
 from jobtrail.cli.output import error_console
 from jobtrail.cli.settings import readable_settings
+from jobtrail.client_calls import ApiError, Caller, Unreachable
 from jobtrail.config import Config
-from jobtrail.domain.errors import InvalidEvent, StoreUnavailable
+from jobtrail.domain.errors import InvalidEvent
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres import PostgresBenchmarkReader
@@ -24,29 +25,19 @@ Question = Callable[["PostgresBenchmarkReader"], Awaitable[Any]]
 
 __all__ = ["SOCKET_VARIABLE", "Row", "ask", "readable_settings", "sockets", "tell"]
 BASE = "/v1/benchmarks"
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What the daemon said."""
-
-    status: int
-    body: Row
-
-    @property
-    def message(self) -> str:
-        """Why it refused."""
-        return str(self.body.get("message", "no reason given"))
+UNAVAILABLE = 503
 
 
 def ask(config: Config, path: str, words: Mapping[str, str | int | None], from_database: Question) -> Row:
     """The answer of a daemon, else of the database; what goes wrong ends the command with its exit code."""
-    given = {name: str(value) for name, value in words.items() if value is not None}
-    answer, problem = asyncio.run(_ask_daemons(config, "GET", path, given, None))
-    if answer is not None and answer.status == 200:
-        return answer.body
-    if answer is not None and answer.status != 503:
-        _end(answer)
-    why = problem if answer is None else answer.message
+    try:
+        return _of_daemon(config, lambda daemon: daemon.ask("GET", f"{BASE}{path}", Row, words=words))
+    except ApiError as error:
+        if error.status != UNAVAILABLE:
+            _end(error)
+        why = error.message
+    except Unreachable as error:
+        why = str(error)
     if not config.database.url:
         _fail(f"{why}; and no database is configured (database.url)", exit_codes.UNREACHABLE)
     return _ask_database(config, from_database)
@@ -54,33 +45,27 @@ def ask(config: Config, path: str, words: Mapping[str, str | int | None], from_d
 
 def tell(config: Config, path: str, body: Row) -> Row:
     """Send something to a daemon and return its answer; what goes wrong ends the command with its exit code."""
-    answer, problem = asyncio.run(_ask_daemons(config, "POST", path, {}, body))
-    if answer is None:
-        _fail(problem, exit_codes.UNREACHABLE)
-    if answer.status >= 400:
-        _end(answer)
-    return answer.body
+    encoded = msgspec.json.encode(body)
+    try:
+        return _of_daemon(config, lambda daemon: daemon.ask("POST", f"{BASE}{path}", Row, body=encoded))
+    except ApiError as error:
+        _end(error)
+    except Unreachable as error:
+        _fail(str(error), exit_codes.UNREACHABLE)
 
 
-def _end(answer: Answer) -> NoReturn:
-    codes = {400: exit_codes.USAGE, 404: exit_codes.NOT_FOUND, 503: exit_codes.UNREACHABLE}
-    _fail(answer.message, codes.get(answer.status, exit_codes.FAILED))
+def _of_daemon(config: Config, question: Callable[[Caller], Awaitable[Row]]) -> Row:
+    return asyncio.run(first_answer(sockets(config), Caller, question))
+
+
+def _end(error: ApiError) -> NoReturn:
+    codes = {400: exit_codes.USAGE, 404: exit_codes.NOT_FOUND, UNAVAILABLE: exit_codes.UNREACHABLE}
+    _fail(error.message, codes.get(error.status, exit_codes.FAILED))
 
 
 def _fail(message: str, code: int) -> NoReturn:
     error_console().print(f"jobtrail: {message}", style="red", markup=False)
     raise typer.Exit(code)
-
-
-async def _ask_daemons(
-    config: Config, method: str, path: str, words: Mapping[str, str], body: Row | None
-) -> tuple[Answer | None, str]:
-    """The first answer there is, or why there is none."""
-    try:
-        reply, problem = await first_reply(config, method, f"{BASE}{path}", words=words, body=body)
-        return (None, problem) if reply is None else (Answer(reply.status, reply.json()), "")
-    except StoreUnavailable as error:
-        return None, str(error)
 
 
 def _ask_database(config: Config, question: Question) -> Row:

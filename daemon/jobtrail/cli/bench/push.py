@@ -6,14 +6,15 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from jobtrail import config as configuration
 from jobtrail.cli.bench.manifest import report_body, write_durably
+from jobtrail.client_calls import Caller, Unreachable
 from jobtrail.config import Config
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Repeat, report_event_id
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES
@@ -97,15 +98,9 @@ async def deliver(report: BenchmarkReport, to: Places, *, patience_seconds: floa
 
 async def ask_for_look(to: Places, job_id: str) -> None:
     """Have the daemon read a job's counters now, so that its energy is known at this moment. Nobody minds if not."""
-    timeout = aiohttp.ClientTimeout(total=LOOK_SECONDS)
-    try:
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.UnixConnector(to.socket), timeout=timeout) as session,
-            session.post(f"http://localhost/v1/jobs/{job_id}/look") as response,
-        ):
-            await response.read()
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return
+    with suppress(Unreachable):
+        async with Caller(socket=to.socket, timeout_seconds=LOOK_SECONDS) as daemon:
+            await daemon.call("POST", f"/v1/jobs/{job_id}/look")
 
 
 def fitting_body(report: BenchmarkReport) -> bytes:
@@ -127,20 +122,12 @@ def _without_words(repeat: Repeat) -> Repeat:
 
 
 async def _post(socket: str, body: bytes, event_id: str, *, seconds: float) -> Delivery:
-    timeout = aiohttp.ClientTimeout(total=seconds)
-    headers = {"Jobtrail-Event-Id": event_id, "Content-Type": "application/json"}
     try:
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket), timeout=timeout) as session,
-            session.post(f"http://localhost{PATH}", data=body, headers=headers) as response,
-        ):
-            return _told(response.status, await response.read(), socket)
-    except aiohttp.ClientConnectorError as error:
-        return Delivery(fate=Fate.UNREACHED, detail=f"no daemon answers on {socket}: {error.os_error.strerror}")
-    except TimeoutError:
-        return Delivery(fate=Fate.UNREACHED, detail=f"no answer on {socket} within {seconds:.1f} s")
-    except (aiohttp.ClientError, OSError) as error:
-        return Delivery(fate=Fate.UNREACHED, detail=f"no daemon answers on {socket}: {error}")
+        async with Caller(socket=socket, timeout_seconds=seconds) as daemon:
+            answer = await daemon.call("POST", PATH, body=body, headers={"Jobtrail-Event-Id": event_id})
+    except Unreachable as error:
+        return Delivery(fate=Fate.UNREACHED, detail=str(error))
+    return _told(answer.status, answer.body, socket)
 
 
 def _told(status: int, answer: bytes, socket: str) -> Delivery:

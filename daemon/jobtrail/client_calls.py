@@ -1,0 +1,147 @@
+"""One request to a daemon and what came back: what the client of the REST API and the commands stand on.
+
+Without the shapes of the answers, which take time to load: `jobtrail exec` begins its command the sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+import msgspec
+
+from jobtrail.domain.errors import JobtrailError
+
+T = TypeVar("T")
+Word = str | int | datetime | None
+OK, CREATED = 200, 201
+_NOTHING: Mapping[str, Word] = {}
+
+
+class ApiError(JobtrailError):
+    """The API said no. `code` is its word, such as not_found; `field` what of the question is wrong, where it says."""
+
+    def __init__(self, status: int, code: str, message: str, field: str | None) -> None:
+        super().__init__(f"{message} ({status} {code})")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+
+
+class Unreachable(JobtrailError):
+    """Nobody answered, not in time, or somebody who is not Jobtrail."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back, whatever it means."""
+
+    status: int
+    body: bytes
+
+
+class _Details(msgspec.Struct):
+    field: str | None = None
+
+
+class _Problem(msgspec.Struct):
+    error: str = "no_code"
+    message: str = "no reason given"
+    details: _Details = msgspec.field(default_factory=_Details)
+
+
+class Caller:
+    """Asks one daemon. To be entered with `async with`."""
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8080",
+        *,
+        socket: str | None = None,
+        token: str | None = None,
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        """With a `socket`, that path is asked whatever `url` says of a host."""
+        self._url = "http://localhost" if socket is not None else url.rstrip("/")
+        self._socket = socket
+        self._headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = None if self._socket is None else aiohttp.UnixConnector(self._socket)
+        self._session = aiohttp.ClientSession(connector=connector, headers=self._headers, timeout=self._timeout)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def where(self) -> str:
+        """Whom it asks, for people."""
+        return self._socket or self._url
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        words: Mapping[str, Word] = _NOTHING,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request; `words` that are None are left out, a `body` is JSON. Raises Unreachable."""
+        if self._session is None:
+            raise RuntimeError("enter the client with `async with` before asking")
+        params = {name: _word(value) for name, value in words.items() if value is not None}
+        if body is not None:
+            headers = {"Content-Type": "application/json", **(headers or {})}
+        try:
+            async with self._session.request(
+                method, self._url + path, params=params, data=body, headers=headers
+            ) as response:
+                return Answer(response.status, await response.read())
+        except aiohttp.ClientConnectorError as error:
+            raise Unreachable(f"no daemon answers on {self.where}: {error.os_error.strerror or error}") from error
+        except TimeoutError as error:
+            raise Unreachable(f"no answer on {self.where} within {self._timeout.total:.1f} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable(f"no daemon answers on {self.where}: {error}") from error
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        words: Mapping[str, Word] = _NOTHING,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        """The answer to a request that was taken. Raises ApiError where it was not, and Unreachable."""
+        answer = await self.call(method, path, words=words, body=body, headers=headers)
+        self.check(answer)
+        return self._decoded(answer, kind)
+
+    def check(self, answer: Answer) -> None:
+        """Raise ApiError for a refusal, Unreachable for one that is none of Jobtrail's."""
+        if answer.status not in (OK, CREATED):
+            problem = self._decoded(answer, _Problem)
+            raise ApiError(answer.status, problem.error, problem.message, problem.details.field)
+
+    def _decoded(self, answer: Answer, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(answer.body, type=kind)
+        except msgspec.MsgspecError as error:
+            raise Unreachable(f"what answers on {self.where} is not Jobtrail: {error}") from error
+
+
+def _word(value: str | int | datetime | None) -> str:
+    """A value as it stands in an address."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
