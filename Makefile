@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fix docs screenshots lock vllm benchmarks clean
+.PHONY: help run test lint fix docs pages screenshots lock vllm benchmarks clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -33,6 +33,11 @@ benchmarks: ## measure speed and size next to their references
 docs: ## build the documentation's site into build/site, with every link checked
 	@PYTHON=$(PYTHON) scripts/bootstrap dev
 	@$(BIN)/python -m scripts.build_docs
+
+pages: ## write anew what of docs/ is made of the program: options of commands, log lines
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@$(BIN)/python -m scripts.list_options
+	@$(BIN)/python -m scripts.list_log_lines
 
 screenshots: ## take the documentation's pictures of the running program anew (needs Chromium)
 	@PYTHON=$(PYTHON) scripts/bootstrap dev

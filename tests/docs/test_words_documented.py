@@ -1,11 +1,14 @@
-"""docs/why.md has every verdict; every variable of the environment that a program reads is told somewhere."""
+"""Verdicts, lines of the log and variables of the environment: each that a program knows is told in the documents."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from scripts import list_log_lines
+
 from jobtrail.config import PREFIX
+from jobtrail.core import facts
 from jobtrail.domain.states import Verdict
 
 REPOSITORY = Path(__file__).parents[2]
@@ -33,3 +36,15 @@ def test_every_variable_is_told() -> None:
     }
     assert {"JOBTRAIL_CONFIG", "JOBTRAIL_SOCKET", "JOBTRAIL_SPOOL"} <= named
     assert sorted(name for name in named if not re.search(rf"\b{name}\b", DOCS)) == []
+
+
+def test_the_page_of_log_lines_is_what_the_program_says() -> None:
+    """Made by `python -m scripts.list_log_lines`."""
+    assert list_log_lines.main(["--check"]) == 0
+
+
+def test_every_fact_has_a_line() -> None:
+    """What the daemon tells about itself is on the page, and says in its docstring what it means."""
+    told = {fact for _, _, fact in list_log_lines.told()}
+    known = {one for one in vars(facts).values() if isinstance(one, type) and issubclass(one, facts.Fact)}
+    assert known - {facts.Fact} <= told
