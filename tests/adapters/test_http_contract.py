@@ -1,6 +1,7 @@
 """The description of the API against the API: valid OpenAPI 3.1, and thousands of odd requests answered as it says."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from jobtrail.adapters.http.node_identity import shared_token
 from jobtrail.adapters.postgres import (
     PostgresBenchmarkReader,
     PostgresNodes,
@@ -21,6 +23,7 @@ from jobtrail.adapters.postgres import (
 from tests.adapters.stored_jobs import served_from, store, stories
 from tests.adapters.test_http_tokens import TOKEN
 from tests.served_api import hang_up
+from tests.served_link import in_postgres, write_token
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.yaml"
 CHECKS = (
@@ -58,13 +61,20 @@ async def relayed(socket: str) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
+def with_hooks() -> dict[str, str]:
+    """An environment in which it knows how bodies of the node link are sent."""
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join(filter(None, (str(root / "daemon"), str(root), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks"}
+
+
 async def run(url: str, directory: Path, *options: str) -> str:
     """What is said of a run against `url` in which all was well."""
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT), "--url", url, "--checks", CHECKS,
         "--max-examples", "12", "--seed", "20261121", "--no-color",
         "--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "10", *options,
-        cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        cwd=directory, env=with_hooks(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
         out, _ = await asyncio.wait_for(program.communicate(), SECONDS)
@@ -94,7 +104,9 @@ def readers(pool: Any) -> dict[str, Any]:
 async def test_no_request_gets_an_answer_that_is_not_described(tmp_path: Path, pool: Any, way: str) -> None:
     """Over TCP with the token for reading, and on the socket of the hooks, where events and reports are taken."""
     await store(pool, stories())
-    async with served_from(pool, tmp_path, **readers(pool)) as api:
+    nodes = shared_token(str(write_token(tmp_path / "nodes.token", TOKEN)))
+    link = {"forwarded_to": in_postgres(pool), "node_identity": nodes}
+    async with served_from(pool, tmp_path, **readers(pool), **link) as api:
         if way == "tcp":
             header = f"Authorization: Bearer {TOKEN}"
             said = await run(api.addresses.url, tmp_path, "--phases", "examples,fuzzing", "--header", header)
