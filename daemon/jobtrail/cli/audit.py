@@ -1,4 +1,4 @@
-"""`jobtrail audit log|rebuild`."""
+"""`jobtrail audit log|rebuild`, and the names of what stands in `audit_verify` and `audit_orders`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from jobtrail.cli import exit_codes
+from jobtrail.cli import audit_orders, audit_verify, exit_codes
 from jobtrail.cli.database import ask
 from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.output import UNKNOWN, console, error_console, moment, print_json, table
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool
 
 application = typer.Typer(help="The audit trail.", no_args_is_help=True, add_completion=False)
+
+application.command("verify")(audit_verify.verify)
+application.command("export")(audit_verify.export)
+application.command("evidence")(audit_verify.evidence)
+application.command("keygen")(audit_orders.keygen)
+application.command("erase")(audit_orders.erase)
+application.command("prune")(audit_orders.prune)
+application.command("hold")(audit_orders.hold)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 

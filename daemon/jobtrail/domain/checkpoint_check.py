@@ -89,13 +89,13 @@ def compare_anchors(anchors: Iterable[Sealed], held: dict[int, bytes], newest: i
 def _about_leaves(checkpoint: Checkpoint, leaves: Sequence[Leaf]) -> Iterable[Finding]:
     number = checkpoint.number
     if len(leaves) != checkpoint.leaf_count:
-        yield _found("leaf_differs", number, f"it has {len(leaves)} leaves instead of {checkpoint.leaf_count}")
+        yield _found("root_differs", number, f"it has {len(leaves)} leaves instead of {checkpoint.leaf_count}")
         return
     try:
         in_order = sort_leaves(leaves) == list(leaves)
         root = merkle_root(leaves)
     except ValueError as error:
-        yield _found("leaf_differs", number, str(error))
+        yield _found("root_differs", number, str(error))
         return
     if not in_order or root != checkpoint.root:
         yield _found("root_differs", number, "its leaves do not give its root")

@@ -12,6 +12,7 @@ from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
 from jobtrail.adapters.postgres.job_samples_reading import PostgresSampleReader
 from jobtrail.adapters.postgres.leader import PostgresLeadership
 from jobtrail.adapters.postgres.nodes import PostgresNodes
+from jobtrail.adapters.postgres.orders import order
 from jobtrail.adapters.postgres.over_runs import PostgresOverRuns
 from jobtrail.adapters.postgres.pool import close_pool, open_pool, session
 from jobtrail.adapters.postgres.reading import PostgresReader, public_job_id
@@ -59,6 +60,7 @@ __all__ = [
     "close_pool",
     "keep_partitions",
     "open_pool",
+    "order",
     "public_job_id",
     "rebuild",
     "rebuild_check",

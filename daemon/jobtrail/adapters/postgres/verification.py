@@ -194,7 +194,7 @@ class _Run:
         return check.position
 
     def _note_removal(self, row: TrailRow) -> None:
-        if row.payload is None:
+        if row.payload is None or row.note.node != OWN_NODE:
             return
         try:
             event = msgspec.json.decode(row.payload)

@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""Verifies an export of Jobtrail's audit trail against anchors, without Jobtrail and without its database.
+
+    verify_trail.py EXPORT [--anchors FILE]... [--public-key FILE] [--json]
+
+EXPORT is what `jobtrail audit export` or `jobtrail audit evidence` wrote: lines of JSON. An anchors file holds
+checkpoints as a server's `audit.anchor_file` or a node's `checkpoints.jsonl` has them, or `number<TAB>digits`: the
+first digits of the root, from /metrics. Signatures are checked with openssl(1). Needs Python 3.9 or newer.
+
+Prints a line for each thing that is wrong: what, in which chain and row or checkpoint. Exit code: 0 nothing is wrong,
+1 something is, 2 the files cannot be used.
+"""
+
+# fmt: off
+import argparse
+import hashlib
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+ZERO = bytes(32)
+NOTE = ("changed_by", "source", "change_type", "cluster_name", "job_id", "run", "node", "correlation_id", "unapplied",
+    "request_id")
+
+def sha(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+def field(value):
+    """A text within a hash: length and bytes; another mark for what is not there."""
+    if value is None:
+        return b"\xff\xff\xff\xff"
+    raw = str(value).encode()
+    return struct.pack(">I", len(raw)) + raw
+
+def row_hash(row):
+    kind = row["kind"].encode()
+    return sha(b"jobtrail-audit-row-v1\0", uuid.UUID(row["chain_id"]).bytes, struct.pack(">Q", row["seq"]),
+        bytes.fromhex(row["prev_hash"]), struct.pack(">QH", row["time_us"], len(kind)), kind,
+        uuid.UUID(row["event_id"]).bytes, bytes.fromhex(row["commitment"]))
+
+def snapshot_commitment(row, salt):
+    return sha(
+        b"jobtrail-audit-snapshot-v1\0", salt, field(row["snapshot"]), field(row["person"]), field(row["sent_by"]))
+
+def store_hash(previous, row):
+    return sha(b"jobtrail-audit-store-v1\0", previous, bytes.fromhex(row["row_hash"]),
+        bytes.fromhex(row["snapshot_commitment"]), struct.pack(">qq", row["received_us"], row["stored_us"]),
+        *(field(row[name]) for name in NOTE))
+
+def leaf_hash(chain, seq, head, store):
+    return sha(b"\0", b"jobtrail-audit-leaf-v1\0", uuid.UUID(chain).bytes, struct.pack(">Q", seq),
+        bytes.fromhex(head), bytes.fromhex(store))
+
+def merkle_root(hashes):
+    """RFC 9162, section 2.1.1."""
+    if len(hashes) < 2:
+        return hashes[0] if hashes else sha()
+    split = 1 << (len(hashes) - 1).bit_length() - 1
+    return sha(b"\1", merkle_root(hashes[:split]), merkle_root(hashes[split:]))
+
+def root_by_path(value, index, count, path):
+    """The root that a path leads to (RFC 9162, section 2.1.3.2); None for a path that cannot be."""
+    here, last = index, count - 1
+    for neighbour in map(bytes.fromhex, path):
+        if last == 0:
+            return None
+        if here % 2 or here == last:
+            value = sha(b"\1", neighbour, value)
+            while here and here % 2 == 0:
+                here, last = here >> 1, last >> 1
+        else:
+            value = sha(b"\1", value, neighbour)
+        here, last = here >> 1, last >> 1
+    return value if last == 0 else None
+
+def checkpoint_bytes(one):
+    return b"".join(( b"jobtrail-audit-checkpoint-v1\0", struct.pack(">Q", one["number"]),
+        bytes.fromhex(one["previous"]), bytes.fromhex(one["root"]),
+        struct.pack(">QQQ", one["leaf_count"], one["total_rows"], one["time_us"]), ))
+
+class Verification:
+    def __init__(self, public_key):
+        self.findings = []
+        self.rows = self.removed = self.checkpoints = self.signed = self.uncovered = self.rows_uncovered = 0
+        self.public_key = public_key
+        self.removed_ranges = []  # chain, first, last, row of the database's own chain
+        self.begins = {}  # chain -> where it begins behind what was pruned
+        self.leaves = {}  # chain -> {seq: (hash, store hash, checkpoint)}
+        self.digests = {}
+        self.roots = {}
+        self.before = None  # the checkpoint before
+        self.chain = None
+        self.is_evidence = False
+
+    def find(self, code, detail, chain=None, seq=None, checkpoint=None):
+        self.findings.append({"code": code, "detail": detail, "chain_id": chain, "seq": seq, "checkpoint": checkpoint})
+
+    def take_checkpoint(self, one):
+        number, message, before = one["number"], checkpoint_bytes(one), self.before
+        self.checkpoints += 1
+        digest = sha(message)
+        self.digests[number], self.roots[number] = digest, one["root"]
+        if digest.hex() != one["digest"]:
+            self.find("checkpoint_changed", "its hash is not that of what it says", checkpoint=number)
+        expected = 1 if before is None else before[0] + 1
+        if not self.is_evidence and number != expected:
+            self.find(
+                "checkpoint_missing", f"checkpoints {expected} to {number - 1} are not there", checkpoint=expected)
+        elif number == expected and one["previous"] != (before[1] if before else ZERO).hex():
+            self.find("checkpoint_changed", "it does not follow the checkpoint before", checkpoint=number)
+        self.before = (number, digest)
+        self.take_proofs(one) if self.is_evidence else self.take_leaves(one)
+        self.check_signature(one, message)
+
+    def take_leaves(self, one):
+        chains = [uuid.UUID(leaf[0]).bytes for leaf in one["leaves"]]
+        root = merkle_root([leaf_hash(*leaf) for leaf in one["leaves"]]).hex()
+        if len(chains) != one["leaf_count"] or chains != sorted(set(chains)) or root != one["root"]:
+            self.find("root_differs", "its leaves do not give its root", checkpoint=one["number"])
+        for leaf in one["leaves"]:
+            self.leaves.setdefault(leaf[0], {})[leaf[1]] = (leaf[2], leaf[3], one["number"])
+
+    def take_proofs(self, one):
+        for proof in one["proofs"]:
+            leaf, number = proof["leaf"], one["number"]
+            root = root_by_path(leaf_hash(*leaf), proof["index"], one["leaf_count"], proof["path"])
+            if root is None or root.hex() != one["root"]:
+                self.find("root_differs", "the path does not lead to its root", leaf[0], leaf[1], number)
+            self.leaves.setdefault(leaf[0], {})[leaf[1]] = (leaf[2], leaf[3], number)
+
+    def check_signature(self, one, message):
+        if self.public_key is None or one["signature"] is None:
+            if self.public_key is not None and self.signed:
+                self.find("signature_missing", "it is not signed, and one before it is", checkpoint=one["number"])
+            return
+        self.signed += 1
+        with tempfile.NamedTemporaryFile(buffering=0) as signature, tempfile.NamedTemporaryFile(buffering=0) as text:
+            signature.write(bytes.fromhex(one["signature"]))
+            text.write(message)
+            command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", self.public_key, "-rawin", "-in",
+                text.name, "-sigfile", signature.name]
+            if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+                self.find("signature_wrong", "its signature is not that of the key", checkpoint=one["number"])
+
+    def begin_chain(self, chain):
+        self.end_chain()
+        start = self.begins.get(chain["chain_id"], (0, ZERO, ZERO))
+        if chain.get("begin"):  # of evidence: a leaf that is proved by its own path
+            seq, head, store = chain["begin"]
+            held = self.leaves.get(chain["chain_id"], {}).get(seq)
+            if held is None or held[:2] != (head, store):
+                self.find(
+                    "leaf_differs", "where the stretch begins is covered by no checkpoint", chain["chain_id"], seq)
+            start = (seq, bytes.fromhex(head), bytes.fromhex(store))
+        self.chain, self.at, self.uncovered = chain, start, 0
+
+    def take_row(self, row):
+        chain, seq = row["chain_id"], row["seq"]
+        at_seq, at_hash, at_store = self.at
+        self.rows += 1
+        if self.chain is None or chain != self.chain["chain_id"]:
+            raise ValueError(f"a row of chain {chain} stands where that chain's rows are not")
+        if seq != at_seq + 1:
+            self.find("row_missing", f"rows {at_seq + 1} to {seq - 1} are not there", chain, at_seq + 1)
+        elif row["prev_hash"] != at_hash.hex():
+            self.find("link_broken", "its previous hash is not the hash of the row before", chain, seq)
+        if row_hash(row).hex() != row["row_hash"]:
+            self.find("row_changed", "its hash is not that of what it says", chain, seq)
+        store = ZERO
+        if row["store_hash"] is None or row["snapshot_commitment"] is None:
+            if at_store != ZERO:
+                self.find("hash_missing", "the store's hash is missing, and the row before has one", chain, seq)
+        else:
+            store = bytes.fromhex(row["store_hash"])
+            if seq == at_seq + 1 and store_hash(at_store, row) != store:
+                self.find("columns_changed", "what the store noted is not what it noted then", chain, seq)
+        self.check_payload(row)
+        self.at = (seq, bytes.fromhex(row["row_hash"]), store)
+        self.uncovered += 1
+        leaf = self.leaves.get(chain, {}).pop(seq, None)
+        self.uncovered = 0 if leaf else self.uncovered
+        if leaf and leaf[:2] != (row["row_hash"], store.hex()):
+            self.find("leaf_differs", "the row is not the one that the checkpoint covers", chain, seq, leaf[2])
+
+    def check_payload(self, row):
+        chain, seq = row["chain_id"], row["seq"]
+        if row.get("withheld") and self.is_evidence:
+            return
+        if row["payload"] is None:
+            if any(one == chain and first <= seq <= last for one, first, last, _ in self.removed_ranges):
+                self.removed += 1
+            else:
+                self.find("payload_missing", "its payload is not there, and no row says why", chain, seq)
+            return
+        salt, payload = bytes.fromhex(row["salt"]), bytes.fromhex(row["payload"])
+        if sha(b"jobtrail-audit-payload-v1\0", salt, payload).hex() != row["commitment"]:
+            self.find("payload_changed", "its payload is not what was committed to", chain, seq)
+        if row["snapshot_commitment"] and snapshot_commitment(row, salt).hex() != row["snapshot_commitment"]:
+            self.find("snapshot_changed", "the copy of the job, or who spoke, is not what was committed to", chain, seq)
+        if row["node"] == "@store" and row["kind"] in ("payload_erased", "payload_pruned", "trail_pruned"):
+            self.note_removal(row, payload)
+
+    def note_removal(self, row, payload):
+        try:
+            for chain, first, last, *hashes in json.loads(payload)["removal"]["ranges"]:
+                self.removed_ranges.append((chain, first, last, row["seq"]))
+                if row["kind"] == "trail_pruned":
+                    self.begins[chain] = (last, *map(bytes.fromhex, hashes))
+        except (ValueError, KeyError, TypeError):
+            self.find("removal_unreadable", "a row about a removal cannot be read", row["chain_id"], row["seq"])
+
+    def end_chain(self):
+        if self.chain is None:
+            return
+        chain, (seq, head, store) = self.chain, self.at
+        if chain["head_seq"] is None:
+            self.find("chain_missing", "it is not in audit_chain", chain["chain_id"])
+        elif chain["head_seq"] > seq:
+            self.find(
+                "tail_missing", f"it is to end at {chain['head_seq']}, and ends at {seq}", chain["chain_id"], seq + 1)
+        elif (chain["head_seq"], chain["head_hash"], chain["store_hash"]) != (seq, head.hex(), store.hex()):
+            self.find("head_differs", f"its rows end at {seq}, audit_chain says otherwise", chain["chain_id"], seq)
+        self.rows_uncovered += self.uncovered
+        self.chain = None
+
+    def finish(self, anchors):
+        self.end_chain()
+        for chain, left in self.leaves.items():
+            begin = self.begins.get(chain, (0, ZERO, ZERO))
+            lost = [seq for seq in left if seq > begin[0]]
+            if lost and not self.is_evidence:
+                number = left[max(lost)][2]
+                self.find("tail_missing", f"checkpoint {number} covers it up to {max(lost)}", chain, min(lost))
+        for number, digest, prefix in anchors:
+            if number not in self.digests:
+                if not self.is_evidence:
+                    self.find("anchor_missing", "it is anchored and not there", checkpoint=number)
+            elif digest not in (None, self.digests[number].hex()) or not self.roots[number].startswith(prefix):
+                self.find("anchor_differs", "another one is anchored under this number", checkpoint=number)
+        anchored = {number for number, _, _ in anchors} & set(self.digests)
+        return {"rows": self.rows, "rows_not_covered_yet": self.rows_uncovered, "checkpoints": self.checkpoints,
+            "payloads_removed_by_order": self.removed, "signatures_checked": self.signed,
+            "anchored_up_to": max(anchored, default=0), "findings": self.findings}
+
+def read_anchors(paths):
+    for path in paths:
+        with Path(path).open(encoding="utf-8") as file:
+            for line in filter(None, map(str.strip, file)):
+                if line.startswith("{"):
+                    one = json.loads(line)
+                    yield one["number"], sha(checkpoint_bytes(one)).hex(), ""
+                else:
+                    number, prefix = line.split("\t")
+                    yield int(number), None, prefix
+
+def verify(export, anchors, public_key):
+    run = Verification(public_key)
+    take = {"checkpoint": run.take_checkpoint, "chain": run.begin_chain, "row": run.take_row}
+    with Path(export).open(encoding="utf-8") as file:
+        head = json.loads(next(file))
+        if head.get("jobtrail_export") != 1:
+            raise ValueError("is no export of this version")
+        run.is_evidence = head["scope"] != "trail"
+        for line in file:
+            one = json.loads(line)
+            take[one["type"]](one)
+    return run.finish(list(read_anchors(anchors)))
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("export")
+    parser.add_argument("--anchors", action="append", default=[], metavar="FILE")
+    parser.add_argument("--public-key", metavar="FILE")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    try:
+        result = verify(chosen.export, chosen.anchors, chosen.public_key)
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, struct.error) as error:
+        print(f"verify_trail: {chosen.export} cannot be verified: {error!r}", file=sys.stderr)
+        return 2
+    if chosen.json:
+        print(json.dumps(result))
+    else:
+        for one in result["findings"]:
+            where = " ".join(
+                f"{name} {one[name]}" for name in ("checkpoint", "chain_id", "seq") if one[name] is not None)
+            print(f"{one['code']}: {where}: {one['detail']}")
+        print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if name != "findings"))
+        print("FINDINGS: " + str(len(result["findings"])) if result["findings"] else "nothing is wrong")
+    return 1 if result["findings"] else 0
+
+if __name__ == "__main__":
+    sys.exit(main())
