@@ -127,7 +127,7 @@ def _scene() -> Iterator[Scene]:
 
 async def _seed(url: str) -> None:
     async with open_pool(url, size=1, timeout_seconds=30.0) as pool:
-        await seed.store(pool, datetime.now(UTC))
+        await seed.store(pool, datetime.now(UTC).replace(microsecond=0))
 
 
 def main(names: list[str]) -> int:
