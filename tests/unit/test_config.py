@@ -225,6 +225,19 @@ def test_every_setting_can_be_set_from_the_environment() -> None:
     assert load(None, environment) == Config()
 
 
+def test_a_node_that_forwards_to_a_server_is_none_itself(file: Path) -> None:
+    """Both roles are the default; a server without a database could do nothing."""
+    file.write_text("database: {url: 'https://server:8443'}\n")
+    with pytest.raises(ConfigError, match=r"set `roles: \[node\]`") as refusal:
+        load(file, {})
+    assert refusal.value.where == f"{file}: `database.url`"
+    read = load(file, {"JOBTRAIL_ROLES": "node"})
+    assert read.forwards_to_servers
+    assert not Config().forwards_to_servers
+    with pytest.raises(ConfigError, match=r"link\.key_file: is the key of a certificate"):
+        load(file, {"JOBTRAIL_ROLES": "node", "JOBTRAIL_LINK__KEY_FILE": "/etc/k.pem"})
+
+
 def test_two_tools_that_use_the_same_names_are_refused_together(file: Path) -> None:
     """One family cannot have the labels of both."""
     file.write_text("metrics: {aliases: [cgroup_exporter, jobstats]}\n")

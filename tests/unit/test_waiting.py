@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtrail.core.waiting import Backoff, wait_for_any
+from jobtrail.core.waiting import MOST_ASKED_SECONDS, Backoff, wait_for_any
 from tests.fakes import FakeClock
 from tests.unit import moved_time
 
@@ -60,6 +60,13 @@ def test_delays_double_up_to_the_most_and_keep_to_their_upper_half(first: float,
             assert ceiling / 2 <= delay <= ceiling <= most
             ceiling = min(most, ceiling * 2)
         backoff.reset()
+
+
+@given(st.floats(-10, 1e12))
+def test_what_the_other_side_asks_for_is_kept_to_within_reason(asked: float) -> None:
+    bounded = min(max(asked, 0.0), MOST_ASKED_SECONDS)
+    delay = Backoff(1.0, 8.0).next_seconds(at_least=asked)
+    assert bounded <= delay <= max(1.0, bounded * 1.5)
 
 
 def test_a_thousand_nodes_do_not_come_back_at_once() -> None:

@@ -35,11 +35,13 @@ def readable_settings(context: typer.Context) -> configuration.Config:
 
 def database_url(config: configuration.Config) -> str:
     """The database URL, or exit saying where to set it."""
-    if config.database.url:
+    if config.database.url and not config.forwards_to_servers:
         return config.database.url
-    error_console().print(
-        "jobtrail: no database is configured: set `database.url` in the settings file, or DATABASE_URL=postgresql://…",
-        style="red",
-        markup=False,
-    )
+    problem = "no database is configured: set `database.url` in the settings file, or DATABASE_URL=postgresql://…"
+    if config.forwards_to_servers:
+        problem = (
+            f"this node forwards to {config.database.url} and has no database: ask there, "
+            "or with DATABASE_URL=postgresql://…"
+        )
+    error_console().print(f"jobtrail: {problem}", style="red", markup=False)
     raise typer.Exit(exit_codes.USAGE)
