@@ -1,6 +1,7 @@
 """The questions of docs/sql.md and of the dashboards on a year of a cluster: 1 M events, 10 M samples (tests/volumes).
 
-Takes some two minutes and 4 GB of disk, and as much again for the write-ahead log.
+Takes two minutes and more, and 5 GB of disk. `python -m benchmarks questions` prints the figures,
+`python -m benchmarks.questions` writes them into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 
 ROUNDS = 3
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- questions: written by python -m benchmarks.questions -->\n", "<!-- questions: end -->\n"
 
 
 def _median(connection: Any, statement: str) -> float:
@@ -44,7 +47,11 @@ def _dashboards(connection: Any) -> list[Figure]:
     hardware = connection.execute("SELECT array_agg(DISTINCT hardware) FROM benchmark_run").fetchone()[0]
     slowest: dict[str, Figure] = {}
     for asked in everything():
-        one = Figure(what=asked.name, value=_median(connection, as_sent(asked, tuple(hardware))), unit="ms")
+        one = Figure(
+            what=f"dashboard {asked.name.removesuffix(' (A)')}",
+            value=_median(connection, as_sent(asked, tuple(hardware))),
+            unit="ms",
+        )
         if asked.dashboard not in slowest or one.value > slowest[asked.dashboard].value:
             slowest[asked.dashboard] = one
     return list(slowest.values())
@@ -66,4 +73,26 @@ def measure() -> list[Figure]:
                 Figure(what="loading the year", value=seconds, unit="s"),
                 Figure(what="the year on disk", value=size / 1e9, unit="GB"),
             ]
-            return made + _documented(connection) + _dashboards(connection)
+            return made + answers(connection)
+
+
+def answers(connection: Any) -> list[Figure]:
+    """Every question to a database that holds the year."""
+    return _documented(connection) + _dashboards(connection)
+
+
+def write(figures: list[Figure]) -> None:
+    """Put the table into docs/performance.md, over the one that is there."""
+    rows = [f"| {one.what.replace('|', '/')} | {_spoken(one.value)} {one.unit} |\n" for one in figures]
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    table = f"\n| question | time |\n|---|---|\n{''.join(rows)}\n"
+    PAGE.write_text(f"{before}{BEGIN}{table}{END}{after}", encoding="utf-8")
+
+
+def _spoken(value: float) -> str:
+    return "< 0.1" if value < 0.1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+if __name__ == "__main__":
+    write(measure())
