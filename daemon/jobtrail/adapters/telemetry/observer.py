@@ -136,9 +136,7 @@ class Telemetry:
         )  # fmt: skip
         self._reconciled = self._counter("runs_reconciled", "Slurm's words on runs, recorded.", "origin", ORIGINS)
         self._closed = self._counter("runs_closed", "Runs closed whose end nobody had reported.", "reason", CLOSINGS)
-        self._comments = self._counter(
-            "admin_comments", "Runs whose AdminComment was seen to.", "result", COMMENT_RESULTS
-        )
+        self._comments = self._counter("admin_comments", "AdminComments of runs seen to.", "result", COMMENT_RESULTS)
         self._comments_refused = self._counter(
             "admin_comment_failures", "Tries in which Slurm's accounting took no AdminComment."
         )
