@@ -13,6 +13,7 @@ Prints a line for each thing that is wrong: what, in which chain and row or chec
 
 # fmt: off
 import argparse
+import base64
 import hashlib
 import json
 import struct
@@ -43,8 +44,8 @@ def row_hash(row):
         uuid.UUID(row["event_id"]).bytes, bytes.fromhex(row["commitment"]))
 
 def snapshot_commitment(row, salt):
-    return sha(
-        b"jobtrail-audit-snapshot-v1\0", salt, field(row["snapshot"]), field(row["person"]), field(row["sent_by"]))
+    said = (field(row[name]) for name in ("snapshot", "person", "sent_by"))
+    return sha(b"jobtrail-audit-snapshot-v1\0", salt, *said)
 
 def store_hash(previous, row):
     return sha(b"jobtrail-audit-store-v1\0", previous, bytes.fromhex(row["row_hash"]),
@@ -77,6 +78,11 @@ def root_by_path(value, index, count, path):
         here, last = here >> 1, last >> 1
     return value if last == 0 else None
 
+def key_id(path):
+    """Of an Ed25519 key in PEM: its last 32 bytes are the key itself (RFC 8410)."""
+    lines = Path(path).read_text(encoding="ascii").splitlines()
+    return sha(base64.b64decode("".join(lines[1:-1]))[-32:]).hex()[:16]
+
 def checkpoint_bytes(one):
     return b"".join(( b"jobtrail-audit-checkpoint-v1\0", struct.pack(">Q", one["number"]),
         bytes.fromhex(one["previous"]), bytes.fromhex(one["root"]),
@@ -87,7 +93,7 @@ class Verification:
         self.findings = []
         self.rows = self.removed = self.checkpoints = self.signed = self.uncovered = self.rows_uncovered = 0
         self.public_key = public_key
-        self.removed_ranges = []  # chain, first, last, row of the database's own chain
+        self.removed_ranges = []  # chain, first, last
         self.begins = {}  # chain -> where it begins behind what was pruned
         self.leaves = {}  # chain -> {seq: (hash, store hash, checkpoint)}
         self.digests = {}
@@ -108,8 +114,7 @@ class Verification:
             self.find("checkpoint_changed", "its hash is not that of what it says", checkpoint=number)
         expected = 1 if before is None else before[0] + 1
         if not self.is_evidence and number != expected:
-            self.find(
-                "checkpoint_missing", f"checkpoints {expected} to {number - 1} are not there", checkpoint=expected)
+            self.find("checkpoint_missing", f"those up to {number - 1} are not there", checkpoint=expected)
         elif number == expected and one["previous"] != (before[1] if before else ZERO).hex():
             self.find("checkpoint_changed", "it does not follow the checkpoint before", checkpoint=number)
         self.before = (number, digest)
@@ -141,9 +146,10 @@ class Verification:
         with tempfile.NamedTemporaryFile(buffering=0) as signature, tempfile.NamedTemporaryFile(buffering=0) as text:
             signature.write(bytes.fromhex(one["signature"]))
             text.write(message)
-            command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", self.public_key, "-rawin", "-in",
-                text.name, "-sigfile", signature.name]
-            if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            command = ["openssl", "pkeyutl", "-verify", "-pubin", "-rawin", "-inkey", self.public_key]
+            command += ["-in", text.name, "-sigfile", signature.name]
+            wrong = subprocess.run(command, capture_output=True, check=False).returncode != 0
+            if wrong or one["key_id"] != key_id(self.public_key):
                 self.find("signature_wrong", "its signature is not that of the key", checkpoint=one["number"])
 
     def begin_chain(self, chain):
@@ -153,8 +159,7 @@ class Verification:
             seq, head, store = chain["begin"]
             held = self.leaves.get(chain["chain_id"], {}).get(seq)
             if held is None or held[:2] != (head, store):
-                self.find(
-                    "leaf_differs", "where the stretch begins is covered by no checkpoint", chain["chain_id"], seq)
+                self.find("leaf_differs", "no checkpoint covers where it begins", chain["chain_id"], seq)
             start = (seq, bytes.fromhex(head), bytes.fromhex(store))
         self.chain, self.at, self.uncovered = chain, start, 0
 
@@ -191,7 +196,8 @@ class Verification:
         if row.get("withheld") and self.is_evidence:
             return
         if row["payload"] is None:
-            if any(one == chain and first <= seq <= last for one, first, last, _ in self.removed_ranges):
+            by_order = any(one == chain and first <= seq <= last for one, first, last in self.removed_ranges)
+            if by_order or (self.is_evidence and row.get("removed_under")):
                 self.removed += 1
             else:
                 self.find("payload_missing", "its payload is not there, and no row says why", chain, seq)
@@ -207,7 +213,7 @@ class Verification:
     def note_removal(self, row, payload):
         try:
             for chain, first, last, *hashes in json.loads(payload)["removal"]["ranges"]:
-                self.removed_ranges.append((chain, first, last, row["seq"]))
+                self.removed_ranges.append((chain, first, last))
                 if row["kind"] == "trail_pruned":
                     self.begins[chain] = (last, *map(bytes.fromhex, hashes))
         except (ValueError, KeyError, TypeError):
@@ -220,8 +226,7 @@ class Verification:
         if chain["head_seq"] is None:
             self.find("chain_missing", "it is not in audit_chain", chain["chain_id"])
         elif chain["head_seq"] > seq:
-            self.find(
-                "tail_missing", f"it is to end at {chain['head_seq']}, and ends at {seq}", chain["chain_id"], seq + 1)
+            self.find("tail_missing", f"it is to end at {chain['head_seq']}", chain["chain_id"], seq + 1)
         elif (chain["head_seq"], chain["head_hash"], chain["store_hash"]) != (seq, head.hex(), store.hex()):
             self.find("head_differs", f"its rows end at {seq}, audit_chain says otherwise", chain["chain_id"], seq)
         self.rows_uncovered += self.uncovered
@@ -231,15 +236,14 @@ class Verification:
         self.end_chain()
         for chain, left in self.leaves.items():
             begin = self.begins.get(chain, (0, ZERO, ZERO))
-            lost = [seq for seq in left if seq > begin[0]]
-            if lost and not self.is_evidence:
-                number = left[max(lost)][2]
-                self.find("tail_missing", f"checkpoint {number} covers it up to {max(lost)}", chain, min(lost))
+            lost = [] if self.is_evidence else [seq for seq in left if seq > begin[0]]
+            if lost:
+                self.find("tail_missing", f"a checkpoint covers it up to {max(lost)}", chain, min(lost))
         for number, digest, prefix in anchors:
-            if number not in self.digests:
-                if not self.is_evidence:
-                    self.find("anchor_missing", "it is anchored and not there", checkpoint=number)
-            elif digest not in (None, self.digests[number].hex()) or not self.roots[number].startswith(prefix):
+            if number not in self.digests and not self.is_evidence:
+                self.find("anchor_missing", "it is anchored and not there", checkpoint=number)
+            held = self.digests.get(number, ZERO).hex()
+            if number in self.digests and (digest not in (None, held) or not self.roots[number].startswith(prefix)):
                 self.find("anchor_differs", "another one is anchored under this number", checkpoint=number)
         anchored = {number for number, _, _ in anchors} & set(self.digests)
         return {"rows": self.rows, "rows_not_covered_yet": self.rows_uncovered, "checkpoints": self.checkpoints,
@@ -254,8 +258,7 @@ def read_anchors(paths):
                     one = json.loads(line)
                     yield one["number"], sha(checkpoint_bytes(one)).hex(), ""
                 else:
-                    number, prefix = line.split("\t")
-                    yield int(number), None, prefix
+                    yield int(line.split("\t")[0]), None, line.split("\t")[1]
 
 def verify(export, anchors, public_key):
     run = Verification(public_key)
@@ -286,9 +289,8 @@ def main():
         print(json.dumps(result))
     else:
         for one in result["findings"]:
-            where = " ".join(
-                f"{name} {one[name]}" for name in ("checkpoint", "chain_id", "seq") if one[name] is not None)
-            print(f"{one['code']}: {where}: {one['detail']}")
+            where = [f"{name} {one[name]}" for name in ("checkpoint", "chain_id", "seq") if one[name] is not None]
+            print(f"{one['code']}: {' '.join(where)}: {one['detail']}")
         print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if name != "findings"))
         print("FINDINGS: " + str(len(result["findings"])) if result["findings"] else "nothing is wrong")
     return 1 if result["findings"] else 0

@@ -9,6 +9,7 @@ import msgspec
 
 from jobtrail.adapters.postgres.anchors import sealed, to_us
 from jobtrail.adapters.postgres.pool import transaction
+from jobtrail.adapters.postgres.removals import load_removals
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.domain.checkpoints import ZERO_HASH, Leaf, path_in, tree
 
@@ -50,6 +51,7 @@ class PostgresExport:
         """
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
             yield {"jobtrail_export": VERSION, "scope": job_id}
+            removals = await load_removals(connection)
             wanted: dict[str, set[int]] = {}
             stretches: dict[tuple[str, int], int] = {}
             for row in await connection.fetch(SQL["verify_job_rows"], job_id, cluster):
@@ -68,6 +70,8 @@ class PostgresExport:
             for (chain_id, before), last in stretches.items():
                 yield await _stretch(connection, chain_id, last, leaves.get((chain_id, before)))
                 async for line in _rows(connection, chain_id, before, last, only=wanted[chain_id]):
+                    if line["payload"] is None and "withheld" not in line:
+                        line["removed_under"] = removals.of_payload(chain_id, line["seq"])
                     yield line
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from jobtrail.adapters.postgres.anchors import sealed
 from jobtrail.adapters.postgres.pool import transaction
+from jobtrail.adapters.postgres.removals import load_removals, note_removal
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.trail_rows import trail_row
 from jobtrail.core.audit_ports import Checked
@@ -196,10 +195,7 @@ class _Run:
     def _note_removal(self, row: TrailRow) -> None:
         if row.payload is None or row.note.node != OWN_NODE:
             return
-        try:
-            event = msgspec.json.decode(row.payload)
-            self._removals.add(row.kind, event.get("removal", {}), row.seq)
-        except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
+        if not note_removal(self._removals, row.kind, row.payload, row.seq):
             detail = "a row about a removal cannot be read"
             self._find(Finding(code="removal_unreadable", chain_id=row.chain_id, seq=row.seq, detail=detail))
 
@@ -220,7 +216,7 @@ class _Run:
 
     async def check_job(self, job_id: str, cluster: str | None) -> None:
         """The rows of one job, with the stretches and checkpoints that prove them."""
-        await self._load_removals()
+        self._removals = await load_removals(self._connection)
         stretches: dict[tuple[str, int], int] = {}
         numbers: set[int] = set()
         for row in await self._connection.fetch(SQL["verify_job_rows"], job_id, cluster):
@@ -245,12 +241,6 @@ class _Run:
             first = stored.sealed.checkpoint.number == 1
             self._find(*(one for one in found if first or "follow" not in one.detail))
             self._newest = stored.sealed.checkpoint
-
-    async def _load_removals(self) -> None:
-        for chain in await self._connection.fetch(SQL["verify_moved_chains"], LAST_SEQ):
-            if chain["node"] == OWN_NODE:
-                async for row in self._stream("verify_rows", chain["chain_id"], 0, LAST_SEQ, size=ROWS_AT_ONCE):
-                    self._note_removal(trail_row(row, payload=True))
 
     async def _some_checkpoints(self, numbers: Sequence[int]) -> list[StoredCheckpoint]:
         rows = await self._connection.fetch(SQL["verify_some_checkpoints"], numbers, timeout=PATIENCE_SECONDS)

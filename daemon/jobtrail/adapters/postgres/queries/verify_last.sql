@@ -1,2 +1,2 @@
--- How far the trail was verified without a finding.
-SELECT number, digest FROM audit_verification WHERE findings = 0 ORDER BY number DESC LIMIT 1
+-- How far the trail was verified without a finding, be it before one that had some.
+SELECT number, digest FROM audit_verification WHERE number > 0 ORDER BY number DESC LIMIT 1
