@@ -1,8 +1,8 @@
 """AdminComments of Slurm's accounting: read with sacct(1), written with sacctmgr(1).
 
 slurmrestd cannot write them: up to v0.0.38 it does not know the field of a job; v0.0.40 and v0.0.42 set it on a job
-that runs and answer of one that has ended, as `scontrol update` does, that it has already finished; and their part
-slurmdb has no way to change a job (seen on Slurm 22.05.8 and 24.11.5).
+that runs and leave one that has ended as it is, of which `scontrol update` says that it has already finished; and their
+part slurmdb has no way to change a job (seen on Slurm 22.05.8 and 24.11.5).
 
 `sacctmgr modify job` reaches the last run of a job alone. For a number that is the id of an array or of a heterogeneous
 job as well, which one of its tasks or components bears, it changes all of them; so a job is named here as sacct's field
