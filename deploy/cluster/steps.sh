@@ -77,8 +77,8 @@ remove_tree() { # PATH
 check_values() { # ADDRESS DATABASE-URL
     case $1 in *[!0-9A-Za-z.:-]*) usage "--listen $1 is no address" ;; esac
     case $2 in
-        '' | postgresql://* | postgres://*) ;;
-        *) usage "--database must begin with postgresql://" ;;
+        '' | postgresql://* | postgres://* | https://*) ;;
+        *) usage "--database must begin with postgresql://, or of a node with https:// of a server" ;;
     esac
     case $2 in
         *[\"\'\\\|\&\ ]*) usage "--database holds a quote, backslash, bar, ampersand or blank; write it into the settings yourself" ;;

@@ -167,7 +167,7 @@ async def test_one_server_is_down_and_the_next_is_asked_at_once() -> None:
 
 
 async def test_a_connection_that_breaks_under_a_request_is_made_anew() -> None:
-    """As when a server or a balancer is restarted: the batch is sent again at once, and nothing is told as a failure."""
+    """As when a server or a balancer is restarted: the batch is sent again at once, and no failure is told."""
     writer = ChainWriter()
     writer.begin()
     said = answer(200, msgspec.json.encode(StoreReport(head=writer.head, stored=1)))
