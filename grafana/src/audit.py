@@ -23,8 +23,8 @@ _CHOSEN = """$__timeFilter(a.changed_at)
       AND ('*' IN (${job:sqlstring}) OR a.job_id IN (${job:sqlstring}))"""
 
 CHANGES = f"""
-    SELECT a.changed_at, a.job_id, a.cluster_name, a.run, a.event_kind, a.change_type, a.changed_by, a.source, a.node,
-           a.job_snapshot ->> 'user_name' AS user_name, a.job_snapshot ->> 'state' AS state_after,
+    SELECT a.changed_at, a.job_id, a.cluster_name, a.run, a.event_kind, a.change_type, a.changed_by, a.person,
+           a.source, a.node, a.job_snapshot ->> 'user_name' AS user_name, a.job_snapshot ->> 'state' AS state_after,
            a.correlation_id::text AS correlation_id, a.event_id::text AS event_id
     FROM job_audit_events a
     WHERE {_CHOSEN}
@@ -145,6 +145,7 @@ def _changes() -> tuple[Panel, ...]:
                 Column("event_kind", "string", "What"),
                 Column("change_type", "string", "Change"),
                 Column("changed_by", "string", "By", colours=looks.ACTORS),
+                Column("person", "string", "Person"),
                 Column("source", "string", "Source"),
                 Column("node", "string", "Node", link=looks.node_link()),
                 Column("user_name", "string", "Job of"),
