@@ -36,15 +36,17 @@ On the Unix socket also:
 POST /v1/hooks/slurm/{prolog,epilog,prolog-slurmctld,epilog-slurmctld}
 POST /v1/events/{job-started,job-finished}
 POST /v1/benchmarks/runs, /v1/benchmarks/runs/{uid}/decisions
+POST /v1/jobs, PATCH and DELETE /v1/jobs/{id}, POST /v1/jobs/{id}/metrics  jobs kept by hand
 
 Over TCP, with a token:
 POST /v1/hooks/slurm/{prolog-slurmctld,epilog-slurmctld}
-POST /v1/benchmarks/runs/{uid}/decisions, with that of http.write_token_file
+POST /v1/benchmarks/runs/{uid}/decisions, and what is written of /v1/jobs, with that of http.write_token_file
 
 On the socket for all users:
 POST /v1/hooks/slurm/task-epilog
 GET  /v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/{report,metrics,audit}, /v1/audit of one's own jobs
 GET and POST /v1/benchmarks/...
+POST, PATCH and DELETE on /v1/jobs of one's own jobs kept by hand
 """
 
 
