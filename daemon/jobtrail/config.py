@@ -129,6 +129,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     runaway_seconds: Seconds = 120.0  # how often open runs are looked through for those that are over
     gone_seconds: Seconds = 300.0  # how long a Slurm job's cgroup is gone before the job counts as over
     retention_days: Count = 7
+    buffer_rows: Annotated[int, msgspec.Meta(ge=100)] = 20_000  # samples held in memory while the database is away
     cgroup_root: str = "/sys/fs/cgroup"
     proc_root: str = "/proc"
 
@@ -210,6 +211,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def forwards_to_servers(self) -> bool:
         """Whether `database.url` names servers, which have the database, and not a database."""
         return self.database.url.startswith(("https://", "http://"))
+
+    @property
+    def forward_target(self) -> str | None:
+        """Where events go, without a password; None where they wait in the spool."""
+        if self.forwards_to_servers:
+            return self.database.url
+        return "postgresql" if self.database.url else None
 
     @property
     def poke_socket(self) -> str:

@@ -148,6 +148,11 @@ def test_a_duplicate_is_not_received_twice() -> None:
     ("text", "reason"),
     [
         ("the database did not answer in time", "timeout"),
+        ("the server https://s:8443 did not answer in time", "timeout"),
+        ("the server https://s:8443 is not reached: ConnectionResetError", "connection"),
+        ("no TLS with the server https://s:8443: its certificate is not good: expired", "connection"),
+        ("the server https://s:8443 does not let this node in: no token (HTTP 401)", "login"),
+        ("link.token_file: /etc/t cannot be read: No such file or directory", "login"),
         ('password authentication failed for user "x" (SQLSTATE 28P01)', "login"),
         ('database "x" does not exist (SQLSTATE 3D000)', "login"),
         ('relation "audit_log" does not exist (SQLSTATE 42P01)', "schema"),

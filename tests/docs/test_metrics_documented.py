@@ -70,6 +70,9 @@ def exposed_by_the_daemon() -> Families:
     telemetry.observe(facts.GpuLookFailed(vendor="nvidia", reason="hung"))
     telemetry.observe(facts.GpuValueAbsent(vendor="nvidia", gpu_id="x", value="y", reason="lost"))
     telemetry.observe(facts.GpuErrorsTold(vendor="nvidia", gpu_id="x", code=79, times=1))
+    telemetry.forwards_to("https://server:8443")
+    telemetry.observe(facts.ServerAsked(server="https://server:8443", what="events", outcome="ok", seconds=0.01))
+    telemetry.observe(facts.NodeServed(node="n1", what="events", status=200, rows=1, seconds=0.01))
     page = telemetry.render().decode()
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from jobtrail.core.benchmark_settler import BenchmarkSettler
 from jobtrail.core.board import Board
 from jobtrail.core.collector import Collector
 from jobtrail.core.forwarder import Forwarder
+from jobtrail.core.gaps import GapRecords
 from jobtrail.core.heartbeat import Heartbeat
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
@@ -65,7 +67,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     settler: BenchmarkSettler | None
     commenter: Commenter | None
     security: SecurityLog
-    auditors: tuple[Sealer | Verifying | Heartbeat, ...]
+    auditors: tuple[Sealer | Verifying | Heartbeat | GapRecords, ...]
     sinks: Sinks | None  # the database, or the servers
     store: Store | None  # the database
 
@@ -96,9 +98,17 @@ def wire(
     tell = telemetry.observe
     store = sinks if isinstance(sinks, Store) else None
     telemetry.watch_spool(spool.status)
+    telemetry.forwards_to(config.forward_target)
     board = Board(max_jobs=config.metrics.max_jobs, max_benchmarks=config.benchmarks.max_series)
     cgroup = CgroupReader(Path(config.sampling.cgroup_root), node=config.node_name, clock_us=clock.time_us)
-    buffer = SampleBuffer(sinks.samples if sinks else None, clock=clock, tell=tell, backoff=Backoff())
+    buffer = SampleBuffer(
+        sinks.samples if sinks else None,
+        clock=clock,
+        tell=tell,
+        backoff=Backoff(),
+        max_rows=config.sampling.buffer_rows,
+        series_of=lambda row: (row.cluster, row.job_id, row.node),
+    )
 
     async def report(watched: Watched, final: bool) -> bool:  # noqa: FBT001 - the shape of sampler.Report
         return await collector.report(watched, final)
@@ -145,11 +155,28 @@ def wire(
         security=SecurityLog(store.security if store else None, node=config.node_name, clock=clock, tell=tell),
         auditors=(
             *server.auditors,
+            _gap_records(config, spool=spool, intake=intake, clock=clock, telemetry=telemetry),
             make_heartbeat(config, spool=spool, intake=intake, clock=clock, tell=tell),
         ),
         sinks=sinks,
         store=store,
     )
+
+
+def _gap_records(
+    config: Config, *, spool: SqliteSpool, intake: Intake, clock: SystemClock, telemetry: Telemetry
+) -> GapRecords:
+    records = GapRecords(
+        spool,
+        intake,
+        node=config.node_name,
+        cluster=config.cluster,
+        clock=clock,
+        tell=telemetry.observe,
+        new_event_id=lambda: str(uuid.uuid4()),
+    )
+    telemetry.tell_too(records.observe)
+    return records
 
 
 def _forwarder(

@@ -16,7 +16,6 @@ from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.descriptors import connections_that_fit
 from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
-from jobtrail.config import Config
 from jobtrail.core.manual_jobs import ManualJobs
 from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.pokes import LOOKS, Pokes, WholeLook
@@ -188,17 +187,10 @@ def _health(parts: Parts) -> Health:
             "spool_bytes": spool.bytes_used,
             "durability": spool.durability,
             "live_jobs": parts.board.live_jobs(),
-            "forwards_to": _target(parts.config),
+            "forwards_to": parts.config.forward_target,
             "slurm": None if parts.reconciler is None else parts.reconciler.last_problem or "answers",
         },
     )
-
-
-def _target(config: Config) -> str | None:
-    """Where events go, without a password."""
-    if config.forwards_to_servers:
-        return config.database.url
-    return "the database" if config.database.url else None
 
 
 def _chore_problem(parts: Parts) -> str | None:

@@ -21,6 +21,9 @@ class LinkFigures:
     """What a node asked of servers, and what a server answered nodes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._target = Gauge(
+            "jobtrail_forward_target_info", "Where this daemon's events go.", ("target",), registry=registry
+        )
         self._asked = Counter(
             "jobtrail_link_requests", "What this node asked of servers.", ("what", "outcome"), registry=registry
         )
@@ -49,6 +52,10 @@ class LinkFigures:
                 self._asked.labels(what, outcome)
         for what in LINK_CONTRADICTIONS:
             self._contradicted.labels(what)
+
+    def target(self, target: str) -> None:
+        """Show where events go."""
+        self._target.labels(target).set(1)
 
     def asked(self, fact: facts.ServerAsked, now_seconds: float) -> None:
         """Count what this node asked. A server that refuses the content has still answered."""

@@ -17,6 +17,7 @@ import jobtrail
 from jobtrail.adapters.telemetry.audit import HANDLERS as AUDIT_HANDLERS
 from jobtrail.adapters.telemetry.audit import AuditFigures
 from jobtrail.adapters.telemetry.collectors import SpoolFigures, WithoutCreated
+from jobtrail.adapters.telemetry.line_budget import LineBudget
 from jobtrail.adapters.telemetry.link_figures import LinkFigures
 from jobtrail.adapters.telemetry.words import (
     BENCHMARK_LINKS,
@@ -30,6 +31,7 @@ from jobtrail.adapters.telemetry.words import (
     GPU_PROBLEMS,
     GPU_VENDORS,
     KINDS,
+    MISFITS,
     MISS_REASONS,
     ORIGINS,
     OTHER,
@@ -61,6 +63,8 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._page = WithoutCreated(self.registry)
         self._time_us = time_us
+        self._refusal_lines = LineBudget(time.monotonic)
+        self._listeners: list[facts.Observer] = []
         self._log = structlog.stdlib.get_logger(LOGGER)
         self._stdlib_log = logging.getLogger(LOGGER)
         ProcessCollector(registry=self.registry)
@@ -117,6 +121,11 @@ class Telemetry:
             "jobtrail_reader_errors", "Readers that failed as a whole.", ("reader", "reason"), registry=self.registry
         )
         self._written = self._counter("samples_written", "Samples stored in the database.")
+        self._thinned = self._counter("samples_thinned", "Samples given up so that others reach further back.")
+        self._gaps = self._counter("gaps_recorded", "Events in the trail about what was given up for want of room.")
+        self._given_up = self._counter(
+            "chains_given_up", "Chains that did not fit the database's copy: a new one began.", "reason", MISFITS
+        )
         self._dropped = self._counter("samples_dropped", "Samples given up: the database was away too long or refused.")
         self._partitions = self._counter(
             "partitions", "Days of samples made and dropped.", "change", ("made", "dropped")
@@ -182,6 +191,11 @@ class Telemetry:
         """Show the spool's figures; `status` must not block."""
         self.registry.register(SpoolFigures(status, self._time_us))
 
+    def forwards_to(self, target: str | None) -> None:
+        """Show where events go; None: nowhere."""
+        if target is not None:
+            self._link.target(target)
+
     def started(self, **details: object) -> None:
         """The daemon takes events now."""
         self._log.info("started", version=jobtrail.__version__, **details)
@@ -198,8 +212,14 @@ class Telemetry:
         """The daemon's own families in text format 0.0.4. Reads memory, and /proc/self for the process_ families."""
         return generate_latest(self._page)
 
+    def tell_too(self, listener: facts.Observer) -> None:
+        """Have `listener` told of each fact as well."""
+        self._listeners.append(listener)
+
     def observe(self, fact: facts.Fact) -> None:
         """Count a fact and log it."""
+        for listener in self._listeners:
+            listener(fact)
         if (audit := AUDIT_HANDLERS.get(type(fact))) is not None:
             of_audit, level, message = audit
             of_audit(self._audit, fact)
@@ -207,6 +227,8 @@ class Telemetry:
             count, level, message = _HANDLERS[type(fact)]
             count(self, fact)
         level = _level(fact, level)
+        if isinstance(fact, facts.EventRejected) and not self._refusal_lines.take(one_of(REJECT_REASONS, fact.reason)):
+            level = logging.DEBUG
         if self._stdlib_log.isEnabledFor(level):
             self._log.log(level, message, **msgspec.structs.asdict(fact))
 
@@ -305,6 +327,12 @@ _HANDLERS: Mapping[type[facts.Fact], tuple[Callable[[Telemetry, Any], None], int
         ),
         facts.SampleSourceFailed: (Telemetry._source_failed, logging.ERROR, "reader failed"),
         facts.SamplesWritten: (lambda t, fact: t._written.inc(fact.rows), logging.DEBUG, "samples written"),
+        facts.SamplesThinned: (lambda t, fact: t._thinned.inc(fact.rows), logging.WARNING, "samples thinned out"),
+        facts.GapRecorded: (lambda t, _: t._gaps.inc(), logging.WARNING, "what was given up is on record"),
+        facts.ChainGivenUp: (
+            lambda t, fact: t._given_up.labels(one_of(MISFITS, fact.reason)).inc(),
+            logging.CRITICAL, "the database's copy of this node's chain is another: a new chain begins",
+        ),
         facts.SamplesDropped: (lambda t, fact: t._dropped.inc(fact.rows), logging.WARNING, "samples dropped"),
         facts.JobAdopted: (
             lambda t, fact: t._adopted.labels(one_of(FOUND_BY, fact.found_by)).inc(),
