@@ -203,11 +203,23 @@ async def test_nothing_is_written_over_tcp(api: Served) -> None:
 
 
 def all_routes(api: HttpApi) -> list[RouteDef]:
-    """The routes of every listener, but for the one over TCP, which is a part of one on the Unix socket."""
-    remote, decisions = api.remote_writing_routes()
-    assert (decisions.method, decisions.path) == ("POST", "/v1/benchmarks/runs/{uid}/decisions")
-    assert (remote.method, remote.path) == ("POST", f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}")
-    return [*api.reading_routes(), *api.writing_routes(), *api.poke_routes()]
+    """The routes of every listener, each hook's once: of those, the one over TCP takes a part."""
+    remote = api.remote_writing_routes()
+    (hooks,) = [route for route in remote if route.path.startswith("/v1/hooks")]
+    assert (hooks.method, hooks.path) == ("POST", f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}")
+    others = [route for route in remote if route is not hooks]
+    return [*api.reading_routes(), *api.writing_routes(), *api.poke_routes(), *others]
+
+
+async def test_what_is_written_over_tcp_is_what_a_token_is_for(api: Served) -> None:
+    """Everything else is refused there, whatever is shown."""
+    written = {(route.method, route.path) for route in api.api.remote_writing_routes()}
+    elsewhere = [route for route in api.api.writing_routes() if (route.method, route.path) not in written]
+    assert {route.path for route in elsewhere} >= {"/v1/events/job-started", "/v1/benchmarks/runs"}
+    for route in elsewhere:
+        path = route.path.replace("{id}", "1").replace("{hook}", "prolog")
+        answer = await api.request(route.method, path, b"{}", tcp=True)
+        assert (answer.status, "use the Unix socket" in answer.json()["message"]) == (403, True), route.path
 
 
 async def test_the_description_is_the_routes(api: Served) -> None:

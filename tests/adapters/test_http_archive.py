@@ -2,6 +2,7 @@
 
 import csv
 import io
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.served_api import Served, served
 
 __all__ = ["reachable"]
 START = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=T0)
+REQUEST = uuid.UUID("6f1f2c3a-0b5e-4c5d-9d43-7d3f5a1f4e21")
 QUESTIONS = ("/v1/jobs", "/v1/jobs/1", "/v1/jobs/1/metrics", "/v1/jobs/1/audit", "/v1/audit")
 
 
@@ -288,7 +290,8 @@ async def test_every_list_has_a_tag(tmp_path: Path, pool: Any) -> None:
 
 
 async def test_a_page_of_a_long_trail_reads_little_of_it(pool: Any) -> None:
-    """Sixty thousand events of six thousand jobs, of which one user has ten."""
+    """Sixty thousand events of six thousand jobs, of which one user has ten; a hundred each are of one person, of one
+    sender and of one request."""
     async with session(pool, 120.0) as connection:
         await connection.execute(
             "INSERT INTO jobs (cluster_name, job_id, run, state, correlation_id, projection, uid)"
@@ -299,27 +302,38 @@ async def test_a_page_of_a_long_trail_reads_little_of_it(pool: Any) -> None:
         )
         await connection.execute(
             "INSERT INTO audit_log (chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at,"
-            " received_at, changed_by, cluster_name, job_id, run, correlation_id)"
+            " received_at, changed_by, cluster_name, job_id, run, correlation_id, request_id)"
             " SELECT $1::uuid, n, gen_random_uuid(), 'checkpoint', sha256(n::text::bytea),"
             " sha256('c'), sha256('r'), $2::timestamptz + n * interval '1 s',"
-            " $2::timestamptz, 'collector', 'c1', 'slurm-' || n % 6000 + 1, 1, gen_random_uuid()"
+            " $2::timestamptz, 'collector', 'c1', 'slurm-' || n % 6000 + 1, 1, gen_random_uuid(),"
+            " CASE WHEN n % 600 = 0 THEN $3::uuid END"
             " FROM generate_series(1, 60000) AS n",
             "11111111-1111-4111-8111-111111111111",
             START,
+            REQUEST,
             timeout=60.0,
         )
-        await connection.execute("ANALYZE jobs, audit_log")
+        await connection.execute(
+            "INSERT INTO audit_payload (chain_id, seq, received_at, payload, salt, person, sent_by)"
+            " SELECT chain_id, seq, received_at, '', '', CASE WHEN seq % 600 = 1 THEN 'ada' END,"
+            " CASE WHEN seq % 600 = 2 THEN 'uid:7' END FROM audit_log",
+            timeout=60.0,
+        )
+        await connection.execute("ANALYZE jobs, audit_log, audit_payload")
         at = START + timedelta(seconds=30_000)
         place = (at, "11111111-1111-4111-8111-111111111111", 30_000)
         for name, arguments in (
-            ("trail_page", (*[None] * 7, 101)),
-            ("trail_page", (*[None] * 4, *place, 101)),
-            ("trail_page_of_user", (*[None] * 7, 101, 7)),
+            ("trail_page", (*[None] * 7, 101, None)),
+            ("trail_page", (*[None] * 4, *place, 101, None)),
+            ("trail_page", (*[None] * 3, REQUEST, *[None] * 3, 101, None)),
+            ("trail_page", (*[None] * 7, 101, "ada")),
+            ("trail_page", (*[None] * 7, 101, "uid:7")),
+            ("trail_page_of_user", (*[None] * 7, 101, None, 7)),
         ):
             explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL[name]}"
             (told,) = msgspec.json.decode(await connection.fetchval(explain, *arguments))
             plan = told["Plan"]
-            assert plan["Actual Rows"] in (100, 101)
+            assert plan["Actual Rows"] in (100, 101), (name, arguments)
             assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 1500, (name, plan)
 
 
