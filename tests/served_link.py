@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from jobtrail.adapters.http.node_identity import NodeIdentity, shared_token
+from jobtrail.adapters.http.node_identity import NodeIdentity, NoNodes, shared_token
+from jobtrail.adapters.http.verified_nodes import VerifiedNodes
 from jobtrail.adapters.postgres import (
     PostgresChains,
     PostgresEnergySamples,
@@ -94,15 +95,21 @@ class Site:
 
 
 @asynccontextmanager
-async def site(directory: Path, to: ForwardedTo | None, **settings: Any) -> AsyncIterator[Site]:
-    """A server that listens with TLS while the context lasts."""
+async def site(
+    directory: Path, to: ForwardedTo | None, *, certificates: bool = False, **settings: Any
+) -> AsyncIterator[Site]:
+    """A server that listens with TLS while the context lasts. `certificates`: nodes are known by theirs alone."""
     authority = Authority(directory / "authority")
     certificate, key = authority.server()
     web = directory / "web.yml"
-    web.write_text(yaml.safe_dump({"tls_server_config": {"cert_file": str(certificate), "key_file": str(key)}}))
+    tls = {"cert_file": str(certificate), "key_file": str(key)}
+    if certificates:
+        tls |= {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": str(authority.certificate)}
+    web.write_text(yaml.safe_dump({"tls_server_config": tls}))
     web.chmod(0o600)
     token_file = write_token(directory / "nodes.token")
-    known = Known(shared_token(str(token_file)))
+    by_certificate = VerifiedNodes(None, domain="", otherwise=NoNodes())
+    known = Known(by_certificate if certificates else shared_token(str(token_file)))
     own = directory / "server"
     own.mkdir(exist_ok=True)
     async with (

@@ -20,6 +20,7 @@ from jobtrail.core.facts import NodeContradicted, NodeServed
 from jobtrail.core.node_link import FREE_BYTES, MAX_BODY_BYTES, MAX_RATIO, MEDIA_TYPE, EventBatch, foreign_event
 from jobtrail.core.ports import StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead
+from jobtrail.domain.checkpoints import Anchor, Checkpoint, Inclusion, Leaf, Sealed
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 from tests.adapters import test_postgres_energy_samples as energy
 from tests.adapters import test_postgres_gpu_samples as gpus
@@ -135,6 +136,43 @@ async def test_who_shows_no_token_or_another_is_kept_out(stored: Site, tmp_path:
             await LinkEvents(stored.link(**settings)).store(writer.rows, node="n1")
     assert await trail(pool) == 0
     assert [fact.outcome for fact in stored.asked] == ["denied", "denied"]  # type: ignore[attr-defined]
+
+
+async def test_a_node_is_known_by_its_certificate(tmp_path: Path, pool: Any) -> None:
+    """It needs no token; whoever has another node's certificate, or none, is not that node."""
+    writer = ChainWriter()
+    writer.begin()
+    async with site(tmp_path, in_postgres(pool), certificates=True) as at:
+        files = {}
+        for node in ("n1", "n2"):
+            certificate, key = at.authority.issue(node)
+            files[node] = {"certificate_file": str(certificate), "key_file": str(key), "token_file": ""}
+        with pytest.raises(StoreUnavailable, match=r"no TLS with|is not reached"):
+            await LinkEvents(at.link("n1")).store(writer.rows, node="n1")
+        with pytest.raises(StoreUnavailable, match="does not let this node in"):
+            await LinkEvents(at.link("n1", **files["n2"])).store(writer.rows, node="n1")
+        assert await trail(pool) == 0
+        assert (await LinkEvents(at.link("n1", **files["n1"])).store(writer.rows, node="n1")).stored == 1
+
+
+async def test_what_is_sealed_of_the_store_reaches_the_node(tmp_path: Path) -> None:
+    """With signature and path, byte for byte; and whatever a later server adds to its report is passed over."""
+    writer = ChainWriter()
+    writer.begin()
+    checkpoint = Checkpoint(
+        number=7, previous=bytes(range(32)), root=bytes(range(32, 64)), leaf_count=3, total_rows=9, time_us=5
+    )
+    leaf = Leaf(chain_id=writer.chain_id, head_seq=1, head_hash=writer.head.row_hash)
+    sealed = Sealed(checkpoint=checkpoint, signature=bytes(range(64)), key_id="0011223344556677")
+    own = Inclusion(sealed=sealed, leaf=leaf, index=0, path=(bytes(32), bytes(range(32))))
+    report = StoreReport(head=writer.head, stored=1, unapplied={1: "why"}, anchor=Anchor(newest=sealed, own=own))
+
+    class Sealing(SlowSink):
+        async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+            return report
+
+    async with site(tmp_path, in_postgres(None, events=Sealing(), owners=Owners())) as at:
+        assert await LinkEvents(at.link()).store(writer.rows, node="n1") == report
 
 
 @pytest.mark.parametrize("name", ["", "no name", "-n1", "n" * 300, "n1, n2"])
