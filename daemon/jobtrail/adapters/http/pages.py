@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable
 from importlib import resources
 
@@ -15,6 +16,7 @@ from jobtrail.adapters.http.refusals import json_answer
 from jobtrail.core.ports import Health
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+REST = 3  # times as long as a page took to make it is the newest one
 LOOK = "Jobtrail-Look"  # who sends it only looks: figures of ended jobs are kept for a few scrapes, which it is not
 INDEX = """Jobtrail
 
@@ -42,6 +44,9 @@ Over TCP, with a token:
 POST /v1/hooks/slurm/{prolog-slurmctld,epilog-slurmctld}
 POST /v1/benchmarks/runs/{uid}/decisions, and what is written of /v1/jobs, with that of http.write_token_file
 
+Over TCP, of nodes that forward to servers:
+GET  /v1/chains/{chain_id}/head; POST /v1/chains/{chain_id}/batches, /v1/samples/{jobs,gpus,energy}, /v1/runs/over
+
 On the socket for all users:
 POST /v1/hooks/slurm/task-epilog
 GET  /v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/{report,metrics,audit}, /v1/audit of one's own jobs
@@ -62,6 +67,8 @@ class Pages:
         warnings: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._warnings = warnings
+        self._page = b""
+        self._page_ends = float("-inf")
         self._metrics = metrics
         self._scraped = scraped
         self._health = health
@@ -93,10 +100,19 @@ class Pages:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """GET /metrics."""
-        page = self._metrics()
+        page = self._made()
         if request.method == "GET" and LOOK not in request.headers:
             self._scraped()
         return web.Response(body=page, headers={"Content-Type": METRICS_TYPE})
+
+    def _made(self) -> bytes:
+        """The page, made anew unless that was just now: whoever asks without end has a quarter of a core at most."""
+        began = time.monotonic()
+        if began >= self._page_ends:
+            self._page = self._metrics()
+            ended = time.monotonic()
+            self._page_ends = ended + REST * (ended - began)
+        return self._page
 
     async def openapi(self, _: web.Request) -> web.Response:
         """GET /openapi.json."""
