@@ -467,7 +467,7 @@ $body$;
 
 -- Names of tables are as they are now: what later revisions add about people is to be added here.
 CREATE FUNCTION jobtrail_erase(
-    person text, basis text, actor text, OUT payloads bigint, OUT runs bigint, OUT noted_seq bigint
+    who text, basis text, actor text, OUT payloads bigint, OUT runs bigint, OUT noted_seq bigint
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $body$
 DECLARE
@@ -475,11 +475,11 @@ DECLARE
     ranges jsonb;
     own uuid;
 BEGIN
-    IF coalesce(person, '') = '' THEN
+    IF coalesce(who, '') = '' THEN
         RAISE EXCEPTION 'whose data is to be erased needs a name' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     PERFORM jobtrail_check_removal(basis, actor);
-    IF EXISTS (SELECT FROM jobs j WHERE j.user_name = person AND j.end_time IS NULL AND j.state IN ('pending', 'running')) THEN
+    IF EXISTS (SELECT FROM jobs j WHERE j.user_name = who AND j.end_time IS NULL AND j.state IN ('pending', 'running')) THEN
         RAISE EXCEPTION 'a run of this user is not over; its next event would name the user again'
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
@@ -490,10 +490,10 @@ BEGIN
     JOIN audit_log l ON l.chain_id = p.chain_id AND l.seq = p.seq
     WHERE p.chain_id IS DISTINCT FROM own
       AND (EXISTS (SELECT FROM jobs j WHERE j.cluster_name = l.cluster_name AND j.job_id = l.job_id AND j.run = l.run
-                     AND j.user_name = person)
-           OR p.person = jobtrail_erase.person OR p.sent_by = jobtrail_erase.person
-           OR jsonb_path_exists(jobtrail_event_json(p.payload), '$.** ? (@ == $person)', jsonb_build_object('person', person))
-           OR jsonb_path_exists(p.job_snapshot, '$.** ? (@ == $person)', jsonb_build_object('person', person)));
+                     AND j.user_name = who)
+           OR p.person = who OR p.sent_by = who
+           OR jsonb_path_exists(jobtrail_event_json(p.payload), '$.** ? (@ == $person)', jsonb_build_object('person', who))
+           OR jsonb_path_exists(p.job_snapshot, '$.** ? (@ == $person)', jsonb_build_object('person', who)));
     SELECT count(*) INTO payloads FROM audit_removing;
     SELECT coalesce(jsonb_agg(jsonb_build_array(i.chain_id, i.first, i.last) ORDER BY i.chain_id, i.first), '[]') INTO ranges
     FROM (
@@ -510,27 +510,27 @@ BEGIN
     WHERE p.chain_id = e.chain_id AND p.seq = e.seq AND p.received_at = e.received_at;
     DELETE FROM audit_conflict c USING audit_removing e WHERE c.chain_id = e.chain_id AND c.seq = e.seq;
     DELETE FROM audit_conflict c
-    WHERE jsonb_path_exists(jobtrail_event_json(c.payload), '$.** ? (@ == $person)', jsonb_build_object('person', person));
+    WHERE jsonb_path_exists(jobtrail_event_json(c.payload), '$.** ? (@ == $person)', jsonb_build_object('person', who));
     DELETE FROM audit_permit;
 
     INSERT INTO audit_removed_run
     SELECT DISTINCT e.cluster_name, e.job_id, e.run, jobtrail_erase.noted_seq FROM audit_removing e WHERE e.run IS NOT NULL
     ON CONFLICT (cluster_name, job_id, run) DO NOTHING;
-    UPDATE job_nodes n SET projection = jobtrail_without_person(n.projection, person, pseudonym)
+    UPDATE job_nodes n SET projection = jobtrail_without_person(n.projection, who, pseudonym)
     FROM jobs j
-    WHERE n.cluster_name = j.cluster_name AND n.job_id = j.job_id AND n.run = j.run AND j.user_name = person;
+    WHERE n.cluster_name = j.cluster_name AND n.job_id = j.job_id AND n.run = j.run AND j.user_name = who;
     UPDATE jobs j SET user_name = pseudonym, uid = NULL, gid = NULL, job_name = NULL, comment = NULL, work_dir = NULL,
-        command = NULL, projection = jobtrail_without_person(j.projection, person, pseudonym)
-    WHERE j.user_name = person;
+        command = NULL, projection = jobtrail_without_person(j.projection, who, pseudonym)
+    WHERE j.user_name = who;
     GET DIAGNOSTICS runs = ROW_COUNT;
-    UPDATE jobs_withdrawn w SET user_name = CASE WHEN w.user_name = jobtrail_erase.person THEN pseudonym ELSE w.user_name END,
-        withdrawn_by = CASE WHEN w.withdrawn_by = jobtrail_erase.person THEN pseudonym ELSE w.withdrawn_by END,
-        sent_by = CASE WHEN w.sent_by = jobtrail_erase.person THEN pseudonym ELSE w.sent_by END, uid = NULL,
-        job = jobtrail_without_person(w.job, jobtrail_erase.person, pseudonym),
-        projection = jobtrail_without_person(w.projection, jobtrail_erase.person, pseudonym)
-    WHERE jobtrail_erase.person IN (w.user_name, w.withdrawn_by, w.sent_by);
-    UPDATE benchmark_run b SET user_name = pseudonym, uid = NULL WHERE b.user_name = person;
-    UPDATE benchmark_decision d SET decided_by = pseudonym WHERE d.decided_by = person;
+    UPDATE jobs_withdrawn w SET user_name = CASE WHEN w.user_name = who THEN pseudonym ELSE w.user_name END,
+        withdrawn_by = CASE WHEN w.withdrawn_by = who THEN pseudonym ELSE w.withdrawn_by END,
+        sent_by = CASE WHEN w.sent_by = who THEN pseudonym ELSE w.sent_by END, uid = NULL,
+        job = jobtrail_without_person(w.job, who, pseudonym),
+        projection = jobtrail_without_person(w.projection, who, pseudonym)
+    WHERE who IN (w.user_name, w.withdrawn_by, w.sent_by);
+    UPDATE benchmark_run b SET user_name = pseudonym, uid = NULL WHERE b.user_name = who;
+    UPDATE benchmark_decision d SET decided_by = pseudonym WHERE d.decided_by = who;
     DELETE FROM audit_removing;
 END
 $body$;

@@ -173,7 +173,8 @@ def follow_head(chain: str) -> str:
     """Let audit_chain say what is there, as somebody who cuts off a tail would."""
     return (
         "UPDATE audit_chain c SET head_seq = l.seq, head_hash = l.row_hash, store_hash = l.store_hash"
-        f" FROM (SELECT * FROM audit_log WHERE chain_id = '{chain}' ORDER BY seq DESC LIMIT 1) l WHERE c.chain_id = l.chain_id"
+        f" FROM (SELECT * FROM audit_log WHERE chain_id = '{chain}' ORDER BY seq DESC LIMIT 1) l"
+        " WHERE c.chain_id = l.chain_id"
     )
 
 
@@ -186,7 +187,8 @@ def statements(case: str, chain: str) -> list[str]:
     swap = [f"UPDATE audit_log SET seq = {new} WHERE chain_id = '{chain}' AND seq = {old}"
             for old, new in ((6, -1), (7, 6), (-1, 7))]  # fmt: skip
     insert = (
-        "INSERT INTO audit_log (chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at, received_at)"
+        "INSERT INTO audit_log (chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at,"
+        " received_at)"
         f" SELECT chain_id, 7, gen_random_uuid(), kind, sha256('a'), commitment, sha256('b'), changed_at, received_at"
         f" FROM audit_log WHERE chain_id = '{chain}' AND seq = 6"
     )
@@ -204,8 +206,10 @@ def statements(case: str, chain: str) -> list[str]:
             *rows_of(chain, "seq > 12"), follow_head(chain), *seals,
         ],
         "payloads of a partition": ["DROP TABLE audit_payload_default"],
-        "all checkpoints": ["DELETE FROM audit_checkpoint_leaf", "DELETE FROM audit_checkpoint", "DELETE FROM audit_seal"],
-        "everything": ["TRUNCATE audit_log, audit_payload, audit_chain, audit_seal, audit_checkpoint_leaf, audit_checkpoint"],
+        "all checkpoints": [
+            f"DELETE FROM {table}" for table in ("audit_checkpoint_leaf", "audit_checkpoint", "audit_seal")
+        ],
+        "everything": [f"TRUNCATE {', '.join((*TABLES, 'audit_seal'))}"],
         "signature stripped": ["UPDATE audit_checkpoint SET signature = NULL, key_id = NULL WHERE number = 2"],
         "stray payload": [f"INSERT INTO audit_payload VALUES ('{chain}', 999, now(), 'p', 's')"],
     }[case]  # fmt: skip
@@ -286,10 +290,10 @@ async def test_a_trail_rewritten_as_a_whole_contradicts_its_anchors(story: Story
 
 
 def rewrite(connection: Any, url: str, chain: str) -> None:
-    """Change what the second row of a chain says, and make all hashes follow, those of the store by the store itself."""
+    """Change what the second row of a chain says, and make all hashes follow; without those of the store."""
     rows = connection.execute(
-        "SELECT l.seq, l.event_id::text, l.kind, (extract(epoch FROM l.changed_at) * 1000000)::bigint, p.payload, p.salt"
-        " FROM audit_log l JOIN audit_payload p USING (chain_id, seq) WHERE l.chain_id = %s ORDER BY l.seq",
+        "SELECT l.seq, l.event_id::text, l.kind, (extract(epoch FROM l.changed_at) * 1000000)::bigint, p.payload,"
+        " p.salt FROM audit_log l JOIN audit_payload p USING (chain_id, seq) WHERE l.chain_id = %s ORDER BY l.seq",
         (chain,),
     ).fetchall()
     previous = bytes(32)
@@ -304,9 +308,12 @@ def rewrite(connection: Any, url: str, chain: str) -> None:
             ("UPDATE audit_payload SET payload = %s WHERE chain_id = %s AND seq = %s", (payload, chain, seq))
         )
         changes.append(
-            ("UPDATE audit_log SET commitment = %s, row_hash = %s, prev_hash = %s, store_hash = NULL,"
-             " snapshot_commitment = NULL WHERE chain_id = %s AND seq = %s", (commitment, row_hash, previous, chain, seq))
-        )  # fmt: skip
+            (
+                "UPDATE audit_log SET commitment = %s, row_hash = %s, prev_hash = %s, store_hash = NULL,"
+                " snapshot_commitment = NULL WHERE chain_id = %s AND seq = %s",
+                (commitment, row_hash, previous, chain, seq),
+            )
+        )
         previous = row_hash
     changes.append(("UPDATE audit_chain SET head_hash = %s, store_hash = decode(repeat('00', 32), 'hex')"
                     " WHERE chain_id = %s", (previous, chain)))  # fmt: skip
@@ -328,9 +335,10 @@ def reseal(connection: Any, url: str, chain: str) -> None:
         ]
         new = msgspec.structs.replace(old, previous=before, root=merkle_root(sort_leaves(leaves)))
         before = new.digest()
-        changes.append(("UPDATE audit_checkpoint SET previous = %s, root = %s, digest = %s, signature = NULL, key_id = NULL"
-                        " WHERE number = %s", (new.previous, new.root, before, new.number)))  # fmt: skip
+        anew = "UPDATE audit_checkpoint SET previous = %s, root = %s, digest = %s, signature = NULL, key_id = NULL"
+        changes.append((f"{anew} WHERE number = %s", (new.previous, new.root, before, new.number)))
         for leaf in leaves:
-            changes.append(("UPDATE audit_checkpoint_leaf SET head_hash = %s, store_hash = %s WHERE chain_id = %s"
-                            " AND head_seq = %s", (leaf.head_hash, leaf.store_hash, leaf.chain_id, leaf.head_seq)))  # fmt: skip
+            anew = "UPDATE audit_checkpoint_leaf SET head_hash = %s, store_hash = %s"
+            values = (leaf.head_hash, leaf.store_hash, leaf.chain_id, leaf.head_seq)
+            changes.append((f"{anew} WHERE chain_id = %s AND head_seq = %s", values))
     as_superuser(url, *changes)
