@@ -337,3 +337,31 @@ def test_the_vocabulary_of_benchmarks_is_the_same_in_the_database(database: str)
         name: (metric.unit, str(metric.direction), list(metric.gates), Gate().min_rel)
         for name, metric in METRICS.items()
     }
+
+
+def test_a_daemon_takes_manual_jobs_from_the_others_and_no_other(database: str) -> None:
+    """Of jobs a daemon deletes nothing itself; the function that moves withdrawn ones takes manual jobs alone."""
+    withdraw = (
+        "SELECT jobtrail_withdraw_jobs(jsonb_build_array(jsonb_build_object('cluster_name', 'c1', 'job_id', %s::text,"
+        " 'run', 1, 'withdrawn_at', now(), 'correlation_id', gen_random_uuid(), 'job', '{}', 'projection', '{}')))"
+    )
+    held = "SELECT job_id FROM jobs UNION ALL SELECT 'withdrawn ' || job_id FROM jobs_withdrawn ORDER BY 1"
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO jobs (cluster_name, job_id, run, state, correlation_id, projection) "
+            "SELECT 'c1', name, 1, 'pending', gen_random_uuid(), '{}' FROM unnest('{manual-a,slurm-1}'::text[]) AS name"
+        )
+        for role in ("jobtrail_reader", "jobtrail_auditor"):
+            connection.execute(f"SET ROLE {role}".encode())
+            assert connection.execute("SELECT count(*) FROM jobs_withdrawn").fetchone() == (0,)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(withdraw, ("manual-a",))
+        connection.execute("SET ROLE jobtrail_ingest")
+        for refused in ("DELETE FROM jobs", "DELETE FROM jobs_withdrawn", "UPDATE jobs_withdrawn SET run = 2"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(refused)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute(withdraw, ("slurm-1",))
+        for _ in range(2):
+            connection.execute(withdraw, ("manual-a",))
+        assert connection.execute(held).fetchall() == [("slurm-1",), ("withdrawn manual-a",)]

@@ -391,6 +391,18 @@ async def test_what_anybody_may_send_leaves_room_for_hooks() -> None:
         await world.create(ROOT, "manual-last")
 
 
+async def test_many_samples_take_more_of_a_users_share() -> None:
+    """Of one who is trusted, nothing is counted."""
+    world = World()
+    await world.create(ADA, start_us=T0 - MINUTE, nodes=("n1",))
+    many = [PostedSample(reading=Reading(time_us=T0, source="", threads=1))] * 1000
+    for uid in (ADA, ADA, ADA, ROOT, ROOT, ROOT):
+        await world.keeper.add_samples(Which(job_id="manual-a"), many, author(uid))
+    with pytest.raises(TooManyReports):
+        await world.keeper.add_samples(Which(job_id="manual-a"), many[:1], author(ADA))
+    assert len(world.rows) == 6000
+
+
 async def test_a_repeat_says_the_same_bytes_and_another_word_does_not() -> None:
     world, same = World(), str(uuid.uuid4())
     await world.create()

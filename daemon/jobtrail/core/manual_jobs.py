@@ -33,6 +33,7 @@ from jobtrail.domain.phrases import describe_moment
 from jobtrail.domain.registers import CLOCK_SKEW_US
 
 FOR_HOOKS = 0.1  # of the spool: what anybody may send leaves that much for the events of jobs
+SAMPLE_BYTES = 1024  # what a sample counts for in a user's share: about 250 a second go on for long
 FORWARD_SECONDS = 2.0
 LOOK_SECONDS = 0.02
 AROUND_US = 300_000_000  # clocks differ by minutes at times: munge takes credentials that are five old (munge(7))
@@ -128,6 +129,8 @@ class ManualJobs:
             raise JobConflict(
                 "start_time", f"{job.job_id} has not started, as far as is known; samples are of jobs that ran"
             )
+        if author.uid is not None and not author.trusted:
+            self._shares.charge(author.uid, len(samples) * SAMPLE_BYTES)
         days = await self._samples.days()
         rows = [self._row(number, sample, job, author, days) for number, sample in enumerate(samples)]
         await self._samples.write(rows)
@@ -216,7 +219,7 @@ class ManualJobs:
         except NotFound:
             return
         made = None if job.people is msgspec.UNSET else job.people.creation
-        if made is None or made.by.stamp.event_id != author.event_id:
+        if made is None or made.stamp.event_id != author.event_id:
             gone = "" if job.withdrawn is None else " and was withdrawn; ids are never used again"
             raise JobConflict("job_id", f"{job.job_id} exists already{gone}")
 

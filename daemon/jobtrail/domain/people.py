@@ -31,9 +31,9 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Creation(msgspec.Struct, frozen=True, kw_only=True):
-    """The making of a manual job."""
+    """The making of a manual job. Who made it is on the trail alone, where the law's order can erase it."""
 
-    by: Signed
+    stamp: Stamp
     claims: Claims
 
 
@@ -99,15 +99,15 @@ def about_nothing(event: Event) -> str | None:
 def told_by_person(held: PeoplesWord, event: Event) -> PeoplesWord:
     """People's word after one more of their events."""
     stamp = Stamp(0, event.time_us, event.event_id)
-    signed = Signed(stamp=stamp, person=event.person, sent_by=event.sent_by)
     match event.kind:
         case EventKind.JOB_CREATED:
-            if held.creation is not None and held.creation.by.stamp <= stamp:
+            if held.creation is not None and held.creation.stamp <= stamp:
                 return held
-            return msgspec.structs.replace(held, creation=Creation(by=signed, claims=event.claims or Claims()))
+            return msgspec.structs.replace(held, creation=Creation(stamp=stamp, claims=event.claims or Claims()))
         case EventKind.JOB_WITHDRAWN:
             if held.withdrawn is not None and held.withdrawn.stamp <= stamp:
                 return held
+            signed = Signed(stamp=stamp, person=event.person, sent_by=event.sent_by)
             return msgspec.structs.replace(held, withdrawn=signed)
         case _:
             return _amended(held, stamp, event.claims or Claims())
@@ -180,7 +180,7 @@ def _said_us(word: PeoplesWord) -> int | None:
     """When somebody said the state that counts."""
     if (said := word.amended.get("state")) is not None:
         return said.stamp.time_us
-    return None if word.creation is None else word.creation.by.stamp.time_us
+    return None if word.creation is None else word.creation.stamp.time_us
 
 
 def _outcome(claims: Claims, state: State) -> OutcomeRegister:
