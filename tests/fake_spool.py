@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
+from typing import NoReturn
 
 import msgspec
 
@@ -108,6 +109,13 @@ class MemorySpool:
     async def record_refusal(self, seq: int, reason: str) -> None:
         self._check_serving()
         self.refusals[seq] = reason
+
+    async def give_up_chain(self, after_seq: int, reason: str) -> NoReturn:
+        self._check_serving()
+        if self.full:
+            raise SpoolFull(0)
+        self.broken = f"a new chain begins with the next start: {reason}"
+        raise SpoolBroken(self.broken)
 
     async def open_runs(self) -> Sequence[OpenRun]:
         self._check_serving()

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn
 
 import pytest
 
-from jobtrail.core.facts import EventsForwarded, ForwardConflict, ForwardFailed, ProjectionRefused
-from jobtrail.core.forwarder import BATCH_BYTES, BATCH_EVENTS, LOOK_SECONDS, Forwarder
+from jobtrail.core.facts import ChainGivenUp, EventsForwarded, ForwardConflict, ForwardFailed, ProjectionRefused
+from jobtrail.core.forwarder import BATCH_BYTES, BATCH_EVENTS, GIVE_UP_TRIES, LOOK_SECONDS, Forwarder
 from jobtrail.core.ports import SpoolStatus, StoreReport
 from jobtrail.core.waiting import MOST_ASKED_SECONDS, Backoff
 from jobtrail.domain.audit import ChainedEvent, ChainHead
-from jobtrail.domain.errors import ChainGap, StoreRefused, StoreUnavailable
+from jobtrail.domain.errors import ChainGap, SpoolBroken, SpoolFull, StoreRefused, StoreUnavailable
 from tests.chains import ChainWriter
 from tests.fakes import Facts, FakeClock, MemorySink
 from tests.unit import moved_time
@@ -27,6 +28,8 @@ class ChainSpool:
         self.purged = 0
         self.refusals: dict[int, str] = {}
         self.asked: list[tuple[int, int]] = []
+        self.full = False
+        self.given_up: tuple[int, str] | None = None
         self._more = asyncio.Event()
 
     def add(self, count: int = 1) -> None:
@@ -44,6 +47,12 @@ class ChainSpool:
 
     async def record_refusal(self, seq: int, reason: str) -> None:
         self.refusals[seq] = reason
+
+    async def give_up_chain(self, after_seq: int, reason: str) -> NoReturn:
+        if self.full:
+            raise SpoolFull(0)
+        self.given_up = after_seq, reason
+        raise SpoolBroken(reason)
 
     async def wait_beyond(self, seq: int) -> None:
         while self.chain.head.seq <= seq:
@@ -285,17 +294,59 @@ def test_an_event_refused_even_for_the_trail_is_never_skipped() -> None:
     assert bench.stored == bench.spool.chain.rows
 
 
-def test_a_forked_chain_is_told_and_not_forced() -> None:
+def gives_up(bench: Bench) -> tuple[int, str, str]:
+    """Run until the chain is given up: after which event, the reason's word, and what was said."""
+    with pytest.raises(SpoolBroken):
+        bench.run()
+    (told,) = bench.facts.of(ChainGivenUp)
+    assert bench.spool.given_up is not None
+    assert bench.spool.given_up[1] == told.detail
+    assert bench.problems == [told.detail] * (GIVE_UP_TRIES - 1)
+    return bench.spool.given_up[0], told.reason, told.detail
+
+
+def test_a_forked_chain_is_given_up_where_it_forks() -> None:
     """The store's rows are not ours: another machine writes under our chain's id, or somebody changed them."""
-    bench = Bench(events=4)
+    bench = Bench(events=6)
     other = ChainWriter(chain_id=bench.spool.chain.chain_id)
+    other.rows.extend(bench.spool.chain.rows[:2])
     for number in range(3):
         other.started(f"slurm-{90 + number}")
     bench.stored = list(other.rows)
-    bench.run()
-    assert all("event 4 even for the trail" in problem for problem in bench.problems)
-    assert bench.problems
+    bench.spool.forwarded = 1
+    after, reason, detail = gives_up(bench)
+    assert (after, reason) == (2, "another_row")
+    assert detail == "the store holds another event as this chain's number 5"
+    assert [fact.seq for fact in bench.facts.of(ForwardConflict)] == [3, 4, 5]
     assert bench.stored == other.rows
+
+
+def test_a_last_row_that_was_changed_in_the_store_begins_a_new_chain_there() -> None:
+    """All was forwarded once; what the store now shows as the chain's end is not what this node sent."""
+    bench = Bench(events=3)
+    other = ChainWriter(chain_id=bench.spool.chain.chain_id)
+    other.rows.extend(bench.spool.chain.rows[:2])
+    other.started("slurm-90")
+    bench.stored = list(other.rows)
+    bench.spool.forwarded = 3
+    assert gives_up(bench)[:2] == (2, "another_row")
+
+
+def test_a_misfit_that_passes_ends_no_chain() -> None:
+    """As while a store fails over: a replica that is behind, or ahead, answers once or twice."""
+    bench = Bench(events=3)
+    rows = list(bench.spool.chain.rows)
+    ahead = ChainWriter(chain_id=bench.spool.chain.chain_id)
+    ahead.rows.extend(rows)
+    ahead.started("slurm-99")
+    bench.stored = list(ahead.rows)
+
+    def settled() -> None:
+        bench.stored = rows[:2]
+
+    bench.run(settled, seconds=FIRST_DELAY * 1.2)
+    assert bench.spool.given_up is None
+    assert bench.stored == bench.spool.chain.rows
 
 
 def test_conflicts_and_refused_projections_in_a_report_are_told() -> None:
@@ -308,7 +359,19 @@ def test_conflicts_and_refused_projections_in_a_report_are_told() -> None:
 
 
 def test_events_purged_before_the_store_was_restored_are_told_as_a_hole() -> None:
-    """They are gone from both. Nothing after them is sent as if they had never been; a newer backup mends it."""
+    """They are gone from both: the new chain's first row says so, and all that the spool still holds follows it."""
+    bench = Bench(events=6)
+    bench.spool.purged = 4
+    bench.stored = bench.spool.chain.rows[:2]
+    after, reason, detail = gives_up(bench)
+    assert (after, reason) == (2, "purged")
+    assert detail == (
+        "the store ends at sequence 2 and this node's oldest event is 5: "
+        "the events between were purged before the store was restored"
+    )
+
+
+def test_a_newer_backup_in_time_mends_the_hole() -> None:
     bench = Bench(events=6)
     bench.spool.purged = 4
     bench.stored = bench.spool.chain.rows[:2]
@@ -316,22 +379,37 @@ def test_events_purged_before_the_store_was_restored_are_told_as_a_hole() -> Non
     def better_backup() -> None:
         bench.stored = bench.spool.chain.rows[:4]
 
-    bench.run(better_backup)
-    assert set(bench.problems) == {
-        "the store ends at sequence 2 and this node's oldest event is 5: "
-        "the events between were purged before the store was restored"
-    }
+    bench.run(better_backup, seconds=FIRST_DELAY * 1.2)
+    assert bench.spool.given_up is None
     assert bench.stored == bench.spool.chain.rows
 
 
-def test_a_spool_that_was_set_back_is_told() -> None:
+def test_a_spool_that_was_set_back_begins_a_new_chain() -> None:
     """A snapshot of the machine was restored: the store knows events this node has forgotten."""
     bench = Bench(events=5)
     bench.stored = list(bench.spool.chain.rows)
     del bench.spool.chain.rows[3:]
-    bench.run(bench.spool.add)
-    assert bench.problems[0].startswith("the store holds this chain up to sequence 5 and this node's spool ends at 3")
-    assert len(bench.stored) == 5
+    bench.spool.forwarded = 1
+    after, reason, detail = gives_up(bench)
+    assert (after, reason) == (3, "set_back")
+    assert detail.startswith("the store holds this chain up to sequence 5 and this node's spool ends at 3")
+    assert bench.facts.of(ForwardConflict) == []
+
+
+def test_a_spool_without_room_for_the_end_of_its_chain_is_told() -> None:
+    bench = Bench(events=6)
+    bench.spool.purged, bench.spool.full = 4, True
+    bench.stored = bench.spool.chain.rows[:2]
+    bench.run()
+    assert bench.problems[-1].endswith("and the spool has no room for the end of the chain")
+
+
+def test_where_the_fork_is_searched_purged_events_end_the_search() -> None:
+    bench = Bench(events=6)
+    bench.stored = list(bench.spool.chain.rows)
+    del bench.spool.chain.rows[5:]
+    bench.spool.purged, bench.spool.forwarded = 4, 1
+    assert gives_up(bench)[:2] == (1, "set_back")
 
 
 def test_a_stop_ends_the_wait_for_events_at_once() -> None:

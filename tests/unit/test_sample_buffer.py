@@ -1,10 +1,12 @@
 """Readings wait for the store, within bounds: the oldest are shed, and counted."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
 
-from jobtrail.core.facts import ForwardFailed, SamplesDropped, SamplesWritten
+from jobtrail.core.facts import ForwardFailed, SamplesDropped, SamplesThinned, SamplesWritten
 from jobtrail.core.ports import SampleRow
 from jobtrail.core.sample_buffer import BATCH_ROWS, FLUSH_SECONDS, SampleBuffer
 from jobtrail.core.waiting import Backoff
@@ -189,3 +191,91 @@ def test_a_stop_ends_every_wait_at_once_and_writes_what_is_there(away: str | Non
 
         moved_time.run(bench.clock, main())
         assert len(bench.sink.rows) == (1 if seconds and not away else 0)
+
+
+class Reading(NamedTuple):
+    """The `number`-th reading of a series."""
+
+    series: str
+    number: int
+
+
+class Thinning:
+    """A buffer of ten rows that thins out."""
+
+    def __init__(self) -> None:
+        self.clock, self.facts, self.sink = FakeClock(), Facts(), MemorySampleSink()
+        self.buffer: SampleBuffer[Reading] = SampleBuffer(
+            self.sink,  # type: ignore[arg-type]  # it keeps rows of any kind
+            clock=self.clock,
+            tell=self.facts,
+            backoff=Backoff(1, 8),
+            max_rows=10,
+            series_of=lambda row: row.series,
+        )
+
+    def add(self, series: str, *numbers: int) -> None:
+        for number in numbers:
+            self.buffer.add(Reading(series, number))
+
+    async def written(self) -> list[tuple[str, int]]:
+        await self.buffer.flush()
+        return [(row.series, row.number) for row in self.sink.rows]  # type: ignore[attr-defined]
+
+    def count(self) -> tuple[int, int]:
+        return (
+            sum(fact.rows for fact in self.facts.of(SamplesThinned)),
+            sum(fact.rows for fact in self.facts.of(SamplesDropped)),
+        )
+
+
+async def test_a_queue_half_full_keeps_one_of_four_of_each_series() -> None:
+    """Two jobs in turn: neither is thinned out for the other's sake."""
+    bench = Thinning()
+    bench.add("a", *range(5))
+    for number in range(100, 108):
+        bench.add("a", number)
+        bench.add("b", number)
+    kept = await bench.written()
+    assert [number for series, number in kept if series == "a"] == [0, 1, 2, 3, 4, 100, 104]
+    assert [number for series, number in kept if series == "b"] == [100, 104]
+    assert bench.count() == (12, 0)
+
+
+async def test_a_full_queue_gives_up_every_second_row_then_the_oldest() -> None:
+    bench = Thinning()
+    bench.add("a", *range(25))  # 0 to 4, then 5, 9, 13, 17, 21; the next one kept is one too many
+    bench.add("a", 25)
+    assert await bench.written() == [("a", number) for number in (0, 2, 4, 9, 17, 25)]
+    assert bench.count() == (20, 0)
+    for number in range(11):
+        bench.add(f"series {number}", 0)
+    assert len(await bench.written()) == 6 + 10
+    assert bench.count() == (20, 1)
+
+
+async def test_when_the_queue_is_short_again_every_reading_is_kept() -> None:
+    bench = Thinning()
+    bench.add("a", *range(9))
+    await bench.written()
+    bench.add("a", 20, 21, 22)
+    assert [number for _, number in await bench.written()][-3:] == [20, 21, 22]
+
+
+async def test_rows_that_are_being_written_are_not_given_up() -> None:
+    """They would be counted as given up and be in the store."""
+    bench = Thinning()
+    bench.add("a", *range(6))
+    write = bench.sink.write
+
+    async def slow(rows: Sequence[SampleRow]) -> None:
+        bench.sink.write = write  # type: ignore[method-assign]
+        bench.add("a", *range(100, 125))
+        await write(rows)
+
+    bench.sink.write = slow  # type: ignore[method-assign]
+    first = await bench.written()
+    assert [number for _, number in first][:6] == list(range(6))
+    assert len(set(first)) == len(first)
+    await bench.buffer.flush()  # tells what was given up meanwhile
+    assert len(first) + sum(bench.count()) == 6 + 25

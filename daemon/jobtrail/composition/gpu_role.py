@@ -105,10 +105,19 @@ def make_gpu_parts(
         interval_us=round(seconds * 1e6),
     )
     buffer = SampleBuffer(
-        None if sink is None else _GpuRows(sink), clock=clock, tell=tell, backoff=Backoff(), max_rows=MOST_ROWS
+        None if sink is None else _GpuRows(sink),
+        clock=clock,
+        tell=tell,
+        backoff=Backoff(),
+        max_rows=MOST_ROWS,
+        series_of=lambda row: (row.reading.gpu.gpu_id, row.ref),
     )
     energy_buffer = SampleBuffer(
-        None if energy_sink is None else _EnergyRows(energy_sink), clock=clock, tell=tell, backoff=Backoff()
+        None if energy_sink is None else _EnergyRows(energy_sink),
+        clock=clock,
+        tell=tell,
+        backoff=Backoff(),
+        series_of=lambda row: row.ref,
     )
     watch = GpuWatch(
         sources=sources,

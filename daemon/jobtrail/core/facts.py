@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -91,6 +91,13 @@ class ForwardConflict(Fact, frozen=True, kw_only=True):
     seq: int
 
 
+class ChainGivenUp(Fact, frozen=True, kw_only=True):
+    """The store's copy of this node's chain and the chain itself cannot be brought together: a new one begins."""
+
+    reason: str  # set_back | purged | another_row
+    detail: str
+
+
 class ProjectionRefused(Fact, frozen=True, kw_only=True):
     """The trail has the event and the projection could not take it."""
 
@@ -131,6 +138,18 @@ class SamplesDropped(Fact, frozen=True, kw_only=True):
     """Readings were shed because the store was away too long."""
 
     rows: int
+
+
+class SamplesThinned(Fact, frozen=True, kw_only=True):
+    """Of readings that wait for the store, every so many were given up so that the others reach further back."""
+
+    rows: int
+
+
+class GapRecorded(Fact, frozen=True, kw_only=True):
+    """What was given up for want of room is on record in the trail."""
+
+    shed: Mapping[str, int]
 
 
 class JobAdopted(Fact, frozen=True, kw_only=True):

@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn
 
-from jobtrail.core.facts import EventsForwarded, ForwardConflict, ForwardFailed, Observer, ProjectionRefused
+from jobtrail.core.facts import (
+    ChainGivenUp,
+    EventsForwarded,
+    ForwardConflict,
+    ForwardFailed,
+    Observer,
+    ProjectionRefused,
+)
 from jobtrail.core.ports import Clock, EventSink, EventSpool, StoreReport
 from jobtrail.core.waiting import Backoff, wait_for_any
-from jobtrail.domain.audit import ChainedEvent
+from jobtrail.domain.audit import ChainedEvent, ChainHead
 from jobtrail.domain.checkpoints import Anchor
-from jobtrail.domain.errors import ChainGap, StoreRefused, StoreUnavailable
+from jobtrail.domain.errors import ChainGap, SpoolFull, StoreRefused, StoreUnavailable
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
+GIVE_UP_TRIES = 5  # how often in a row a chain must be found not to fit the store's copy before it is given up
 LOOK_SECONDS = 300.0  # how often a node that has nothing to send asks where the store's copy ends
 
 
@@ -22,7 +31,8 @@ class Forwarder:
     """Keeps the store's copy of this node's chain up to date.
 
     The position is never remembered across a failure: the store says where its copy ends, so a store that was restored
-    from a backup gets again what it lost, as far as the spool still holds it.
+    from a backup gets again what it lost, as far as the spool still holds it. Where the two cannot be brought together,
+    the chain is given up: what the store is not known to hold begins a new one, and the first row of that says why.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class Forwarder:
         self._witness = witness
         self._position: int | None = None
         self._one_by_one_until = 0
+        self._misfits = 0  # times in a row that the store's copy did not fit the chain
         self._resumed = False  # whether the store sent us elsewhere since it last took a batch
         self.last_problem: str | None = None
 
@@ -60,6 +71,7 @@ class Forwarder:
                 await self._wait_out(str(error), stop, at_least=error.retry_after_seconds)
             else:
                 self._backoff.reset()
+                self._misfits = 0
                 self._resumed = False
                 self.last_problem = None
                 if not sent:
@@ -87,10 +99,11 @@ class Forwarder:
         if not batch:
             return False
         if batch[0].seq != position + 1:
-            raise StoreUnavailable(
+            detail = (
                 f"the store ends at sequence {position} and this node's oldest event is {batch[0].seq}: "
                 f"the events between were purged before the store was restored"
             )
+            await self._give_up("purged", detail, after_seq=position)
         began = self._clock.monotonic()
         report = await self._store(batch)
         if report is not None:
@@ -108,13 +121,59 @@ class Forwarder:
             head = await self._sink.head(self._spool.status().chain_id)
             own = self._spool.status().head_seq
             if head.seq > own:
-                raise StoreUnavailable(
+                detail = (
                     f"the store holds this chain up to sequence {head.seq} and this node's spool ends at {own}: "
                     f"the spool was set back, as by restoring a snapshot of the machine"
                 )
+                await self._give_up("set_back", detail, head_seq=head.seq)
+            if await self._differs(head):
+                detail = f"the store holds another event as this chain's number {head.seq}"
+                await self._give_up("another_row", detail, head_seq=head.seq)
             self._position = head.seq
             await self._spool.mark_forwarded(head.seq)
         return self._position
+
+    async def _differs(self, head: ChainHead) -> bool:
+        """Whether the spool still holds the event of that number, and it is another."""
+        if head.seq == 0:
+            return False
+        rows = await self._spool.read_after(head.seq - 1, limit=1, max_bytes=BATCH_BYTES)
+        return bool(rows) and rows[0].seq == head.seq and rows[0].row_hash != head.row_hash
+
+    async def _give_up(self, reason: str, detail: str, *, after_seq: int | None = None, head_seq: int = 0) -> NoReturn:
+        """Begin a new chain, once the misfit was seen often enough to be none that passes, as while a store fails over.
+
+        Raises StoreUnavailable until then, and where the spool has no room; at last SpoolBroken.
+        """
+        self._misfits += 1
+        if self._misfits < GIVE_UP_TRIES:
+            raise StoreUnavailable(detail)
+        if after_seq is None:
+            after_seq = await self._find_fork(head_seq)
+        self._tell(ChainGivenUp(reason=reason, detail=detail))
+        try:
+            await self._spool.give_up_chain(after_seq, detail)
+        except SpoolFull as error:
+            raise StoreUnavailable(f"{detail}; and the spool has no room for the end of the chain") from error
+
+    async def _find_fork(self, head_seq: int) -> int:
+        """The last event that store and spool are known to have alike.
+
+        From the last one known to be forwarded on, they are sent once more: the store compares them with what it holds
+        and puts those that differ on record.
+        """
+        position = min(self._spool.status().forwarded_seq, head_seq - 1)
+        while position < head_seq:
+            rows = await self._spool.read_after(position, limit=BATCH_EVENTS, max_bytes=BATCH_BYTES)
+            batch = [row for row in rows if row.seq <= head_seq]
+            if not batch or batch[0].seq != position + 1:
+                break
+            report = await self._sink.store(batch, node=self._node)
+            self._account(report, 0.0)
+            if report.conflicts:
+                return min(report.conflicts) - 1
+            position = batch[-1].seq
+        return position
 
     async def _store(self, batch: Sequence[ChainedEvent]) -> StoreReport | None:
         """Store a batch; when its content is refused, go one by one and keep the refused event in the trail only."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
@@ -89,6 +89,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     bytes_limit: int
     oldest_unforwarded_us: int | None
     refused: int = 0
+    purged_early: int = 0  # forwarded events that gave way before their time, since the start
 
     @property
     def depth(self) -> int:
@@ -116,6 +117,14 @@ class EventSpool(Protocol):
 
     async def record_refusal(self, seq: int, reason: str) -> None:
         """Keep on record that the store refused the projection of event `seq`."""
+        ...
+
+    async def give_up_chain(self, after_seq: int, reason: str) -> NoReturn:
+        """End this chain for good: the events after `after_seq` begin a new one, which names the old one's end.
+
+        Never returns: raises SpoolBroken once that is held, as the new chain begins with the daemon's next start;
+        SpoolFull where there is no room to hold it.
+        """
         ...
 
     async def open_runs(self) -> Sequence[OpenRun]:

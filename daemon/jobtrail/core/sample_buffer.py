@@ -1,20 +1,25 @@
-"""Holds readings until the store takes them; sheds the oldest, counted, when the store is away too long."""
+"""Holds readings until the store takes them; sheds some, counted, when the store is away too long.
+
+First of each series fewer are kept, then every second of those that wait is given up, and at last the oldest: so what
+is left of a long absence reaches far back, at longer intervals.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from jobtrail.core.facts import ForwardFailed, Observer, SamplesDropped, SamplesWritten
+from jobtrail.core.facts import ForwardFailed, Observer, SamplesDropped, SamplesThinned, SamplesWritten
 from jobtrail.core.ports import Clock
 from jobtrail.core.waiting import Backoff, wait_for_any
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 
 BATCH_ROWS = 2_000
 FLUSH_SECONDS = 2.0
+KEPT_OF = 4  # of so many readings of a series one is kept, once the queue is half full
 
 
 Row = TypeVar("Row")
@@ -33,8 +38,20 @@ class SampleBuffer(Generic[Row]):
     """A bounded queue of readings in front of the store."""
 
     def __init__(
-        self, sink: RowSink[Row] | None, *, clock: Clock, tell: Observer, backoff: Backoff, max_rows: int = 20_000
+        self,
+        sink: RowSink[Row] | None,
+        *,
+        clock: Clock,
+        tell: Observer,
+        backoff: Backoff,
+        max_rows: int = 20_000,
+        series_of: Callable[[Row], Hashable] | None = None,
     ) -> None:
+        """`series_of` names what a row is a reading of; without it rows are not thinned, only the oldest dropped."""
+        self._series_of = series_of
+        self._passed: dict[Hashable, int] = {}  # readings of each series since the queue was half full
+        self._in_flight = 0  # of the oldest rows, those that are being written
+        self._thinned = 0  # rows thinned out and not yet told of
         self._sink = sink
         self._clock = clock
         self._tell = tell
@@ -49,13 +66,43 @@ class SampleBuffer(Generic[Row]):
 
         What is shed to make room is told at the next flush: one fact for many rows.
         """
-        if self._sink is None:
+        if self._sink is None or not self._keeps(row):
             return
         self._rows.append(row)
+        if len(self._rows) > self._max_rows:
+            self._thin_out()
         if len(self._rows) > self._max_rows:
             self._rows.popleft()
             self._shed += 1
         self._more.set()
+
+    def _keeps(self, row: Row) -> bool:
+        """Whether to queue it: once the queue is half full, one of some of each series."""
+        if self._series_of is None or 2 * len(self._rows) < self._max_rows:
+            self._passed.clear()
+            return True
+        series = self._series_of(row)
+        passed = self._passed[series] = self._passed.get(series, -1) + 1
+        if passed % KEPT_OF == 0:
+            return True
+        self._thinned += 1
+        return False
+
+    def _thin_out(self) -> None:
+        """Give up every second row of each series, but for those that are being written."""
+        if self._series_of is None:
+            return
+        kept: deque[Row] = deque()
+        given_up_next: dict[Hashable, bool] = {}
+        for place, row in enumerate(self._rows):
+            series = self._series_of(row)
+            if place >= self._in_flight and given_up_next.get(series, False):
+                given_up_next[series] = False
+                self._thinned += 1
+            else:
+                given_up_next[series] = True
+                kept.append(row)
+        self._rows = kept
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until `stop`, then write what is left once."""
@@ -73,17 +120,22 @@ class SampleBuffer(Generic[Row]):
     async def flush(self) -> None:
         """Write all that is queued. Raises StoreUnavailable; what was not written stays queued."""
         self._more.clear()
+        if self._thinned:
+            self._tell(SamplesThinned(rows=self._thinned))
+            self._thinned = 0
         if self._shed:
             self._tell(SamplesDropped(rows=self._shed))
             self._shed = 0
         while self._rows and self._sink is not None:
             batch = list(islice(self._rows, BATCH_ROWS))
+            self._in_flight = len(batch)
             began = self._clock.monotonic()
             try:
                 await self._sink.write(batch)
             except StoreRefused:
                 self._tell(SamplesDropped(rows=len(batch)))
             except StoreUnavailable:
+                self._in_flight = 0
                 self._more.set()
                 raise
             else:
@@ -93,6 +145,7 @@ class SampleBuffer(Generic[Row]):
 
     def _drop(self, batch: list[Row]) -> None:
         """Take the written rows off; some may have been shed meanwhile."""
+        self._in_flight = 0
         written = {id(row) for row in batch}
         while self._rows and id(self._rows[0]) in written:
             self._rows.popleft()

@@ -47,6 +47,7 @@ class EventKind(StrEnum):
     TRAIL_PRUNED = "trail_pruned"  # in the database's own chain: old rows are removed
     HOLD_PLACED = "hold_placed"  # in the database's own chain: nothing may be removed
     HOLD_LIFTED = "hold_lifted"  # in the database's own chain: removals are allowed again
+    GAP = "gap"  # for want of room a writer gave something up; `gap` says what and how much
     COMMENT_WRITTEN = "comment_written"  # `note` was written to the AdminComment of the run's job in Slurm's accounting
 
 
@@ -154,6 +155,17 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     whole_run: bool = False
 
 
+class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a writer gave up for want of room between `since_us` and the event's time, by what it was.
+
+    samples_thinned, samples_dropped: rows of samples; retained_events: events that the store has and the node kept for
+    the case that it forgets them; events_refused: answers 503, each of an event that its hook then kept as a file.
+    """
+
+    since_us: int
+    shed: dict[str, int]
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One reported fact. `encode` gives the bytes that are hashed, stored and forwarded."""
 
@@ -180,6 +192,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     closing: Closing | None = None
     benchmark: BenchmarkReport | None = None
     baseline: BaselineDecision | None = None
+    gap: Gap | None = None
     claims: Claims | None = None  # what a person says of the job
     person: str | None = None  # who says so, in their own word; nobody checked it
     sent_by: str | None = None  # who sent it, as this daemon knows: a user by the kernel, or who showed a token

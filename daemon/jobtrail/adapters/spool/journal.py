@@ -14,7 +14,7 @@ import msgspec
 from jobtrail.adapters.spool import rows
 from jobtrail.adapters.spool.directory import Ballast, Durability, SpoolDirectory
 from jobtrail.adapters.spool.runs import OpenRuns
-from jobtrail.adapters.spool.schema import PAGE_BYTES, State, number, save_state
+from jobtrail.adapters.spool.schema import PAGE_BYTES, Ending, State, number, save_state
 from jobtrail.core.ports import OpenRun, Receipt, SpoolStatus
 from jobtrail.domain.audit import SALT_BYTES, ChainedEvent, link
 from jobtrail.domain.errors import EventConflict, InvalidEvent, JobtrailError, SpoolBroken, SpoolFull
@@ -61,6 +61,7 @@ class Journal:
         self._ballast = Ballast(place.path / "ballast", limit_bytes)
         self._purged_us = 0
         self._written_bytes = 0
+        self._purged_early = 0
         self.state = state
         self._ballast.restore()
         place.check_in_place()
@@ -110,7 +111,8 @@ class Journal:
         if held is not None:
             if held[1] != digest:
                 raise EventConflict(event.event_id)
-            return Receipt(event_id=str(event_id), seq=held[0], durability=self._durability.level, duplicate=True)
+            seq = max(0, held[0])  # 0: it was forwarded in a chain before this one
+            return Receipt(event_id=str(event_id), seq=seq, durability=self._durability.level, duplicate=True)
         if event.event_id != str(event_id):
             event = msgspec.structs.replace(event, event_id=str(event_id))
         payload = _payload(event)  # refuse what cannot be encoded before anything is written
@@ -168,6 +170,15 @@ class Journal:
     def count_refusal(self) -> None:
         """Count a refusal where there is no room for its reason."""
         self.state = msgspec.structs.replace(self.state, refused=self.state.refused + 1)
+
+    def give_up_chain(self, after_seq: int, reason: str) -> None:
+        """Keep that the chain ends here. The file itself is replaced at the next start, where nobody uses it."""
+        self.state = msgspec.structs.replace(self.state, ending=Ending(after_seq=after_seq, reason=reason))
+
+    def check_goes_on(self) -> None:
+        """Raise SpoolBroken when the chain was given up."""
+        if self.state.ending is not None:
+            raise SpoolBroken(f"a new chain begins with the next start: {self.state.ending.reason}")
 
     def full(self) -> SpoolFull:
         """The error of an event for which there is no room."""
@@ -243,13 +254,17 @@ class Journal:
         oldest = self._connection.execute(
             "SELECT seq, received_us FROM events WHERE seq <= ? ORDER BY seq LIMIT ?", (self._purgeable(), PURGE_ROWS)
         ).fetchall()
-        count = 0
+        count = early = 0
+        due_us = self._time_us() - self._keep_forwarded_us
         for _, received_us in oldest:
             if older_than_us is not None and received_us >= older_than_us:
                 break
             count += 1
+            early += received_us >= due_us
         if count:
             self.transact([lambda journal: journal.delete_up_to(oldest[count - 1][0])])
+            self._purged_early += early
+            self.status = self._status()
         return count
 
     def delete_up_to(self, seq: int) -> None:
@@ -285,6 +300,7 @@ class Journal:
             bytes_limit=self._limit_bytes,
             oldest_unforwarded_us=None if oldest is None else oldest[0],
             refused=state.refused,
+            purged_early=self._purged_early,
         )
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -35,6 +35,12 @@ from jobtrail.domain.events import Actor, Event, EventKind, decode, encode
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR})
 _SHORT_READ = sqlite3.SQLITE_IOERR_SHORT_READ
 _REPLACEMENT = ".replacement"
+MOST_IDS = 100_000  # remembered over the end of a chain
+_PAST_IDS = """
+    SELECT seq, event_id, digest FROM past_ids
+    UNION ALL SELECT seq, event_id, digest FROM events WHERE seq < ?
+    ORDER BY seq DESC LIMIT ?
+"""
 _MOST_TRIED = 2_000_000  # sequence numbers looked up one by one when the damage hides how many there are
 
 
@@ -48,11 +54,23 @@ class Writer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A file ready for use. `damage` tells what happened when the one found there was not."""
+    """A file ready for use. `story` tells what happened when the one found there was not."""
 
     connection: sqlite3.Connection
     state: State
-    damage: str | None = None
+    story: str | None = None
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why a file is replaced: it was damaged, or the chain in it was given up."""
+
+    what: str
+    given_up: bool = False
+
+    @property
+    def word(self) -> str:
+        """Part of the name under which the old file is kept."""
+        return "ended" if self.given_up else "corrupt"
 
 
 def open_file(place: SpoolDirectory, writer: Writer) -> Opened:
@@ -61,12 +79,16 @@ def open_file(place: SpoolDirectory, writer: Writer) -> Opened:
         try:
             _finish_replacement(place)
             connection, state, damage = _open_present(place, writer, opened)
-            if damage is None:
+            if damage is not None:
+                reason = Reason(damage)
+            else:
                 assert connection is not None
                 assert state is not None
-                opened.pop_all()
-                return Opened(connection, state)
-            story = _replace(place, connection, writer, damage)
+                if state.ending is None:
+                    opened.pop_all()
+                    return Opened(connection, state)
+                reason = Reason(state.ending.reason, given_up=True)
+            story = _replace(place, connection, writer, reason)
         except sqlite3.Error as error:
             raise SpoolBroken(f"{place.database} cannot be opened: {error}") from error
     try:
@@ -151,40 +173,44 @@ def _begin(connection: sqlite3.Connection, writer: Writer, *, note: str) -> Stat
     return state
 
 
-def _replace(place: SpoolDirectory, damaged: sqlite3.Connection | None, writer: Writer, damage: str) -> str:
-    """Put a new file with what can be saved in the place of the damaged one, which is kept under another name.
+def _replace(place: SpoolDirectory, old: sqlite3.Connection | None, writer: Writer, reason: Reason) -> str:
+    """Put a new file with what can be saved in the place of the old one, which is kept under another name.
 
-    Returns what happened. A crash at any point leaves either the damaged file alone in its place, or the finished
+    Returns what happened. A crash at any point leaves either the old file alone in its place, or the finished
     replacement beside it, which _finish_replacement takes up.
     """
-    aside = _unused(place.path, f"spool.db.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(writer.now_us / 1e6))}")
+    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(writer.now_us / 1e6))
+    aside = _unused(place.path, f"spool.db.{reason.word}-{when}")
     new = place.path / "spool.db.new"
     _remove(new)
-    saved = _Salvage(damaged)
+    saved = _Salvage(old)
     room = max(writer.limit_bytes, 2 * place.database.stat().st_size)
     with closing(connect(new, room)) as fresh:
-        saved.copy_into(fresh, _begin(fresh, writer, note=_epoch_note(damage, aside.name, saved)))
-    if damaged is not None:
-        damaged.close()
+        saved.copy_into(fresh, _begin(fresh, writer, note=_epoch_note(reason, aside.name, saved)))
+    if old is not None:
+        old.close()
     new.rename(f"{aside}{_REPLACEMENT}")
     _finish_replacement(place)
+    what = "the chain was given up" if reason.given_up else "the spool's file was damaged"
     return (
-        f"{damage}; {len(saved.good)} events not known to be forwarded were saved; the damaged file is kept as {aside}"
+        f"{what}: {reason.what}; a new chain begins with the {len(saved.good)} events that are not known to be "
+        f"forwarded; the old file is kept as {aside}"
     )
 
 
-def _epoch_note(damage: str, aside: str, saved: _Salvage) -> str:
+def _epoch_note(reason: Reason, aside: str, saved: _Salvage) -> str:
     last = saved.last_known()
     known = f"chain {last[0]} up to sequence {last[1].seq} with hash {last[1].row_hash.hex()}" if last else "unknown"
+    what = "the chain was given up" if reason.given_up else "the spool's file was damaged"
     return (
-        f"the spool's file was damaged ({damage}) and moved aside as {aside}; the chain before this one: {known}; "
+        f"{what} ({reason.what}) and the file moved aside as {aside}; the chain before this one: {known}; "
         f"{len(saved.good)} of its events that are not known to be forwarded follow under their own ids"
     )
 
 
 def _finish_replacement(place: SpoolDirectory) -> None:
-    """Where a finished replacement lies: move the damaged file aside, its log first, and the replacement in."""
-    for replacement in place.path.glob(f"spool.db.corrupt-*{_REPLACEMENT}"):
+    """Where a finished replacement lies: move the old file aside, its log first, and the replacement in."""
+    for replacement in place.path.glob(f"spool.db.*-*{_REPLACEMENT}"):
         aside = str(replacement).removesuffix(_REPLACEMENT)
         for suffix in ("-wal", ""):
             part = Path(f"{place.database}{suffix}")
@@ -246,8 +272,21 @@ class _Salvage:
             open_runs.replace_all(runs)
         if self._state is not None:
             state = msgspec.structs.replace(state, last_cluster=self._state.last_cluster)
+            self._copy_ids(fresh, self._state.head_seq)
         save(fresh, state)
         fresh.execute("COMMIT")
+
+    def _copy_ids(self, fresh: sqlite3.Connection, head_seq: int) -> None:
+        """Ids of events that are in the old chain alone, so that a retry of one is still known as one.
+
+        Under numbers below 1, which are those of no event of the new chain and the first to be forgotten.
+        """
+        assert self._damaged is not None
+        with suppress(*UNREADABLE):  # as far as they can be read
+            for seq, event_id, digest in self._damaged.execute(_PAST_IDS, (self._span()[0], MOST_IDS)):
+                if isinstance(event_id, bytes) and isinstance(digest, bytes) and len(event_id) == 16:
+                    values = (seq - head_seq - 1, event_id, digest)
+                    fresh.execute("INSERT OR IGNORE INTO past_ids VALUES (?, ?, ?)", values)
 
     def _read_state(self) -> State | None:
         if self._damaged is None:
@@ -266,6 +305,8 @@ class _Salvage:
                 yield row
 
     def _span(self) -> tuple[int, int]:
+        if self._state is not None and self._state.ending is not None:
+            return self._state.ending.after_seq + 1, self._state.head_seq
         if self._state is not None:
             return max(self._state.forwarded_seq, self._state.purged_seq) + 1, self._state.head_seq
         last = self._number("SELECT max(seq) FROM events")

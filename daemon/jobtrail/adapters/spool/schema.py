@@ -62,6 +62,13 @@ UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 PROMISED = (("journal_mode", "wal"), ("synchronous", 2), ("locking_mode", "exclusive"))
 
 
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """That the chain is given up: the next start begins another, with the events after `after_seq`."""
+
+    after_seq: int
+    reason: str
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What the spool knows about itself, committed together with the events it speaks of."""
 
@@ -73,6 +80,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     last_cluster: str | None = None  # of the last Slurm job heard of
     schema: int = SCHEMA_VERSION
+    ending: Ending | None = None
 
     @property
     def head(self) -> ChainHead:

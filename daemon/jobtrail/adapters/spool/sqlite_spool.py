@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jobtrail.adapters.spool.directory import MOUNTINFO, Durability, SpoolDirectory, durability_of
 from jobtrail.adapters.spool.journal import Journal, Operation
@@ -126,6 +126,14 @@ class SqliteSpool:
             lambda journal: journal.record_refusal(seq, reason), without_room=lambda journal: journal.count_refusal()
         )
 
+    async def give_up_chain(self, after_seq: int, reason: str) -> NoReturn:
+        """End this chain for good. Raises SpoolBroken once that is on disk: the next start begins a new one.
+
+        SpoolFull where there is no room for it.
+        """
+        await self._ask(lambda journal: journal.give_up_chain(after_seq, reason), without_room=Journal.full)
+        raise await self.failure()
+
     async def open_runs(self) -> Sequence[OpenRun]:
         """The runs that began on this node and have not ended, oldest first."""
         runs: list[OpenRun] = await self._ask(lambda journal: journal.open_runs())
@@ -191,7 +199,7 @@ class SqliteSpool:
                 raise ConfigError(str(self._place.path), f"cannot be used: {error.strerror}") from error
             claimed.pop_all()
         self.durability_note = durability.note
-        self.notices = tuple(_notices(durability, found.damage))
+        self.notices = tuple(_notices(durability, found.story))
         return journal
 
     def _on_opened(self, status: SpoolStatus) -> None:
@@ -236,11 +244,11 @@ class SqliteSpool:
         self._place.release()
 
 
-def _notices(durability: Durability, damage: str | None) -> Iterator[str]:
+def _notices(durability: Durability, story: str | None) -> Iterator[str]:
     if durability.level != "disk":
         yield f"events are not safe from a power cut: {durability.note}"
-    if damage is not None:
-        yield f"the spool's file was damaged: {damage}"
+    if story is not None:
+        yield story
 
 
 def _remarks() -> Iterator[str]:

@@ -92,6 +92,7 @@ class WriterThread(threading.Thread):
         while not self._stopping:
             group = self._take_group(wait=not more_to_do)
             self._write(journal, [task for task in group if task.without_room is not None])
+            journal.check_goes_on()
             self._read(journal, [task for task in group if task.without_room is None])
             more_to_do = journal.maintain()
 

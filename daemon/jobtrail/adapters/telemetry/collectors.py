@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from jobtrail.core.ports import SpoolStatus
@@ -32,6 +32,11 @@ class SpoolFigures(Collector):
             "jobtrail_spool_limit_bytes", "Size at which events are refused.", value=status.bytes_limit
         )
         yield GaugeMetricFamily("jobtrail_spool_durable", "1 on a disk, 0 on a file system in memory.", value=durable)
+        yield CounterMetricFamily(
+            "jobtrail_spool_purged_early",
+            "Forwarded events that gave way before their time.",
+            value=status.purged_early,
+        )
         if status.oldest_unforwarded_us is not None:
             age = max(0, self._time_us() - status.oldest_unforwarded_us) / 1e6
             name = "jobtrail_spool_oldest_unforwarded_age_seconds"

@@ -36,6 +36,7 @@ CLOSINGS = (
     "ended_in_slurm",
     "unknown_to_slurm",
 )
+MISFITS = ("set_back", "purged", "another_row")
 COMMENT_RESULTS = ("written", "found", "left", "superseded", "failed")
 GPU_VENDORS = ("nvidia", "amd")
 GPU_PROBLEMS = (

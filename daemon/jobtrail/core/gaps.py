@@ -1,0 +1,94 @@
+"""Puts on record in the trail what was given up for want of room: what it was, how much, and between which moments.
+
+The order in which room is made, each step only when the one before was not enough: of the samples that wait for a store
+that is away, three of four are not kept; of those that wait already, every second is given up; the oldest are given up;
+events that were forwarded and are kept for the case that the store forgets them go before their time; new events are
+refused, and hooks keep them as files. An event that was acknowledged and not forwarded is never given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from jobtrail.core.collector import send
+from jobtrail.core.facts import EventRejected, Fact, GapRecorded, Observer, SamplesDropped, SamplesThinned
+from jobtrail.core.ports import Clock, EventIntake, EventSpool
+from jobtrail.core.waiting import wait_for_any
+from jobtrail.domain.errors import SpoolFull
+from jobtrail.domain.events import Actor, Event, EventKind, Gap
+
+SOURCE = "shedding"
+EVERY_SECONDS = 10.0
+
+
+class GapRecords:
+    """Counts what other parts tell they gave up, and sends an event about it now and then."""
+
+    def __init__(
+        self,
+        spool: EventSpool,
+        intake: EventIntake,
+        *,
+        node: str,
+        cluster: str,
+        clock: Clock,
+        tell: Observer,
+        new_event_id: Callable[[], str],
+    ) -> None:
+        self._spool = spool
+        self._intake = intake
+        self._node = node
+        self._cluster = cluster
+        self._clock = clock
+        self._tell = tell
+        self._new_event_id = new_event_id
+        self._shed: Counter[str] = Counter()
+        self._purged_early = 0
+        self._since_us = clock.time_us()
+
+    def observe(self, fact: Fact) -> None:
+        """Count a fact that tells of something given up."""
+        match fact:
+            case SamplesThinned(rows=rows):
+                self._shed["samples_thinned"] += rows
+            case SamplesDropped(rows=rows):
+                self._shed["samples_dropped"] += rows
+            case EventRejected(reason="spool_full"):
+                self._shed["events_refused"] += 1
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Record until `stop`, and once more then."""
+        while not stop.is_set():
+            await wait_for_any(stop.wait(), timeout_seconds=EVERY_SECONDS)
+            await self.record()
+
+    async def record(self) -> None:
+        """Send what was given up since the last time. Where the spool is full it waits until it is not."""
+        purged = self._spool.status().purged_early
+        shed = Counter(self._shed)
+        shed["retained_events"] = purged - self._purged_early
+        told = {what: count for what, count in sorted(shed.items()) if count}
+        now_us = self._clock.time_us()
+        if not told:
+            self._since_us = now_us
+            return
+        event = Event(
+            kind=EventKind.GAP,
+            event_id=self._new_event_id(),
+            time_us=now_us,
+            cluster=self._cluster,
+            job_id=None,
+            node=self._node,
+            changed_by=Actor.COLLECTOR,
+            source=SOURCE,
+            gap=Gap(since_us=self._since_us, shed=told),
+        )
+        try:
+            await send(self._intake, event)
+        except SpoolFull:
+            return
+        self._purged_early, self._since_us = purged, now_us
+        self._shed -= Counter({what: count for what, count in told.items() if what != "retained_events"})
+        self._tell(GapRecorded(shed=told))
