@@ -14,8 +14,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.faults.clusters import cluster, cluster_template
 from tests.faults.figures import FULL, Figures
 from tests.faults.trial import Trial
+
+__all__ = ["cluster", "cluster_template"]
 
 SEED = int(os.environ.get("JOBTRAIL_FAULT_SEED") or random.SystemRandom().randrange(2**32))
 _told: list[str] = []
