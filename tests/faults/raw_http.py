@@ -16,7 +16,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 def tcp_port(log: Path) -> int:
     """The TCP port that a daemon says it listens on."""
-    return int(re.findall(r"https?://[^ \"]+?:(\d+)", log.read_text())[-1])
+    return int(re.findall(r'"http": "https?://[^ "]+:(\d+)"', log.read_text())[-1])
 
 
 def rss_bytes(pid: int) -> int:

@@ -1,0 +1,225 @@
+"""T-45: the hunt for secrets. Each secret is a string that is nowhere else; it must be found in its own file alone."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import re
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import psycopg
+import pytest
+
+from tests.certificates import Authority
+from tests.daemon_process import wait_until
+from tests.faults.figures import Figures
+from tests.faults.raw_http import tcp_port
+from tests.faults.trial import FaultDaemon
+from tests.requirements import require_tool
+from tests.served_api import hang_up, hook_headers, read_all, request_bytes
+
+SECRETS = {name: f"canary-{name}-{os.urandom(12).hex()}" for name in (
+    "database", "slurm", "read", "write", "admin", "hook", "node", "user", "wrong", "named",
+)}  # fmt: skip
+
+
+PROLOG = b"SLURM_JOB_ID=6\0SLURMD_NODENAME=n1\0SLURM_CLUSTER_NAME=lab\0"
+
+
+class Place:
+    """A daemon with every secret it can have, and everything it gives from itself."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self.directory = directory
+        self.url = url
+        self.authority = Authority(directory / "ca")
+        certificate, key = self.authority.server()
+        self.key = b"".join(key.read_bytes().split(b"\n")[1:-2])[:60]
+        digest = bcrypt.hashpw(SECRETS["user"].encode(), bcrypt.gensalt(4)).decode()
+        self.hash = digest[7:].encode()
+        web = self.file("web.yaml", f"tls_server_config:\n  cert_file: {certificate}\n  key_file: {key}\n"
+                                    f"basic_auth_users:\n  alice: {digest}\n")  # fmt: skip
+        named = self.file("tokens", f"bob read sha256:{hashlib.sha256(SECRETS['named'].encode()).hexdigest()}\n")
+        files = {name: str(self.file(f"{name}.token", SECRETS[name])) for name in
+                 ("read", "write", "admin", "hook", "node", "slurm")}  # fmt: skip
+        self.daemon = FaultDaemon(
+            directory / "d", database={"url": url.replace("postgres@", f"postgres:{SECRETS['database']}@")},
+            slurm={"token": SECRETS["slurm"], "hook_token_file": files["hook"], "rest_url": "http://127.0.0.1:9",
+                   "rest_user": "slurm"},
+            http={"web_config_file": str(web), "tokens_file": str(named), "read_token_file": files["read"],
+                  "write_token_file": files["write"], "admin_token_file": files["admin"],
+                  "node_token_file": files["node"]},
+            logging={"level": "debug", "format": "json"}, gpu={"vendors": "auto"},
+        )  # fmt: skip
+        self.answers = b""
+
+    def file(self, name: str, text: str) -> Path:
+        path = self.directory / name
+        path.write_text(text)
+        path.chmod(0o600)
+        return path
+
+    async def ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> None:
+        """One request over TLS; what comes back is kept for the hunt."""
+        context = ssl.create_default_context(cafile=str(self.authority.certificate))
+        port = tcp_port(self.daemon.log)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(request_bytes(method, path, body, {"Connection": "close", **headers}))
+        self.answers += await asyncio.wait_for(read_all(reader), 15)
+        await hang_up(writer)
+
+    def children(self) -> list[int]:
+        """The daemon and all that it started."""
+        assert self.daemon.pid is not None
+        found, left = [], [self.daemon.pid]
+        while left:
+            pid = left.pop()
+            found.append(pid)
+            tasks = Path(f"/proc/{pid}/task")
+            left += [int(text) for task in tasks.iterdir() for text in (task / "children").read_text().split()]
+        return found
+
+    def hunting_grounds(self, database: bytes) -> dict[str, bytes]:
+        """Everything that anybody but the owner of the secrets' files can come to see."""
+        processes = self.children()
+        _, metrics = self.daemon.get("/metrics")
+        _, health = self.daemon.get("/health")
+        _, described = self.daemon.get("/openapi.json")
+        spool = b"".join(path.read_bytes() for path in sorted(self.daemon.spool.rglob("*")) if path.is_file())
+        return {
+            "log": self.daemon.log.read_bytes(),
+            "metrics": metrics,
+            "health": health + described,
+            "answers": self.answers,
+            "arguments": b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes),
+            "environment": b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in processes),
+            "spool": spool,
+            "database": database,
+        }
+
+
+def everything_in(url: str) -> bytes:
+    """Every row of every table as text. `pg_dump` need not be of the server's version."""
+    with psycopg.connect(url) as connection:
+        tables = connection.execute(
+            "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchall()
+        rows = [connection.execute(f"SELECT t::text FROM {table} t".encode()).fetchall() for (table,) in tables]
+    return "\n".join(str(row[0]) for found in rows for row in found).encode()
+
+
+def forms_of(secret: str) -> list[bytes]:
+    """A secret as it may stand somewhere: as it is, in base64, in a bytea's hex."""
+    raw = secret.encode()
+    return [raw, base64.b64encode(raw)[:-4], raw.hex().encode()]
+
+
+async def busy(place: Place) -> None:
+    """Right and wrong credentials of every kind, wherever they could be shown; some in places they should not be in."""
+    paths = ("/metrics", "/v1/jobs", "/v1/security/events", "/v1/nodes", "/nothing", "/v1/jobs/canary")
+    bearer = [{"Authorization": f"Bearer {secret}"} for secret in SECRETS.values()]
+    wrong = [{"Authorization": f"Bearer x{secret}"} for secret in SECRETS.values()]
+    user = base64.b64encode(f"alice:{SECRETS['user']}".encode()).decode()
+    swapped = base64.b64encode(f"{SECRETS['user']}:alice".encode()).decode()
+    bad = base64.b64encode(f"alice:{SECRETS['wrong']}".encode()).decode()
+    basics = [{"Authorization": f"Basic {told}"} for told in (user, swapped, bad, SECRETS["user"])]
+    for number, headers in enumerate([*bearer, *wrong, *basics, {"Authorization": f"Token {SECRETS['read']}"}]):
+        await place.ask("GET", paths[number % len(paths)], headers)
+    for headers in (*bearer, basics[0]):
+        await place.ask("GET", "/metrics", headers)
+    for token in (SECRETS["hook"], SECRETS["wrong"]):
+        headers = {"Authorization": f"Bearer {token}", **hook_headers()}
+        await place.ask("POST", "/v1/hooks/slurm/prolog-slurmctld", headers, PROLOG)
+    for token in (SECRETS["node"], SECRETS["wrong"]):
+        await place.ask("GET", "/v1/chains/6f1f2c3a-0b5e-4c5d-9d43-7d3f5a1f4e21/head",
+                        {"Authorization": f"Bearer {token}", "Jobtrail-Node": "n1"})  # fmt: skip
+
+
+@pytest.mark.fault("T-45")
+def test_no_secret_leaves_its_file(place: Path, database: str, figures: Figures) -> None:
+    """While all is well, while the database refuses the password, and in what is said of files that are wrong."""
+    one = Place(place, database)
+    with one.daemon:
+        status, _ = one.daemon.request("POST", "/v1/hooks/slurm/prolog", PROLOG, hook_headers())
+        assert status == 201
+        asyncio.run(busy(one))
+        assert one.answers.count(b"HTTP/1.1 200") >= 5  # the right ones did get in
+        wait_until(lambda: b"slurm-6" in everything_in(database), "the job to be stored")
+        grounds = one.hunting_grounds(everything_in(database))
+        one.daemon.stop()
+        grounds["database"] += everything_in(database)  # with the security events that the stop wrote
+        grounds["log"] = one.daemon.log.read_bytes()
+    grounds["messages"] = broken_settings(one)
+    hits = hunt(one, grounds)
+    figures.set(
+        secrets=len(SECRETS) + 2, grounds=len(grounds), bytes_searched=sum(map(len, grounds.values())), hits=len(hits)
+    )
+    assert hits == []
+    assert b"wrong_password" in grounds["database"]  # what was tried is on record, without what was tried
+
+
+def hunt(place: Place, grounds: dict[str, bytes]) -> list[tuple[str, str]]:
+    """Where which secret was found."""
+    sought = {name: forms_of(secret) for name, secret in SECRETS.items()} | {"key": [place.key], "hash": [place.hash]}
+    found = (
+        (where, name) for where in grounds for name in sought if any(one in grounds[where] for one in sought[name])
+    )
+    return sorted(found)
+
+
+def broken_settings(place: Place) -> bytes:
+    """All that commands say of secrets' files and settings that cannot be used."""
+    said, tree = b"", place.daemon.config.read_text()
+    web = place.directory / "web.yaml"
+    good = web.read_text()
+    broken_trees = {
+        "yaml": tree + f"\n  bad: [ {SECRETS['database']}\n",
+        "kind": tree.replace("pool_size", "pool") + f"\nnode: [{SECRETS['slurm']}]\n",
+        "unreachable": re.sub(r"(url: postgresql:.*)host=[^&\s]*", r"\1host=/nowhere", tree),
+    }
+    for kind, text in broken_trees.items():
+        place.daemon.config.write_text(text)
+        for command in (("jobs", "list"),) if kind == "unreachable" else (("serve",), ("migrate", "--check")):
+            said += run(place, *command)
+    place.daemon.config.write_text(tree)
+    for text in (good.replace("$2b$", "$9z$"), good + f"  {SECRETS['user']}", good.replace("basic_auth", "basic")):
+        web.write_text(text)
+        said += run(place, "serve")
+    web.write_text(good)
+    for name in ("read", "hook", "node"):
+        path = place.directory / f"{name}.token"
+        path.write_text(f"{SECRETS[name]} and more")
+        said += run(place, "serve")
+        path.write_text(SECRETS[name])
+    assert b"http.web_config_file" in said
+    return said
+
+
+def run(place: Place, *command: str) -> bytes:
+    """What a command prints that is to fail; one that goes on is ended."""
+    try:
+        done = subprocess.run([sys.executable, "-m", "jobtrail", *command], env=place.daemon.environment(),
+                              cwd=place.directory, capture_output=True, timeout=6, check=False)  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        return (error.stdout or b"") + (error.stderr or b"")
+    return done.stdout + done.stderr
+
+
+def test_the_hunt_finds_what_is_there(place: Path, database: str) -> None:
+    """Else it would prove nothing."""
+    require_tool("openssl", "keys")
+    one = Place(place, database)
+    grounds: dict[str, Any] = {
+        "plain": SECRETS["read"].encode(),
+        "encoded": base64.b64encode(f"{SECRETS['user']}".encode()),
+        "stored": b"\\x" + SECRETS["named"].encode().hex().encode(),
+        "hashes": (place / "web.yaml").read_bytes(),
+    }
+    assert {name for _, name in hunt(one, grounds)} == {"read", "user", "named", "hash"}
