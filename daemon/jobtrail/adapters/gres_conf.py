@@ -79,6 +79,36 @@ def read_gres_conf(
     return GresConf(problem=f"neither gres.conf nor slurm.conf is in {', '.join(looked)}", missing=True)
 
 
+class SlurmConf(msgspec.Struct, frozen=True, kw_only=True):
+    """The lines of a slurm.conf and of what it includes, in their order."""
+
+    path: str = ""
+    lines: tuple[Line, ...] = ()
+    problem: str | None = None
+
+    def values(self, key: str) -> list[str]:
+        """All values of a key, in whatever letters it is written; without the word that stands for none."""
+        found = [line.values[key.casefold()] for line in self.lines if key.casefold() in line.values]
+        return [value for value in found if value and value.casefold() not in ("none", "(null)")]
+
+    def value(self, key: str) -> str | None:
+        """The value of a key that counts once: the last, as Slurm takes it."""
+        return next(reversed(self.values(key)), None)
+
+
+def read_slurm_conf(slurm_conf: str = "", directories: Sequence[str] = DIRECTORIES) -> SlurmConf:
+    """Slurm's main file: `slurm_conf`, else the first that is found. Raises nothing; `problem` says what went wrong."""
+    looked = [slurm_conf] if slurm_conf else [f"{directory}/slurm.conf" for directory in directories]
+    for path in looked:
+        files = _Files(Path("/"), str(Path(path).parent))
+        lines = files.lines(path, optional=True)
+        if files.problem is not None:
+            return SlurmConf(path=path, problem=files.problem)
+        if lines is not None:
+            return SlurmConf(path=path, lines=tuple(lines))
+    return SlurmConf(problem=f"there is no {' and no '.join(looked)}")
+
+
 def _told(node: str, files: _Files, conf: list[Line] | None, gres: list[Line] | None, source: str) -> GresConf:
     ours = [line for line in gres or () if _is_of(line, node, files)]
     lines = [record for line in ours if (record := _record(line, files)) is not None]

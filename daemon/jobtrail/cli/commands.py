@@ -22,6 +22,7 @@ COMMANDS = {
     "top": ("top", "run_top"),
     "audit": ("audit", "application"),
     "bench": ("bench.commands", "application"),
+    "doctor": ("doctor.command", "run_doctor"),
     "node-token": ("node_token", "application"),
     "web-token": ("web_access", "run_token"),
     "web-user": ("web_access", "run_user"),

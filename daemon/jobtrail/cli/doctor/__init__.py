@@ -1,0 +1,1 @@
+"""`jobtrail doctor`: looks at a node or a server, changes nothing, and says how to mend what it finds."""
