@@ -25,7 +25,9 @@ def job_row(**known: Any) -> dict[str, Any]:
 def node_row(node: str = "n1", **known: Any) -> dict[str, Any]:
     """A row of `job_nodes`."""
     defaults = {"cluster_name": "c1", "job_id": "slurm-7", "run": 1, "node": node, "sample_count": 10}
-    return _row("job_nodes_show", {**defaults, "start_inferred": False, "end_inferred": False}, known)
+    limit = known.pop("memory_limit_bytes", None)  # of the node's usage, which the table has no column for
+    row = _row("job_nodes_show", {**defaults, "start_inferred": False, "end_inferred": False}, known)
+    return {**row, "memory_limit_bytes": limit}
 
 
 def gpu_row(gpu_id: str = "GPU-a", **known: Any) -> dict[str, Any]:

@@ -140,6 +140,17 @@ async def test_a_provisional_verdict_is_not_confirmed(show: Show) -> None:
     assert line(await show(writer), "outcome") == "failed, killed by signal 9 (by the epilog, not confirmed)"
 
 
+async def test_cpu_time_so_far_is_of_the_time_up_to_its_last_sample(show: Show) -> None:
+    """It is told minutes apart, and T0 is long ago: of the time since then nothing is known."""
+    writer = ChainWriter()
+    opened_by = writer.started("slurm-7")
+    usage = NodeUsage(
+        cpu_usage_us=20 * SECOND, sample_count=3, last_sample_us=T0 + 10 * SECOND, sources={"usage": "cgroup_v1"}
+    )
+    writer.used("slurm-7", 10 * SECOND, usage, opened_by=opened_by)
+    assert line(await show(writer), "cpu") == "20.00 s, 50 % of 4 CPUs"
+
+
 async def test_a_running_and_a_waiting_job_have_no_end_yet(show: Show) -> None:
     writer = ChainWriter()
     writer.started("slurm-7")

@@ -223,7 +223,8 @@ def test_where_no_node_worked_none_is_called_idle() -> None:
 def test_a_node_that_never_reported_is_a_line_without_figures() -> None:
     told = make_report(
         job_row(nodes=["n1", "n2"], start_time=BEGIN, state="running", verdict=None, nodes_total=2),
-        sentence="It runs.", nodes=[node_row("n1", started_at=BEGIN, cpus=4, cpu_seconds=7200.0)], gpus=[],
+        sentence="It runs.", nodes=[node_row("n1", started_at=BEGIN, cpus=4, cpu_seconds=7200.0,
+        last_sample_at=BEGIN + timedelta(hours=1))], gpus=[],
         other_runs=[], now=BEGIN + timedelta(hours=1),
     )  # fmt: skip
     assert [(line.node, line.reported, line.cpu_ratio) for line in told.nodes] == [
@@ -232,6 +233,72 @@ def test_a_node_that_never_reported_is_a_line_without_figures() -> None:
     ]
     assert told.time.ran_seconds == 3600
     assert not told.is_over
+
+
+def test_usage_so_far_is_set_against_the_time_up_to_its_last_sample() -> None:
+    """Usage of a running job comes in reports minutes apart: what was allocated since the last one is no waste."""
+    job = job_row(
+        start_time=BEGIN, last_sample_at=BEGIN + timedelta(hours=1), state="running", verdict=None, cpus_allocated=4,
+        cpu_seconds=4.0 * HOUR, gpus_allocated=2, gpu_seconds=2.0 * HOUR,
+    )  # fmt: skip
+    parts = [
+        node_row(name, started_at=BEGIN, last_sample_at=BEGIN + timedelta(hours=1), cpus=2, cpu_seconds=2.0 * HOUR)
+        for name in ("n1", "n2")
+    ]
+    told = make_report(
+        job, sentence="It runs.", nodes=parts, gpus=[], other_runs=[], now=BEGIN + timedelta(hours=2)
+    )  # fmt: skip
+    assert (told.cpu.ratio, told.cpu.cores, told.gpus.coverage_ratio) == (1.0, 4.0, 1.0)
+    assert [line.cpu_ratio for line in told.nodes] == [1.0, 1.0]
+    assert told.time.ran_seconds == 2 * HOUR
+
+
+def test_of_a_running_job_without_a_sample_no_share_is_told() -> None:
+    told = report(seconds=None, state="running", verdict=None, cpu_seconds=60.0)
+    assert (told.cpu.ratio, told.cpu.cores) == (None, None)
+
+
+def test_time_for_which_a_job_was_suspended_does_not_count_against_its_limit() -> None:
+    """Slurm moves the end on by it when the job resumes (slurmctld, job_mgr.c)."""
+    told = report(seconds=4 * HOUR, suspended_seconds=2.0 * HOUR, time_limit_seconds=4 * HOUR)
+    assert told.time.ratio == 0.5
+    assert "time_near_limit" not in notes(told)
+    unused = report(seconds=4 * HOUR, suspended_seconds=3.0 * HOUR, time_limit_seconds=10 * HOUR)
+    assert notes(unused)["time_unused"].changes == ("#SBATCH --time=01:30:00",)
+    assert notes(unused)["time_unused"].text.startswith("The job took 1 h of 10 h (10 %).")
+
+
+def test_where_limits_differ_the_node_nearest_to_its_own_tells() -> None:
+    """With --mem-per-cpu a node with fewer CPUs has the smaller limit, and the larger one is none of its."""
+    parts = [
+        node_row("n1", memory_peak_bytes=2 * GIB, memory_limit_bytes=32 * GIB),
+        node_row("n2", memory_peak_bytes=4 * GIB - 1, memory_limit_bytes=4 * GIB),
+    ]
+    told = report(
+        parts=parts, memory_peak_bytes=4 * GIB - 1, memory_limit_bytes=32 * GIB, nodes_total=2, nodes_reporting=2
+    )  # fmt: skip
+    assert (told.memory.limit_bytes, told.memory.limit_of) == (4 * GIB, "n2")
+    assert told.memory.ratio == pytest.approx(1.0)
+    assert [line.memory_ratio for line in told.nodes] == pytest.approx([1 / 16, 1.0])
+    figure = {one.label: one for one in figures(told)}["Memory"]
+    assert "limit 4 GiB on n2, nearest to its own" in figure.details
+    assert set(notes(told)) == {"memory_near_limit"}
+    assert notes(told)["memory_near_limit"].changes == ()
+
+
+def test_where_limits_differ_no_one_amount_for_all_nodes_is_advised() -> None:
+    parts = [
+        node_row("n1", memory_peak_bytes=2 * GIB, memory_limit_bytes=32 * GIB),
+        node_row("n2", memory_peak_bytes=GIB, memory_limit_bytes=8 * GIB),
+    ]
+    known: dict[str, Any] = {
+        "parts": parts, "memory_peak_bytes": 2 * GIB, "memory_limit_bytes": 32 * GIB, "nodes_total": 2,
+        "nodes_reporting": 2,
+    }  # fmt: skip
+    assert notes(report(**known)) == {}
+    killed = notes(report(**known, verdict="out_of_memory"))["out_of_memory"]
+    assert killed.changes == ()
+    assert "half as much again" in killed.text
 
 
 # Figures in words: the job, the label, the value, one of the details.
@@ -291,7 +358,8 @@ def test_each_figure_says_what_it_is_of(job: dict[str, Any], label: str, value: 
     [
         (size(None), "not known"), (span(None), "not known"), (span(0), "0 s"), (joules(None), "not known"),
         (errors({"79": 1, "13": 2}), "error 13, 2 times, error 79"), (joules(12_500), "12.5 kJ"),
-        (joules(360_000), "0.10 kWh"), (grams(None), "not known"), (percent(0), "0 %"),
+        (joules(360_000), "0.10 kWh"), (grams(None), "not known"), (grams(999.7), "1.00 kg"), (grams(512.4), "512 g"),
+        (percent(0), "0 %"),
         (percent(0.001), "less than 1 %"), (percent(1.234), "123 %"), (clock(61.4), "1 min 1 s"), (amount(0.0), 1),
         (amount(1.01), 2), (megabytes(0), 64), (megabytes(65 << 20), 128), (megabytes(GIB), 1024),
         (megabytes(GIB + 1), 1280), (megabytes(9 * GIB + 1), 10240), (memory_option(GIB + 1), "--mem=1280M"),

@@ -10,9 +10,9 @@ from typing import Any
 from jobtrail.cli.output import UNKNOWN, duration, energy, moment, size
 from jobtrail.core.ports import Row
 from jobtrail.core.query_ports import JobDetail
+from jobtrail.domain.job_report_making import OPEN_STATES, measured_seconds, ratio
 from jobtrail.domain.states import State
 
-OPEN_STATES = frozenset({State.PENDING, State.RUNNING})
 NODE_COLUMNS = ("node", "started", "ended", "cpu", "peak memory", "samples", "covered")
 BENCHMARK_COLUMNS = ("benchmark", "recipe", "model", "role", "status", "")
 GPU_COLUMNS = ("node", "gpu", "model", "busy", "unused", "peak memory", "energy", "")
@@ -70,8 +70,9 @@ def facts(detail: JobDetail) -> Iterator[tuple[str, str]]:
 
 
 def _usage(job: Row) -> Iterator[tuple[str, str]]:
-    ran, cpus, cpu = ran_seconds(job), job["cpus_allocated"], job["cpu_seconds"]
-    efficiency = "" if not ran or not cpus or cpu is None else f", {100 * cpu / (ran * cpus):.0f} % of {cpus} CPUs"
+    cpu, cpus, measured = job["cpu_seconds"], job["cpus_allocated"], measured_seconds(job)
+    used = ratio(cpu, None if cpus is None or measured is None else cpus * measured)
+    efficiency = "" if used is None else f", {100 * used:.0f} % of {cpus} CPUs"
     limit = "" if job["memory_limit_bytes"] is None else f" of a limit of {size(job['memory_limit_bytes'])}"
     if not limit and job["memory_requested_bytes"] is not None:
         limit = f"; requested for the whole job: {size(job['memory_requested_bytes'])}"

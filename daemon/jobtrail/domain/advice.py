@@ -17,6 +17,7 @@ from jobtrail.domain.advice_words import (
     days_and_time,
     level_of,
     megabytes,
+    memory_changes,
     memory_option,
     percent,
 )
@@ -95,16 +96,16 @@ def _near_limits(report: JobReport) -> Iterator[Note]:
             text=f"Memory came to {percent(memory.ratio)} of the limit. File cache counts in it and is given back when "
             "memory runs short; if the job was slow, or was killed, ask for more.",
             figures={"memory_peak_bytes": memory.peak_bytes, "memory_limit_bytes": memory.limit_bytes},
-            changes=changes(report, memory_option(more)),
+            changes=memory_changes(report, more),
         )
     if time.ratio is not None and time.ratio >= NEAR_LIMIT and report.verdict != Verdict.TIMEOUT:
-        assert time.ran_seconds is not None and time.limit_seconds is not None  # noqa: PT018 - a ratio has both
-        wanted = max(time.ran_seconds, time.limit_seconds) * TIME_HEADROOM
+        assert time.counted_seconds is not None and time.limit_seconds is not None  # noqa: PT018 - a ratio has both
+        wanted = max(time.counted_seconds, time.limit_seconds) * TIME_HEADROOM
         yield Note(
             rule="time_near_limit",
             level="warning",
             text=f"The job took {percent(time.ratio)} of its time limit; on a slower node it is not done in time.",
-            figures={"ran_seconds": time.ran_seconds, "limit_seconds": time.limit_seconds},
+            figures={"ran_seconds": time.counted_seconds, "limit_seconds": time.limit_seconds},
             changes=changes(report, days_and_time(wanted)),
         )
 
@@ -206,6 +207,8 @@ def _less_memory(report: JobReport) -> Iterator[Note]:
     memory = report.memory
     if report.verdict != Verdict.COMPLETED or memory.ratio is None or memory.ratio >= LITTLE_USED or memory.oom_kills:
         return
+    if memory.limit_of is not None:  # one amount for all nodes could be too little for another
+        return
     assert memory.peak_bytes is not None and memory.limit_bytes is not None  # noqa: PT018 - a ratio has both
     wanted = megabytes(int(memory.peak_bytes * MEMORY_HEADROOM)) << 20
     if memory.limit_bytes - wanted < LEAST_MEMORY_SAVED:
@@ -224,15 +227,16 @@ def _less_time(report: JobReport) -> Iterator[Note]:
     time = report.time
     if report.verdict != Verdict.COMPLETED or time.ratio is None or time.ratio >= LITTLE_USED:
         return
-    assert time.ran_seconds is not None and time.limit_seconds is not None  # noqa: PT018 - a ratio has both
-    wanted = time.ran_seconds * TIME_HEADROOM
+    assert time.counted_seconds is not None and time.limit_seconds is not None  # noqa: PT018 - a ratio has both
+    wanted = time.counted_seconds * TIME_HEADROOM
     if time.limit_seconds - wanted < LEAST_TIME_SAVED:
         return
     yield Note(
         rule="time_unused",
         level="hint",
-        text=f"The job took {clock(time.ran_seconds)} of {clock(time.limit_seconds)} ({percent(time.ratio)}). With a "
-        "shorter limit it starts sooner, because it fits into gaps between other jobs; this leaves half as much again.",
-        figures={"ran_seconds": time.ran_seconds, "limit_seconds": time.limit_seconds},
+        text=f"The job took {clock(time.counted_seconds)} of {clock(time.limit_seconds)} ({percent(time.ratio)}). With "
+        "a shorter limit it starts sooner, because it fits into gaps between other jobs; this leaves half as much "
+        "again.",
+        figures={"ran_seconds": time.counted_seconds, "limit_seconds": time.limit_seconds},
         changes=changes(report, days_and_time(wanted)),
     )

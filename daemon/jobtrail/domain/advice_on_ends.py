@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from jobtrail.domain.advice_words import changes, clock, days_and_time, memory_option
+from jobtrail.domain.advice_words import changes, clock, days_and_time, memory_changes
 from jobtrail.domain.job_report import JobReport, Note
 from jobtrail.domain.phrases import describe_bytes
 from jobtrail.domain.states import Verdict
@@ -39,14 +39,15 @@ def _more_memory(report: JobReport, level: str) -> Note:
     if had is None:
         text = f"{who} was killed because memory ran out. Ask for more; how much it had is not known."
         return Note(rule="out_of_memory", level=level, text=text, figures=figures)
+    where = "a node" if memory.limit_of is None else f"on {memory.limit_of}, the node nearest to its own"
     limit = "a limit of" if memory.limit_bytes is not None else "a peak of"
     return Note(
         rule="out_of_memory",
         level=level,
-        text=f"{who} was killed because memory ran out, at {limit} {describe_bytes(had)} a node. Ask for more: how "
+        text=f"{who} was killed because memory ran out, at {limit} {describe_bytes(had)} {where}. Ask for more: how "
         "much it would have needed was not measured, so begin with half as much again.",
         figures=figures,
-        changes=changes(report, memory_option(int(had * MEMORY_FACTOR))),
+        changes=memory_changes(report, int(had * MEMORY_FACTOR)),
     )
 
 

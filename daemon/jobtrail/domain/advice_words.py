@@ -60,3 +60,8 @@ def days_and_time(seconds: float) -> str:
 def changes(report: JobReport, *options: str) -> tuple[str, ...]:
     """Lines for a batch script; none for a local job, which has no such script."""
     return tuple(f"#SBATCH {option}" for option in options) if report.job_id.startswith("slurm-") else ()
+
+
+def memory_changes(report: JobReport, size_bytes: int) -> tuple[str, ...]:
+    """The line that asks for this much on each node; none where nodes had different limits: one size fits not all."""
+    return changes(report, memory_option(size_bytes)) if report.memory.limit_of is None else ()

@@ -12,7 +12,8 @@ import msgspec
 
 
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):
-    """CPU time of what was allocated; `cores` is how many CPUs were busy on the mean."""
+    """CPU time of what was allocated, of a run that goes on up to its last sample that was told of; `cores` is how
+    many CPUs were busy on the mean."""
 
     used_seconds: float | None = None
     allocated_seconds: float | None = None
@@ -28,6 +29,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
     peak_bytes: int | None = None
     limit_bytes: int | None = None
+    limit_of: str | None = None  # the node that came nearest to its own, where not all have the same limit
     ratio: float | None = None
     requested_bytes: int | None = None  # of the whole job
     oom_kills: int | None = None
@@ -47,9 +49,10 @@ class Gpus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Time(msgspec.Struct, frozen=True, kw_only=True):
-    """Wall time against the limit; of a run that goes on, so far."""
+    """Wall time, and what of it counts against the limit, so not while suspended; of a run that goes on, so far."""
 
     ran_seconds: float | None = None
+    counted_seconds: float | None = None
     limit_seconds: float | None = None
     ratio: float | None = None
     waited_seconds: float | None = None  # from submission, or the requeue, to the start

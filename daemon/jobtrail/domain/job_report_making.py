@@ -39,9 +39,9 @@ def make_report(
     now: datetime,
 ) -> JobReport:
     """The report on a row of `jobs` with its rows of `job_nodes` and `job_gpus`; `now` ends a run that goes on."""
-    time = _time(job, now)
-    memory = _memory(job)
-    node_lines = _node_lines(job, nodes, memory.limit_bytes, now)
+    time, measured = _time(job, now), measured_seconds(job)
+    memory = _memory(job, nodes)
+    node_lines = _node_lines(job, nodes, memory.limit_bytes)
     gpu_lines = tuple(_gpu_line(gpu) for gpu in gpus)
     report = JobReport(
         **{name: job[name] for name in _SAME},
@@ -49,9 +49,9 @@ def make_report(
         is_over=job["state"] not in OPEN_STATES,
         node_names=tuple(job["nodes"] or (line.node for line in node_lines)),
         time=time,
-        cpu=_cpu(job, time.ran_seconds),
+        cpu=_cpu(job, measured),
         memory=memory,
-        gpus=_gpus(job, time.ran_seconds),
+        gpus=_gpus(job, measured),
         io=Io(read_bytes=job["io_read_bytes"], written_bytes=job["io_write_bytes"]),
         energy=_energy(job),
         coverage=Coverage(
@@ -83,29 +83,36 @@ def ratio(part: float | None, whole: float | None) -> float | None:
 
 def _time(job: Row, now: datetime) -> Time:
     end = now if job["state"] in OPEN_STATES else job["end_time"]
-    ran = _between(job["start_time"], end)
+    ran, suspended = _between(job["start_time"], end), job["suspended_seconds"]
+    counted = None if ran is None else max(0.0, ran - (suspended or 0.0))
     return Time(
         ran_seconds=ran,
+        counted_seconds=counted,
         limit_seconds=job["time_limit_seconds"],
-        ratio=ratio(ran, job["time_limit_seconds"]),
+        ratio=ratio(counted, job["time_limit_seconds"]),
         waited_seconds=_between(job["submit_time"], job["start_time"]),
-        suspended_seconds=job["suspended_seconds"],
+        suspended_seconds=suspended,
     )
+
+
+def measured_seconds(job: Row) -> float | None:
+    """The time that the usage is of. Of a run that goes on it is told minutes apart: up to the last sample in it."""
+    return _between(job["start_time"], job["last_sample_at"] if job["state"] in OPEN_STATES else job["end_time"])
 
 
 def _between(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
 
 
-def _cpu(job: Row, ran: float | None) -> Cpu:
+def _cpu(job: Row, measured: float | None) -> Cpu:
     cpus, used = job["cpus_allocated"], job["cpu_seconds"]
-    allocated = None if not cpus or not ran else cpus * ran
+    allocated = None if not cpus or not measured else cpus * measured
     return Cpu(
         used_seconds=used,
         allocated_seconds=allocated,
         cpus=cpus,
         ratio=ratio(used, allocated),
-        cores=ratio(used, ran),
+        cores=ratio(used, measured),
         throttled_seconds=job["throttled_seconds"],
         source=_source(job, "cpu"),
     )
@@ -116,24 +123,40 @@ def _source(job: Row, name: str) -> str | None:
     return source
 
 
-def _memory(job: Row) -> Memory:
-    """The limit is a node's cgroup's, else a node's share of what was asked for."""
-    limit, requested, nodes = job["memory_limit_bytes"], job["memory_requested_bytes"], job["nodes_total"]
-    if limit is None and requested is not None and nodes:
-        limit = requested // nodes
+def _memory(job: Row, nodes: Sequence[Row]) -> Memory:
+    """The limit is a node's cgroup's, else a node's share of what was asked for.
+
+    Where nodes have different ones, as with --mem-per-cpu, the peak and the limit are those of the node that came
+    nearest to its own: one node's peak against another's limit says nothing.
+    """
+    peak, limit, requested = job["memory_peak_bytes"], job["memory_limit_bytes"], job["memory_requested_bytes"]
+    if limit is None and requested is not None and job["nodes_total"]:
+        limit = requested // job["nodes_total"]
+    node = _nearest_to_limit(nodes)
+    if node is not None:
+        peak, limit = node["memory_peak_bytes"], node["memory_limit_bytes"]
     return Memory(
-        peak_bytes=job["memory_peak_bytes"],
+        peak_bytes=peak,
         limit_bytes=limit,
-        ratio=ratio(job["memory_peak_bytes"], limit),
+        limit_of=None if node is None else node["node"],
+        ratio=ratio(peak, limit),
         requested_bytes=requested,
         oom_kills=job["oom_kills"],
         source=_source(job, "memory_peak"),
     )
 
 
-def _gpus(job: Row, ran: float | None) -> Gpus:
+def _nearest_to_limit(nodes: Sequence[Row]) -> Row | None:
+    """Of nodes whose limits differ, the one that used most of its own; None where they do not."""
+    known = [node for node in nodes if node["memory_limit_bytes"] and node["memory_peak_bytes"] is not None]
+    if len({node["memory_limit_bytes"] for node in known}) < 2:
+        return None
+    return max(known, key=lambda node: (node["memory_peak_bytes"] / node["memory_limit_bytes"], node["node"]))
+
+
+def _gpus(job: Row, measured: float | None) -> Gpus:
     seen, count = job["gpu_seconds"], job["gpus_allocated"]
-    covered = None if not count or not ran else ratio(seen, count * ran)
+    covered = None if not count or not measured else ratio(seen, count * measured)
     return Gpus(
         allocated=count,
         observed_seconds=seen,
@@ -161,27 +184,28 @@ def _energy(job: Row) -> Energy:
     )
 
 
-def _node_lines(job: Row, nodes: Sequence[Row], limit: int | None, now: datetime) -> tuple[NodeLine, ...]:
+def _node_lines(job: Row, nodes: Sequence[Row], limit: int | None) -> tuple[NodeLine, ...]:
     """A line for each node, also for one that never reported."""
     rows = {node["node"]: node for node in nodes}
     names = [*rows, *(name for name in job["nodes"] or () if name not in rows)]
-    end = now if job["state"] in OPEN_STATES else None
+    is_open = job["state"] in OPEN_STATES
     return tuple(
-        _node_line(rows[name], limit, end) if name in rows else NodeLine(node=name, reported=False) for name in names
+        _node_line(rows[name], limit, is_open=is_open) if name in rows else NodeLine(node=name, reported=False)
+        for name in names
     )
 
 
-def _node_line(node: Row, limit: int | None, open_end: datetime | None) -> NodeLine:
-    ran = _between(node["started_at"], node["ended_at"] or open_end)
-    cpus = node["cpus"]
+def _node_line(node: Row, limit: int | None, *, is_open: bool) -> NodeLine:
+    measured = _between(node["started_at"], node["ended_at"] or (node["last_sample_at"] if is_open else None))
+    cpus, own_limit = node["cpus"], node["memory_limit_bytes"]
     return NodeLine(
         node=node["node"],
         reported=bool(node["sample_count"]),
         cpus=cpus,
         cpu_seconds=node["cpu_seconds"],
-        cpu_ratio=ratio(node["cpu_seconds"], None if not cpus or ran is None else cpus * ran),
+        cpu_ratio=ratio(node["cpu_seconds"], None if not cpus or measured is None else cpus * measured),
         memory_peak_bytes=node["memory_peak_bytes"],
-        memory_ratio=ratio(node["memory_peak_bytes"], limit),
+        memory_ratio=ratio(node["memory_peak_bytes"], limit if own_limit is None else own_limit),
         gpu_busy_ratio=ratio(node["gpu_busy_seconds"], node["gpu_seconds"]),
         joules=node["energy_joules"],
         coverage_ratio=node["coverage_ratio"],

@@ -68,7 +68,7 @@ def grams(amount: float | None) -> str:
     """A mass as 0.512 g, 51 g or 1.25 kg."""
     if amount is None:
         return UNKNOWN
-    return f"{amount / 1000:.2f} kg" if amount >= 1000 else f"{amount:.3g} g"
+    return f"{amount / 1000:.2f} kg" if amount >= 999.5 else f"{amount:.3g} g"
 
 
 def errors(by_code: Mapping[str, int]) -> str:
@@ -99,8 +99,10 @@ def _cpu(report: JobReport) -> Figure:
 
 def _memory(report: JobReport) -> Figure:
     memory = report.memory
-    of = "no limit known" if memory.limit_bytes is None else f"limit {size(memory.limit_bytes)} a node"
-    peak = None if memory.peak_bytes is None else f"at most {size(memory.peak_bytes)} on one node, file cache included"
+    whose = "a node" if memory.limit_of is None else f"on {memory.limit_of}, nearest to its own"
+    of = "no limit known" if memory.limit_bytes is None else f"limit {size(memory.limit_bytes)} {whose}"
+    where = "one node" if memory.limit_of is None else "it"
+    peak = None if memory.peak_bytes is None else f"at most {size(memory.peak_bytes)} on {where}, file cache included"
     kills = f"out-of-memory kills: {memory.oom_kills}" if memory.oom_kills else None
     known = share(memory.ratio) if memory.ratio is not None else size(memory.peak_bytes)
     return Figure(

@@ -67,7 +67,7 @@ class PostgresReader:
             job=job,
             sentence=explain(msgspec.json.decode(runs[0]["projection"], type=Job), parts),
             efficiency=readable(efficiency),
-            nodes=[readable(node) for node in nodes],
+            nodes=[_node(row, part) for row, part in zip(nodes, parts, strict=True)],
             gpus=[readable(gpu) for gpu in gpus],
             benchmarks=[{**readable(one), "run_uid": str(one["run_uid"])} for one in benchmarks],
             other_runs=others,
@@ -118,6 +118,11 @@ async def _stored_id(connection: Connection, text: str, cluster: str | None) -> 
         where = f" for cluster {cluster}" if cluster else ""
         raise NotFound(f"no task {named.array_task} of array {named.job_id} is stored{where}")
     return found
+
+
+def _node(record: Any, part: NodeRun) -> Row:
+    """A row of job_nodes with the limit of that node's cgroup, which the table has no column for."""
+    return {**readable(record), "memory_limit_bytes": None if part.usage is None else part.usage.memory_limit_bytes}
 
 
 def readable(record: Any) -> Row:
