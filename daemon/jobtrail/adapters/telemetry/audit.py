@@ -24,6 +24,9 @@ class AuditFigures(Collector):
             "jobtrail_audit_seal_failures", "Turns in which nothing was sealed, or a checkpoint not kept.",
             registry=registry,
         )  # fmt: skip
+        self._sealed = Counter(
+            "jobtrail_audit_rows_sealed", "Rows of the trail that checkpoints of this daemon cover.", registry=registry
+        )
         self._turn = Gauge(
             "jobtrail_audit_seal_turn_timestamp_seconds", "When this daemon, as the leader, last sealed what was new.",
             registry=registry,
@@ -72,6 +75,10 @@ class AuditFigures(Collector):
         """Show another checkpoint."""
         self._seen = fact
 
+    def sealed(self, fact: facts.CheckpointSealed) -> None:
+        """Count its rows."""
+        self._sealed.inc(fact.rows)
+
     def seal_turn(self, _: facts.SealTurn) -> None:
         """Note the time."""
         self._turn.set(self._time_us() / 1e6)
@@ -103,7 +110,7 @@ class AuditFigures(Collector):
 # fact → what counts it, its level in the log, its line; as observer.py has them
 HANDLERS: dict[type[Any], tuple[Callable[[AuditFigures, Any], None], int, str]] = {
     facts.CheckpointSeen: (AuditFigures.seen, logging.DEBUG, "newest checkpoint seen"),
-    facts.CheckpointSealed: (lambda _, __: None, logging.INFO, "checkpoint sealed"),
+    facts.CheckpointSealed: (AuditFigures.sealed, logging.INFO, "checkpoint sealed"),
     facts.SealTurn: (AuditFigures.seal_turn, logging.DEBUG, "nothing is left to be sealed"),
     facts.SealFailed: (AuditFigures.seal_failed, logging.WARNING, "trail not sealed"),
     facts.TrailBroken: (AuditFigures.broken, logging.ERROR, "the trail is not what it was"),
