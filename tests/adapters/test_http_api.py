@@ -173,7 +173,7 @@ async def test_pages(api: Served) -> None:
         assert (await api.request("GET", "/healthz", tcp=tcp)).body == b"ok\n"
         assert (await api.request("GET", "/readyz", tcp=tcp)).status == 200
         health = await api.request("GET", "/health", tcp=tcp)
-        assert health.json() == {"status": "ok", "problems": [], "details": {"spool_depth": 0}}
+        assert health.json() == {"status": "ok", "problems": [], "warnings": [], "details": {"spool_depth": 0}}
         metrics = await api.request("GET", "/metrics", tcp=tcp)
         assert (metrics.body, metrics.headers["content-type"]) == (api.page, "text/plain; version=0.0.4; charset=utf-8")
         assert metrics.headers["server"] == "jobtrail"
@@ -288,11 +288,12 @@ async def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
         ({"socket": "/proc/nowhere/hooks.sock"}, "http.socket"),
         ({"socket": "/tmp/" + "x" * 120}, "http.socket"),
         ({"socket": "/etc/passwd"}, "http.socket"),
-        ({"host": "192.0.2.1"}, "http.port"),
+        ({"host": "192.0.2.1"}, "http.host"),
+        ({"host": "192.0.2.1", "insecure": True}, "http.port"),
     ],
 )
 async def test_an_address_that_cannot_be_taken_is_a_setting_error(
-    tmp_path: Path, settings: dict[str, str], where: str
+    tmp_path: Path, settings: dict[str, str | bool], where: str
 ) -> None:
     """The setting is named, and nothing is left behind."""
     with pytest.raises(ConfigError) as refused:

@@ -33,6 +33,7 @@ GET  /v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/{metrics,audit}, /v1/audit  jobs, sa
 POST /v1/analytics/query   figures of many jobs over time; as the report
 GET  /v1/jobs/{id}/report  how a job ended and what it used; over TCP with the token of http.read_token_file
 GET  /v1/benchmarks/{runs,runs/{uid},leaderboard,compare}  results of benchmarks; over TCP with the same token
+GET  /v1/security/events   who was turned away; with the scope admin over TCP
 
 On the Unix socket also:
 POST /v1/hooks/slurm/{prolog,epilog,prolog-slurmctld,epilog-slurmctld}
