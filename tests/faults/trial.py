@@ -247,7 +247,9 @@ class Trial:
         return time.monotonic() - began
 
     def _is_forwarded(self) -> bool:
-        return self.daemon.metrics()["jobtrail_spool_depth"][0][1] == 0
+        # Not from /metrics, whose page may be one made before the last event was acknowledged.
+        _, answer = self.daemon.get("/health")
+        return bool(json.loads(answer)["details"]["spool_depth"] == 0)
 
     def judge(self) -> dict[str, Any]:
         """The judge's findings: a process of its own."""
@@ -258,11 +260,12 @@ class Trial:
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
 
-    def check(self, *, live: bool = True, duplicates_of_epochs: bool = False) -> dict[str, Any]:
+    def check(self, *, live: bool = True, duplicates_of_epochs: bool = False, forks: bool = False) -> dict[str, Any]:
         """Every invariant; AssertionError naming each that does not hold. The judge's findings.
 
         `live=False` where no daemon is left running. `duplicates_of_epochs` where a chain was given up: what was not
-        known to be forwarded is then on record in both chains.
+        known to be forwarded is then on record in both chains. `forks` where a chain was given up because the database
+        knew another: it then has that on record.
         """
         if live:
             began = time.monotonic()
@@ -272,7 +275,8 @@ class Trial:
         found = self.judge()
         if duplicates_of_epochs:
             found["duplicated"] = []
-        problems = [f"{name}: {len(found[name])}, such as {found[name][:3]}" for name in WRONG if found[name]]
+        wrong = [name for name in WRONG if not (forks and name == "conflicts")]
+        problems = [f"{name}: {len(found[name])}, such as {found[name][:3]}" for name in wrong if found[name]]
         problems += self.watch.problems(max_bytes=self.daemon.max_bytes, max_rss_bytes=self.max_rss_bytes)
         problems += log_problems(self.daemon.log)
         self._note(found)
