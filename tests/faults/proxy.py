@@ -120,7 +120,7 @@ class Proxy(threading.Thread):
             back, there = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(there)
             await asyncio.gather(self._pump(reader, there), self._pump(back, writer))
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # cancelled only when the proxy ends
             pass
         finally:
             for one in (writer, there):
