@@ -26,6 +26,7 @@ from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.ports import Health, HookDecoder, PokeAnswer, Receipt, SpoolStatus
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
 from jobtrail.core.reported_benchmarks import ReportedBenchmarks
+from jobtrail.core.security_ports import SecurityReader
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import EventConflict
 from jobtrail.domain.events import Event, EventKind
@@ -100,6 +101,8 @@ class Served:
         nodes: NodeReader | None = settings.pop("nodes", None)
         targets: TargetReader | None = settings.pop("targets", None)
         benchmarks: BenchmarkReader | None = settings.pop("benchmarks", None)
+        security: SecurityReader | None = settings.pop("security", None)
+        self.noticed: list[tuple[str, str, str, str]] = []
         forwarded_to: ForwardedTo | None = settings.pop("forwarded_to", None)
         identity: NodeIdentity | None = settings.pop("node_identity", None)
         samples: PostedSampleSink | None = settings.pop("posted_samples", None)
@@ -130,6 +133,8 @@ class Served:
             targets=targets,
             benchmark_intake=self._reported_benchmarks(),
             benchmarks=benchmarks,
+            security=security,
+            notice=lambda *told: self.noticed.append(told),
             forwarded_to=forwarded_to,
             node_identity=identity,
             job_keeper=self._job_keeper(archive, samples),

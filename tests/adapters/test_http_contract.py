@@ -18,6 +18,7 @@ from jobtrail.adapters.postgres import (
     PostgresNodes,
     PostgresReader,
     PostgresSamples,
+    PostgresSecurity,
     PostgresTargets,
 )
 from tests.adapters.stored_jobs import served_from, store, stories
@@ -94,6 +95,7 @@ def readers(pool: Any) -> dict[str, Any]:
         "jobs": PostgresReader(pool, **seconds),
         "nodes": PostgresNodes(pool, **seconds),
         "targets": PostgresTargets(pool, **seconds),
+        "security": PostgresSecurity(pool, **seconds),
         "benchmarks": PostgresBenchmarkReader(pool, **seconds),
         "target_port": 8080,
         "posted_samples": PostgresSamples(pool, **seconds, tell=lambda _: None),
