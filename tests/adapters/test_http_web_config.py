@@ -286,6 +286,7 @@ async def test_a_password_is_remembered_and_a_wrong_one_is_not(monkeypatch: pyte
     assert not await book.good(users, "ali", b"ce" + PASSWORD.encode())
     assert not await book.good(users, "nobody", PASSWORD.encode())
     assert len(hashed) == 5  # an unknown name costs as much
+    assert book._mark(b"ab", b"c", b"d") != book._mark(b"a", b"bc", b"d") != book._mark(b"a", b"b", b"cd")
     assert not await book.good({"alice": HASH.replace(HASH[-5:], "aaaaa")}, "alice", PASSWORD.encode())
     assert not await book.good(users, "alice", b"with\0nul")
     assert not await book.good(users, "alice", b"x" * 100)
