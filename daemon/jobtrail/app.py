@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Mapping
 from contextlib import suppress
 
 from jobtrail.adapters import systemd
@@ -26,6 +28,13 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
     Raises ConfigError when a resource named in the settings cannot be used, SpoolBroken when durability can no longer
     be promised; any other failure of a background task is raised as it is.
     """
+    with systemd.inherited_sockets() as inherited:
+        await _serve(config, inherited, stop, ready)
+
+
+async def _serve(
+    config: Config, inherited: Mapping[str, socket.socket], stop: asyncio.Event, ready: asyncio.Event | None
+) -> None:
     clock, telemetry = SystemClock(), Telemetry()
     async with (
         open_spool(config, clock) as spool,
@@ -34,7 +43,7 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
     ):
         parts = wire(config, clock, telemetry, spool, store, slurm)
         try:
-            await _run(parts, stop, ready)
+            await _run(parts, inherited, stop, ready)
         except BaseExceptionGroup as failures:
             ours, others = failures.split(JobtrailError)
             if ours is None or others is not None:
@@ -44,14 +53,16 @@ async def serve(config: Config, stop: asyncio.Event, *, ready: asyncio.Event | N
         parts.telemetry.note("stopped")
 
 
-async def _run(parts: Parts, stop: asyncio.Event, ready: asyncio.Event | None) -> None:
+async def _run(
+    parts: Parts, inherited: Mapping[str, socket.socket], stop: asyncio.Event, ready: asyncio.Event | None
+) -> None:
     incoming, halt = make_incoming(parts), asyncio.Event()
     await parts.collector.resume(parts.spool, parts.sampler, but_not=await parts.runaways.close_rebooted())
     async with asyncio.TaskGroup() as tasks:
         try:
             # What hooks left comes first: a posted prolog must not overtake the file of the run before it.
             await incoming.take_all()
-            async with make_http(parts).serving() as addresses:
+            async with make_http(parts, inherited).serving() as addresses:
                 _start_loops(tasks, parts, incoming, halt)
                 if parts.config.scheduler == "slurm" and "node" in parts.config.roles:
                     tasks.create_task(_adopt(parts, halt))

@@ -1,4 +1,4 @@
-"""Tells systemd how the daemon is (sd_notify(3)).
+"""Tells systemd how the daemon is (sd_notify(3)), and takes the sockets that it opened for it (sd_listen_fds(3)).
 
 Twenty lines of our own: the protocol is one datagram, and systemd-python on PyPI comes as source and wants a compiler
 and libsystemd's headers.
@@ -8,6 +8,13 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from jobtrail.domain.errors import ConfigError
+
+FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
+MOST_SOCKETS = 16
 
 
 def notify(state: str) -> bool:
@@ -35,3 +42,42 @@ def watchdog_interval() -> float | None:
     if not microseconds.isdigit() or (meant_for and meant_for != str(os.getpid())):
         return None
     return int(microseconds) / 1e6 or None
+
+
+@contextmanager
+def inherited_sockets() -> Iterator[dict[str, socket.socket]]:
+    """The Unix sockets that systemd listens on for this process, by path; it keeps them when this process ends.
+
+    Raises ConfigError for one that is no listening Unix stream socket: another daemon's, or the unit file is wrong.
+    Those of a parent's (LISTEN_PID) are left alone. The variables are taken out of the environment, so that no program
+    that this one starts takes the descriptors for its own.
+    """
+    count, meant_for = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    sockets: dict[str, socket.socket] = {}
+    if not count.isdigit() or meant_for != str(os.getpid()):
+        yield sockets
+        return
+    if int(count) > MOST_SOCKETS:
+        raise ConfigError("LISTEN_FDS", f"{count} sockets were handed over, at most {MOST_SOCKETS} make sense")
+    try:
+        for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)):
+            os.set_inheritable(descriptor, False)
+            listener = _listener(descriptor)
+            sockets[listener.getsockname()] = listener
+        yield sockets
+    finally:
+        for listener in sockets.values():
+            listener.close()
+
+
+def _listener(descriptor: int) -> socket.socket:
+    wanted = "the unit must have ListenStream=/PATH of http.socket or http.poke_socket"
+    with suppress(OSError):
+        listener = socket.socket(fileno=descriptor)
+        is_ours = listener.family == socket.AF_UNIX and listener.type == socket.SOCK_STREAM
+        if is_ours and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listener.setblocking(False)
+            return listener
+        raise ConfigError("LISTEN_FDS", f"descriptor {descriptor} is no listening Unix socket; {wanted}")
+    raise ConfigError("LISTEN_FDS", f"descriptor {descriptor} is no socket; {wanted}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pwd
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from jobtrail.adapters import job_html
@@ -79,12 +81,14 @@ def make_job_keeper(parts: Parts) -> ManualJobs:
     )
 
 
-def make_http(parts: Parts) -> HttpApi:
+def make_http(parts: Parts, inherited: Mapping[str, socket.socket] | None = None) -> HttpApi:
+    """The sockets and what is answered there; `inherited` are those that systemd opened, by path."""
     config, clock = parts.config, parts.clock
     page = Exposition(
         parts.board, parts.telemetry.render, node=config.node_name, clock=clock, aliases=config.metrics.aliases
     )
     return HttpApi(
+        inherited=inherited,
         intake=parts.intake,
         decode_hook=hook_decoder(config.cluster, own_node=config.node_name),
         metrics=page.render,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -48,7 +49,7 @@ from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPoke
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
 from jobtrail.core.security_ports import Notice, SecurityReader
 from jobtrail.core.target_ports import TargetReader
-from jobtrail.domain.errors import JobtrailError
+from jobtrail.domain.errors import ConfigError, JobtrailError
 
 READING = frozenset({"GET", "HEAD"})
 CONTROLLER_PATHS = tuple(f"/v1/hooks/slurm/{hook}" for hook in CONTROLLER_HOOKS)
@@ -89,7 +90,9 @@ class HttpApi:
         notice: Notice | None = None,
         job_keeper: JobKeeper | None = None,
         security: SecurityReader | None = None,
+        inherited: Mapping[str, socket.socket] | None = None,
     ) -> None:
+        self._inherited = inherited or {}
         self._tell = tell
         self._settings = settings
         delegation = Delegation(settings.readers_group, settings.account_readers)
@@ -202,11 +205,17 @@ class HttpApi:
         Raises ConfigError when an address cannot be taken.
         """
         settings = self._settings
+        self._check_inherited()
         self._hook_token.load()
         self._access.load()
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(
-                unix_socket("http.socket", Path(settings.socket), group=settings.socket_group)
+                unix_socket(
+                    "http.socket",
+                    Path(settings.socket),
+                    group=settings.socket_group,
+                    inherited=self._inherited.get(settings.socket),
+                )
             )
             local = await stack.enter_async_context(self._served([*self.reading_routes(), *self.writing_routes()]))
             remote = await stack.enter_async_context(
@@ -225,6 +234,15 @@ class HttpApi:
             host, port = tcp.sockets[0].getsockname()[:2]
             yield Addresses(socket=settings.socket, host=host, port=port, tls=self._web.now().context is not None)
 
+    def _check_inherited(self) -> None:
+        """Raise ConfigError for a socket that systemd opened and nobody would serve: its clients would wait in vain."""
+        served = {self._settings.socket, self._settings.poke_socket} if self._pokes else {self._settings.socket}
+        for path in self._inherited:
+            if path not in served:
+                named = ", ".join(sorted(served))
+                problem = f"systemd listens on {path} for this daemon, whose sockets are {named}"
+                raise ConfigError("http.socket", problem)
+
     def _doors(self, server: GuardedServer) -> Callable[[], asyncio.Protocol]:
         """What takes clients in over TCP."""
         if self._web.now().context is None:
@@ -240,7 +258,10 @@ class HttpApi:
         """
         path, settings = Path(self._settings.poke_socket), poke_settings(self._settings)
         async with AsyncExitStack() as stack:
-            listener = stack.enter_context(unix_socket("http.poke_socket", path, mode=POKE_MODE))
+            inherited = self._inherited.get(str(path))
+            listener = stack.enter_context(
+                unix_socket("http.poke_socket", path, mode=POKE_MODE, inherited=inherited)
+            )
             served = self._served(self.poke_routes(), settings=settings, tell=_tell_nobody)
             server = await stack.enter_async_context(served)
             stack.push_async_callback(_drain, server)

@@ -7,9 +7,11 @@ import grp
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from jobtrail.domain.errors import ConfigError
 
@@ -18,16 +20,26 @@ BACKLOG = 1024  # hooks of a burst wait here; connect(2) on a Unix socket fails 
 # that wait, a crowd could take the last descriptor, and asyncio logs a traceback for each further one of that turn. One
 # that is turned away holds its descriptor for three turns.
 ACCEPTED_AT_ONCE = 8
+# From Python 3.13 on a closed server removes its socket's name, also that of one which systemd goes on with.
+KEEP_ITS_NAME: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 MAX_PATH_BYTES = 107  # sun_path without its NUL, unix(7)
 
 
 @contextmanager
-def unix_socket(setting: str, path: Path, *, group: str = "", mode: int = 0o660) -> Iterator[socket.socket]:
+def unix_socket(
+    setting: str, path: Path, *, group: str = "", mode: int = 0o660, inherited: socket.socket | None = None
+) -> Iterator[socket.socket]:
     """A listening socket at `path`, which the setting `setting` names; removed afterwards.
 
-    It appears under its name with its final owner and mode, so nobody can slip in before. A socket left over by a crash
-    is replaced, one that somebody answers on is not. Raises ConfigError.
+    `inherited` is one that systemd listens on at `path` and keeps: taken as it is, with the owner and mode of its unit,
+    and left in its place. Clients who connect while no daemon runs wait in its queue.
+
+    Another appears under its name with its final owner and mode, so nobody can slip in before. A socket left over by a
+    crash is replaced, one that somebody answers on is not. Raises ConfigError.
     """
+    if inherited is not None:
+        yield inherited
+        return
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
         raise ConfigError(setting, f"{path} is longer than the {MAX_PATH_BYTES} bytes a Unix socket may have")
     try:
@@ -93,7 +105,8 @@ def _listening(path: Path, group_id: int, mode: int) -> socket.socket:
 
 async def unix_server(make: Callable[[], asyncio.Protocol], listener: socket.socket) -> asyncio.Server:
     """A server on a listening socket, whose queue stays as long as it is."""
-    server = await asyncio.get_running_loop().create_unix_server(make, sock=listener, backlog=ACCEPTED_AT_ONCE)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_unix_server(make, sock=listener, backlog=ACCEPTED_AT_ONCE, **KEEP_ITS_NAME)
     listener.listen(BACKLOG)
     return server
 

@@ -7,12 +7,9 @@ import ctypes
 import os
 from pathlib import Path
 
-from jobtrail.adapters.amdgpu import AmdGpuSource
 from jobtrail.adapters.cgroup import layout
-from jobtrail.adapters.nvml.source import NvmlGpus
 from jobtrail.adapters.rapl import RaplEnergy
 from jobtrail.cli.doctor.findings import Finding, Place, Saying
-from jobtrail.composition.gpu_role import amd_is_there, nvidia_is_there
 from jobtrail.core.ports import GpuSource
 
 V2_NEEDED = ("cpu", "memory", "io", "pids")
@@ -90,6 +87,10 @@ def check_gpus(place: Place) -> list[Finding]:
 
 
 async def _of_gpus(place: Place) -> list[Finding]:
+    from jobtrail.adapters.amdgpu import AmdGpuSource
+    from jobtrail.adapters.nvml.source import NvmlGpus
+    from jobtrail.composition.gpu_role import amd_is_there, nvidia_is_there
+
     gpu, findings = place.config.gpu, []
     root = Path(gpu.root)
     wanted = ("nvidia", "amd") if gpu.vendors == "auto" else gpu.vendors

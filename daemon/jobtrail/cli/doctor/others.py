@@ -9,9 +9,6 @@ import time
 import uuid
 from collections.abc import Awaitable
 
-from jobtrail.adapters.clock import SystemClock
-from jobtrail.adapters.sacct import Sacct
-from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
 from jobtrail.cli.doctor.findings import Finding, Place, Saying
 from jobtrail.cli.doctor.slurm_files import RECONFIGURE, slurm_conf_of
 from jobtrail.domain.errors import (
@@ -164,6 +161,9 @@ def check_slurmrestd(place: Place) -> list[Finding]:
     if not place.asks_slurm or not slurm.rest_url:
         return []
 
+    from jobtrail.adapters.clock import SystemClock
+    from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
+
     async def ask() -> int:
         settings = RestSettings(
             url=slurm.rest_url, version=slurm.rest_version, user=slurm.rest_user, token=slurm.token,
@@ -187,6 +187,8 @@ def check_sacct(place: Place) -> list[Finding]:
             return []
         found = "there is neither slurmrestd nor sacct: whether a job that ended with 0 was cancelled stays unknown"
         return [say.failure(found, "set slurm.rest_url, or install Slurm's client commands")]
+    from jobtrail.adapters.sacct import Sacct
+
     sacct = Sacct(slurm.sacct, slurm.conf, timeout_seconds=min(SLURM_SECONDS, slurm.timeout_seconds), pace_seconds=0.0)
 
     async def ask() -> int:

@@ -8,9 +8,8 @@ import re
 from pathlib import Path
 
 import jobtrail
-from jobtrail.adapters.gres_conf import SlurmConf, read_slurm_conf
+from jobtrail.adapters.gres_conf import DIRECTORIES, SlurmConf, read_gres_conf, read_slurm_conf
 from jobtrail.cli.doctor.findings import Finding, Place, Saying, who_may_write
-from jobtrail.composition.gpu_role import amd_is_there, nvidia_is_there
 
 MARK = b"Jobtrail's Slurm hook"
 NEEDED = {"Prolog": "prolog.sh", "Epilog": "epilog.sh"}
@@ -175,7 +174,7 @@ def _people(say: Saying, conf: SlurmConf, place: Place) -> list[Finding]:
 
 def check_gres_conf(place: Place) -> list[Finding]:
     """Where GPUs are: that Slurm's file says which is which."""
-    from jobtrail.adapters.gres_conf import DIRECTORIES, read_gres_conf
+    from jobtrail.composition.gpu_role import amd_is_there, nvidia_is_there
 
     say, root = Saying("gres.conf"), Path(place.config.gpu.root)
     has_gpus = nvidia_is_there(root) or amd_is_there(root)
