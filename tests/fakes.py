@@ -8,6 +8,7 @@ from jobtrail.core.facts import Fact
 from jobtrail.core.ports import OpenRun, SampleRow, StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
 from jobtrail.domain.benchmarks.holding import content_sha256, is_about_benchmarks, precedence, refusal
+from jobtrail.domain.checkpoints import Anchor
 from jobtrail.domain.errors import (
     ChainGap,
     InvalidEvent,
@@ -35,6 +36,7 @@ class MemorySink:
         self.trail_only: list[tuple[str, int]] = []
         self.unavailable: str | None = None  # set it to make the store go away
         self.refuses: set[str] = set()  # ids of events whose projection is refused
+        self.anchor: Anchor | None = None  # what a report tells of checkpoints
 
     async def head(self, chain_id: str) -> ChainHead:
         self._check_available()
@@ -68,6 +70,7 @@ class MemorySink:
             replayed=len(replays) - len(conflicts),
             conflicts=conflicts,
             unapplied=unapplied,
+            anchor=self.anchor,
         )
 
     def _check_available(self) -> None:

@@ -11,6 +11,7 @@ from jobtrail.core.forwarder import BATCH_BYTES, BATCH_EVENTS, GIVE_UP_TRIES, LO
 from jobtrail.core.ports import SpoolStatus, StoreReport
 from jobtrail.core.waiting import MOST_ASKED_SECONDS, Backoff
 from jobtrail.domain.audit import ChainedEvent, ChainHead
+from jobtrail.domain.checkpoints import Anchor, Checkpoint, Sealed
 from jobtrail.domain.errors import ChainGap, SpoolBroken, SpoolFull, StoreRefused, StoreUnavailable
 from tests.chains import ChainWriter
 from tests.fakes import Facts, FakeClock, MemorySink
@@ -444,3 +445,22 @@ async def test_draining_gives_up_at_the_first_problem(error: Exception) -> None:
     with pytest.raises(type(error)):
         await drain()
     assert bench.sink.tries == 1
+
+
+async def test_what_the_store_tells_of_checkpoints_goes_to_the_witness() -> None:
+    bench = Bench(events=2)
+    told: list[Anchor] = []
+
+    async def witness(anchor: Anchor) -> None:
+        told.append(anchor)
+
+    forwarder = Forwarder(
+        bench.spool, bench.sink, node="n1", clock=bench.clock, tell=Facts(), backoff=Backoff(), witness=witness
+    )
+    await forwarder.drain()
+    assert told == []  # nothing is sealed yet
+    checkpoint = Checkpoint(number=1, previous=bytes(32), root=bytes(32), leaf_count=1, total_rows=2, time_us=1)
+    bench.sink.anchor = Anchor(newest=Sealed(checkpoint=checkpoint))
+    bench.spool.add()
+    await forwarder.drain()
+    assert told == [bench.sink.anchor]
