@@ -155,14 +155,14 @@ async def test_groups(api: Served, group_by: list[str], told: dict[Any, Any]) ->
 @pytest.mark.parametrize(
     ("filters", "told"),
     [
-        ({"user": "eve"}, 2), ({"user": ["eve", "ada"]}, 4), ({"user": "no' OR 1=1 --"}, None),
+        ({"user": "eve"}, 2), ({"user": ["eve", "ada"]}, 4), ({"user": "no' OR 1=1 --"}, 0),
         ({"account": "physics"}, 4), ({"state": ["failed", "cancelled"]}, 2), ({"node": "n2"}, 1),
-        ({"partition": "p"}, None), ({"cluster": "c1"}, 4),
+        ({"partition": "p"}, 0), ({"cluster": "c1"}, 4),
     ],
 )  # fmt: skip
-async def test_filters(api: Served, filters: dict[str, Any], told: int | None) -> None:
+async def test_filters(api: Served, filters: dict[str, Any], told: int) -> None:
     figures = table((await ask(api, "jobs_ended", filters=filters))["totals"], "jobs_ended")
-    assert figures == ({} if told is None else {(): (told, told, told)})
+    assert figures == {(): (told, told, told)}
 
 
 async def test_the_groups_with_most_of_a_metric(api: Served) -> None:
@@ -228,7 +228,7 @@ async def test_a_user_is_told_of_their_own_runs(reachable: Path, api: Served) ->
         answer = await asked_by(uid, socket, body("jobs_ended"))
         assert table(answer.json()["totals"], "jobs_ended")[()][0] == ended
     none = await asked_by(STRANGER_UID, socket, body("jobs_ended", filters={"user": "eve"}))
-    assert (none.status, none.json()["totals"]) == (200, [])
+    assert (none.status, table(none.json()["totals"], "jobs_ended")) == (200, {(): (0, 0, 0)})
     assert (await asked_by(65534, socket, body("jobs_ended"))).status == 403
 
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.http import audit_reads, jobs
+from jobtrail.adapters.http.csv_page import as_csv
 from jobtrail.adapters.postgres import PostgresBenchmarkReader, PostgresNodes, session
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.domain.analytics import Dimension, Filters, Metric, Question, Unit
@@ -71,6 +72,14 @@ async def test_a_list_as_csv_has_every_column_and_no_formula(api: Served) -> Non
     assert rows[0]["job_name"] == "'=job 4"
     assert rows[0]["end_time"] == ""
     assert rows[1].keys() == (await get(api, "/v1/jobs?limit=1")).json()["jobs"][0].keys()
+
+
+@pytest.mark.parametrize(
+    "text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x"]
+)
+def test_text_that_a_spreadsheet_would_take_for_a_formula_is_quoted(text: str) -> None:
+    """Some read full-width signs as the plain ones: https://owasp.org/www-community/attacks/CSV_Injection."""
+    assert list(csv.DictReader(io.StringIO(as_csv([{"job_name": text}]), newline=""))) == [{"job_name": f"'{text}"}]
 
 
 @pytest.mark.parametrize("path", QUESTIONS)

@@ -147,6 +147,18 @@ def test_without_runs_there_is_an_answer_all_the_same() -> None:
     assert len(answer(question(fill_gaps=True), [], groups_total=0).buckets) == 3
 
 
+def test_all_runs_together_are_a_group_also_where_there_are_none() -> None:
+    """No jobs is 0 jobs: a line over time does not vanish with the last of them."""
+    told = answer(question(fill_gaps=True), [], groups_total=0)
+    nothing = {"group": {}, "values": {
+        "jobs_ended": {"value": 0, "jobs": 0, "of": 0}, "cpu_seconds": {"value": None, "jobs": 0, "of": 0},
+    }}  # fmt: skip
+    assert msgspec.to_builtins(told.totals) == [nothing]
+    assert [msgspec.to_builtins(bucket.groups) for bucket in told.buckets] == [[nothing]] * 3
+    assert told.groups_total == 1
+    assert answer(question(group_by=(Dimension.USER,), fill_gaps=True), [], groups_total=0).totals == []
+
+
 @pytest.mark.parametrize(
     ("now", "before", "told"),
     [

@@ -268,6 +268,17 @@ def test_time_for_which_a_job_was_suspended_does_not_count_against_its_limit() -
     assert notes(unused)["time_unused"].text.startswith("The job took 1 h of 10 h (10 %).")
 
 
+def test_of_slurms_accounting_nothing_is_said_of_file_cache() -> None:
+    """MaxRSS is the largest resident set of one task: sacct(1)."""
+    sources = {"usage": "cgroup_v2", "memory_peak": "slurm_accounting"}
+    near = notes(report(memory_peak_bytes=8 * GIB - 1, usage_sources=sources))["memory_near_limit"]
+    assert "cache" not in near.text
+    assert "cache" in notes(report(memory_peak_bytes=8 * GIB - 1, usage_sources={"usage": "cgroup_v1"}))[
+        "memory_near_limit"
+    ].text  # fmt: skip
+    assert notes(report(memory_peak_bytes=GIB, memory_limit_bytes=64 * GIB, usage_sources=sources)) == {}
+
+
 def test_where_limits_differ_the_node_nearest_to_its_own_tells() -> None:
     """With --mem-per-cpu a node with fewer CPUs has the smaller limit, and the larger one is none of its."""
     parts = [
@@ -310,6 +321,12 @@ FIGURES: list[tuple[dict[str, Any], str, str, str | None]] = [
     ({"throttled_seconds": 60.0}, "CPU", "90 %", "held back for 1 min"),
     ({}, "Memory", "75 %", "limit 8 GiB a node"),
     ({"memory_limit_bytes": None}, "Memory", "6 GiB", "no limit known"),
+    ({"usage_sources": {"usage": "cgroup_v2"}}, "Memory", "75 %", "at most 6 GiB on one node, file cache included"),
+    ({"usage_sources": {"usage": "process_tree"}}, "Memory", "75 %", "at most 6 GiB on one node"),
+    ({"usage_sources": {"usage": "cgroup_v2", "memory_peak": "slurm_accounting"}}, "Memory", "at least 75 %",
+     "one task had 6 GiB, others' not added"),
+    ({"usage_sources": {"memory_peak": "slurm_accounting"}, "memory_limit_bytes": None}, "Memory", "at least 6 GiB",
+     "no limit known"),
     ({"memory_peak_bytes": None}, "Memory", "not known", "limit 8 GiB a node"),
     ({"oom_kills": 3}, "Memory", "75 %", "out-of-memory kills: 3"),
     ({}, "Time", "67 %", "limit 3 h"),
@@ -356,7 +373,8 @@ def test_each_figure_says_what_it_is_of(job: dict[str, Any], label: str, value: 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (size(None), "not known"), (span(None), "not known"), (span(0), "0 s"), (joules(None), "not known"),
+        (size(None), "not known"), (span(None), "not known"), (span(0), "0 s"), (span(0.34), "0.34 s"),
+        (span(59.994), "1 min"), (span(9.0), "9 s"), (span(12.3), "12 s"), (joules(None), "not known"),
         (errors({"79": 1, "13": 2}), "error 13, 2 times, error 79"), (joules(12_500), "12.5 kJ"),
         (joules(360_000), "0.10 kWh"), (grams(None), "not known"), (grams(999.7), "1.00 kg"), (grams(512.4), "512 g"),
         (percent(0), "0 %"),

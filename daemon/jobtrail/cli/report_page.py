@@ -20,6 +20,7 @@ BAR_CELLS = 20
 NARROW_BAR_CELLS = 12
 NARROW = 100
 MOST_ROWS = 64
+MOST_OTHER_RUNS = 4
 _LEVELS = {"problem": ("Problem", "bold red"), "warning": ("Warning", "bold yellow"), "hint": ("Hint", "bold cyan")}
 _NODES = ("node", "CPU", "CPU time", "peak memory", "of limit", "GPUs", "energy", "covered")
 _GPUS = ("node", "GPU", "busy", "unused", "peak memory", "energy", "")
@@ -66,6 +67,10 @@ def _about(report: JobReport) -> Iterator[str]:
     end = moment(report.end_time) + (" (inferred)" if report.end_inferred else "") if report.is_over else "not yet"
     begin = moment(report.start_time) + (" or before" if report.start_inferred else "")
     yield f"started {begin}, ended {end}"
+    if report.other_runs:
+        others = ", ".join(f"run {run} in cluster {cluster}" for cluster, run in report.other_runs[:MOST_OTHER_RUNS])
+        more = len(report.other_runs) - MOST_OTHER_RUNS
+        yield f"of the same id also {others}{f' and {more} more' if more > 0 else ''}: see --run and --cluster"
 
 
 def _figures(shown: Sequence[Figure], *, narrow: bool, plain: bool) -> Table:

@@ -39,6 +39,7 @@ BUSY_NODE = 0.2
 UNUSED_GPU = 0.9  # of the time it was looked at
 LITTLE_BUSY_GPU = 0.15
 SHORTEST_GPU_SECONDS = 600.0
+_CACHE = "File cache counts in it and is given back when memory runs short. "
 
 
 def advise(report: JobReport) -> Advice:
@@ -93,8 +94,8 @@ def _near_limits(report: JobReport) -> Iterator[Note]:
         yield Note(
             rule="memory_near_limit",
             level="warning",
-            text=f"Memory came to {percent(memory.ratio)} of the limit. File cache counts in it and is given back when "
-            "memory runs short; if the job was slow, or was killed, ask for more.",
+            text=f"Memory came to {percent(memory.ratio)} of the limit. {_CACHE if memory.file_cache else ''}If the "
+            "job was slow, or was killed, ask for more.",
             figures={"memory_peak_bytes": memory.peak_bytes, "memory_limit_bytes": memory.limit_bytes},
             changes=memory_changes(report, more),
         )
@@ -207,7 +208,8 @@ def _less_memory(report: JobReport) -> Iterator[Note]:
     memory = report.memory
     if report.verdict != Verdict.COMPLETED or memory.ratio is None or memory.ratio >= LITTLE_USED or memory.oom_kills:
         return
-    if memory.limit_of is not None:  # one amount for all nodes could be too little for another
+    # One amount for all nodes could be too little for another, and a task's for the others beside it.
+    if memory.limit_of is not None or memory.of_one_task:
         return
     assert memory.peak_bytes is not None and memory.limit_bytes is not None  # noqa: PT018 - a ratio has both
     wanted = megabytes(int(memory.peak_bytes * MEMORY_HEADROOM)) << 20

@@ -87,6 +87,8 @@ def answer(question: Question, cells: Sequence[Cell], *, groups_total: int) -> A
     """The answer: groups by rank, buckets in which there is anything, or all of them with gaps filled."""
     figures = {(cell.current, cell.bucket, cell.keys): cell.figures for cell in cells}
     ranks = {cell.keys: cell.rank for cell in cells}
+    if not question.group_by:  # all runs together are a group, also where there are none
+        ranks, groups_total = {(None,) * len(Dimension): 1}, 1
     found: dict[int, set[Keys]] = {}
     for cell in cells:
         if cell.bucket is not None:

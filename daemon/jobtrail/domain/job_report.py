@@ -10,6 +10,8 @@ from datetime import datetime
 
 import msgspec
 
+from jobtrail.domain.usage import SLURM_ACCOUNTING
+
 
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     """CPU time of what was allocated, of a run that goes on up to its last sample that was told of; `cores` is how
@@ -25,7 +27,10 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """The most in use on one node, file cache included, and what one node's part may use."""
+    """The most in use on one node, and what one node's part may use.
+
+    Slurm's accounting knows the largest resident set of one task alone (MaxRSS in sacct(1)): then it is at least that.
+    """
 
     peak_bytes: int | None = None
     limit_bytes: int | None = None
@@ -34,6 +39,12 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     requested_bytes: int | None = None  # of the whole job
     oom_kills: int | None = None
     source: str | None = None
+    file_cache: bool = False  # whether it counts, as in a cgroup's counters
+
+    @property
+    def of_one_task(self) -> bool:
+        """Whether it is a task's, so that the node may have used more."""
+        return self.source is not None and SLURM_ACCOUNTING in self.source.split(",")
 
 
 class Gpus(msgspec.Struct, frozen=True, kw_only=True):

@@ -143,6 +143,7 @@ def _memory(job: Row, nodes: Sequence[Row]) -> Memory:
         requested_bytes=requested,
         oom_kills=job["oom_kills"],
         source=_source(job, "memory_peak"),
+        file_cache="cgroup" in (_source(job, "usage") or "") and _source(job, "memory_peak") is None,
     )
 
 

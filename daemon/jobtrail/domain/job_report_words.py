@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from jobtrail.domain.advice_words import clock, percent
-from jobtrail.domain.job_report import Energy, JobReport
-from jobtrail.domain.phrases import describe_bytes
+from jobtrail.domain.job_report import Energy, JobReport, Memory
+from jobtrail.domain.phrases import describe_bytes, describe_duration
 
 UNKNOWN = "not known"
 JOULES_PER_KWH = 3_600_000
+FEW_SECONDS = 10.0
 LEAST_KWH = JOULES_PER_KWH / 10  # in joules: from here on energy is told in kilowatt-hours
 
 
@@ -44,9 +45,11 @@ def share(ratio: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A time span."""
+    """A time span; of a few seconds also the hundredths, or little would be left of what a short job used."""
     if seconds is None:
         return UNKNOWN
+    if 0 < seconds < FEW_SECONDS:
+        return describe_duration(round(seconds * 1_000_000))
     return clock(seconds) if seconds else "0 s"
 
 
@@ -101,13 +104,20 @@ def _memory(report: JobReport) -> Figure:
     memory = report.memory
     whose = "a node" if memory.limit_of is None else f"on {memory.limit_of}, nearest to its own"
     of = "no limit known" if memory.limit_bytes is None else f"limit {size(memory.limit_bytes)} {whose}"
-    where = "one node" if memory.limit_of is None else "it"
-    peak = None if memory.peak_bytes is None else f"at most {size(memory.peak_bytes)} on {where}, file cache included"
     kills = f"out-of-memory kills: {memory.oom_kills}" if memory.oom_kills else None
     known = share(memory.ratio) if memory.ratio is not None else size(memory.peak_bytes)
-    return Figure(
-        label="Memory", value=known, ratio=memory.ratio, details=_said(peak, of, kills, _by(memory.source))
-    )  # fmt: skip
+    least = "at least " if memory.of_one_task and memory.peak_bytes is not None else ""
+    details = _said(_peak(memory), of, kills, _by(memory.source))
+    return Figure(label="Memory", value=f"{least}{known}", ratio=memory.ratio, details=details)
+
+
+def _peak(memory: Memory) -> str | None:
+    if memory.peak_bytes is None:
+        return None
+    if memory.of_one_task:
+        return f"one task had {size(memory.peak_bytes)}, others' not added"
+    where = "one node" if memory.limit_of is None else "it"
+    return f"at most {size(memory.peak_bytes)} on {where}{', file cache included' if memory.file_cache else ''}"
 
 
 def _gpus(report: JobReport) -> Figure:

@@ -15,7 +15,8 @@ from jobtrail.adapters.http.wishes import prefers
 
 TYPE = "text/csv"
 FORMATS = ("json", "csv")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # https://owasp.org/www-community/attacks/CSV_Injection
+# With the full-width signs, which some take for the plain ones: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def wants_csv(request: web.Request) -> bool:
