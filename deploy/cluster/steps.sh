@@ -198,6 +198,7 @@ install_unit() {
     make_directory /etc/systemd/system 755
     put_file "$unit" /etc/systemd/system/jobtrail.service 644
     rm -f "$unit"
+    put_file "$source_directory/deploy/systemd/jobtrail.socket" /etc/systemd/system/jobtrail.socket 644
     [ -z "$root" ] && [ -d /run/systemd/system ] || return 0
     if [ "$changes" != "$before" ]; then do_it "have systemd read its units anew" systemctl daemon-reload; fi
 }
@@ -215,10 +216,14 @@ start_unit() {
 stop_unit() {
     [ -e "$root/etc/systemd/system/jobtrail.service" ] || return 0
     if [ -z "$root" ] && [ -d /run/systemd/system ]; then
-        do_it "stop and disable jobtrail.service" systemctl disable --now --quiet jobtrail
+        do_it "stop and disable jobtrail.socket and jobtrail.service" \
+            systemctl disable --now --quiet jobtrail.socket jobtrail.service
     fi
-    remove_file /etc/systemd/system/jobtrail.service
-    remove_file /etc/systemd/system/multi-user.target.wants/jobtrail.service
+    for unit in jobtrail.service jobtrail.socket; do
+        remove_file "/etc/systemd/system/$unit"
+        remove_file "/etc/systemd/system/multi-user.target.wants/$unit"
+        remove_file "/etc/systemd/system/sockets.target.wants/$unit"
+    done
     if [ -z "$root" ] && [ -d /run/systemd/system ]; then
         do_it "have systemd read its units anew" systemctl daemon-reload
     fi

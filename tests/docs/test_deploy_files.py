@@ -6,7 +6,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from jobtrail.adapters import benchmark_drop
+from jobtrail.cli.doctor.daemon import SANDBOX
 from jobtrail.config import Config
 from tests.requirements import require_tool
 
@@ -15,7 +18,9 @@ DEPLOY = REPOSITORY / "deploy"
 UNIT = DEPLOY / "systemd" / "jobtrail.service"
 SLURM = DEPLOY / "slurm"
 INSTALLATION = (REPOSITORY / "docs" / "installation.md").read_text(encoding="utf-8")
-MOST_EXPOSED = 2.0  # of 10, as `systemd-analyze security` counts
+SOCKET = DEPLOY / "systemd" / "jobtrail.socket"
+SERVER_UNIT = DEPLOY / "systemd" / "jobtrail-server.service"
+UNITS = sorted((DEPLOY / "systemd").iterdir())
 
 
 def settings(text: str) -> dict[str, str]:
@@ -23,26 +28,56 @@ def settings(text: str) -> dict[str, str]:
     return dict(re.findall(r"^([A-Za-z]+)=(.*)$", text, re.M))
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    """No misspelt or misplaced directive."""
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
+    """No misspelt or misplaced directive. The units lie beside each other, as they do when they are installed."""
     analyze = require_tool("systemd-analyze", "whether the unit file is valid stays unchecked")
-    copy = tmp_path / UNIT.name
-    copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(encoding="utf-8"), flags=re.M))
-    done = subprocess.run([analyze, "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
+    for path in UNITS:
+        text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(encoding="utf-8"), flags=re.M)
+        # Whether a machine has postgresql.service or the user is no question about our file.
+        (tmp_path / path.name).write_text(text.replace("User=jobtrail", "User=daemon").replace("Group=jobtrail", ""))
+    argv = [analyze, "verify", str(tmp_path / unit.name)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_unit_leaves_little_open() -> None:
-    """systemd's own rating of the sandbox stays where it is."""
+@pytest.mark.parametrize(("unit", "most"), [("jobtrail.service", 2.0), ("jobtrail-server.service", 1.5)])
+def test_the_unit_leaves_little_open(unit: str, most: float) -> None:
+    """systemd's own rating of the sandbox, from 0 to 10, stays where it is."""
     analyze = require_tool("systemd-analyze", "how far the unit's sandbox goes stays unchecked")
-    done = subprocess.run(
-        [analyze, "security", "--offline=true", "--no-pager", f"--threshold={MOST_EXPOSED * 10:.0f}", str(UNIT)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    argv = [analyze, "security", "--offline=true", "--no-pager", f"--threshold={most * 10:.0f}"]
+    path = str(DEPLOY / "systemd" / unit)
+    done = subprocess.run([*argv, path], capture_output=True, text=True, timeout=60, check=False)
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
-    assert float(found[1]) <= MOST_EXPOSED
+    assert float(found[1]) <= most
     assert done.returncode == 0
+
+
+def test_the_socket_unit_listens_where_the_daemon_would() -> None:
+    """The daemon refuses another path; the owner and mode are those that it gives its own."""
+    unit = settings(SOCKET.read_text(encoding="utf-8"))
+    assert unit["ListenStream"] == Config().http.socket
+    assert (unit["SocketUser"], unit["SocketMode"]) == ("root", "0660")
+    service = UNIT.read_text(encoding="utf-8")
+    assert f"Wants={SOCKET.name}" in service.splitlines()
+    assert f"Also={SOCKET.name}" in service.splitlines()
+    assert settings(service)["RuntimeDirectoryPreserve"] == "yes", "its directory outlives the daemon"
+
+
+def test_the_servers_user_is_made() -> None:
+    (line,) = [line for line in (DEPLOY / "sysusers" / "jobtrail.conf").read_text().splitlines() if line[0] != "#"]
+    assert line.split()[:2] == ["u", settings(SERVER_UNIT.read_text(encoding="utf-8"))["User"]]
+    sysusers = require_tool("systemd-sysusers", "whether systemd understands the file stays unchecked")
+    argv = [sysusers, "--dry-run", str(DEPLOY / "sysusers" / "jobtrail.conf")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("unit", ["jobtrail.service", "jobtrail-server.service"])
+def test_the_unit_has_what_the_doctor_looks_for(unit: str) -> None:
+    lines = (DEPLOY / "systemd" / unit).read_text(encoding="utf-8").splitlines()
+    assert set(SANDBOX) <= set(lines)
 
 
 def test_the_units_directories_are_those_of_the_settings() -> None:

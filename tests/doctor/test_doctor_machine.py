@@ -188,7 +188,7 @@ def test_gpus(patient: Patient) -> None:
     assert patient.doctor("gpus").worst("nvidia: no GPU can be read: driver not loaded") == "failure"
     driver.put({"error.nvmlInitWithFlags": None, "count": 0})
     assert patient.doctor("gpus").worst("nvidia: the driver answers, and has no GPU") == "warning"
-    driver.put({"count": 2, "hang.nvmlDeviceGetCount": 60})
+    driver.put({"count": 2, "hang.nvmlInitWithFlags": 60})
     began = time.monotonic()
     assert patient.doctor("gpus", "--deadline", "8").levels("gpus") == ["failure"]
     assert time.monotonic() - began < 20

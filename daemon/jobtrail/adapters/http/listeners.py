@@ -31,13 +31,14 @@ def unix_socket(
 ) -> Iterator[socket.socket]:
     """A listening socket at `path`, which the setting `setting` names; removed afterwards.
 
-    `inherited` is one that systemd listens on at `path` and keeps: taken as it is, with the owner and mode of its unit,
-    and left in its place. Clients who connect while no daemon runs wait in its queue.
+    `inherited` is one that systemd listens on at `path` and keeps: taken with the owner and mode of its unit, but for
+    `group`, and left in its place. Clients who connect while no daemon runs wait in its queue.
 
     Another appears under its name with its final owner and mode, so nobody can slip in before. A socket left over by a
     crash is replaced, one that somebody answers on is not. Raises ConfigError.
     """
     if inherited is not None:
+        _give_to_group(setting, path, group)
         yield inherited
         return
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
@@ -65,6 +66,16 @@ def _group_id(group: str) -> int:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         raise ConfigError("http.socket_group", f"there is no group {group!r} on this machine") from None
+
+
+def _give_to_group(setting: str, path: Path, group: str) -> None:
+    """Let a group connect to a socket that is there, unless it may already. Raises ConfigError."""
+    try:
+        if group and path.stat().st_gid != _group_id(group):
+            os.chown(path, -1, _group_id(group))
+    except OSError as error:
+        problem = f"{path} cannot be given to the group {group}: {error.strerror}; set SocketGroup={group} in its unit"
+        raise ConfigError(setting, problem) from error
 
 
 def _check_free(setting: str, path: Path) -> None:

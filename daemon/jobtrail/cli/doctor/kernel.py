@@ -113,11 +113,11 @@ async def _of_source(say: Saying, vendor: str, source: GpuSource) -> Finding:
         look = await source.look()
         if look.problem is None:
             break
-    else:
+    if look.problem is not None:
         remedy = "see whether `nvidia-smi` answers and libnvidia-ml.so.1 is found (gpu.library_directory)"
         if vendor == "amd":
             remedy = "see whether the module amdgpu is loaded: `dmesg | grep amdgpu`"
-        return say.failure(f"{vendor}: no GPU can be read: {look.problem}", remedy)
+        return say.failure(f"{vendor}: no GPU can be read: {look.problem.replace('_', ' ')}", remedy)
     if not look.readings:
         return say.warning(f"{vendor}: the driver answers, and has no GPU", "see `dmesg` for what became of them")
     return say.ok(f"{vendor}: {len(look.readings)} GPUs answer")
