@@ -3,6 +3,8 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,21 @@ async def test_a_spool_opens_on_a_full_disk_and_can_be_read(small_disk: Path) ->
         assert spool.status().depth == 0
         other.unlink()
         await add(spool, event())
+
+
+@pytest.mark.parametrize("note", ["", "x" * 300, "x" * 900, "x" * 3000])
+async def test_a_spool_full_to_its_last_page_drains(tmp_path: Path, note: str) -> None:
+    """Deleting must keep the ids of what is deleted, which takes pages where there are none left."""
+    async with opened(tmp_path / "spool", max_bytes=MIB) as spool:
+        jobs = count(1)
+        with suppress(SpoolFull):
+            while True:
+                await add(spool, event(job=next(jobs), note=note))
+        with suppress(SpoolFull):  # small ones still fit where a large one did not
+            while True:
+                await add(spool, event(job=next(jobs)))
+        await spool.mark_forwarded(spool.status().head_seq)
+        for _ in range(300):
+            await spool.mark_forwarded((await add(spool, event(job=next(jobs), note=note))).seq)
+        assert spool.status().bytes_used <= MIB
+        assert (tmp_path / "spool" / "spool.db").stat().st_size <= MIB

@@ -26,6 +26,7 @@ PURGE_EVERY_US = 60_000_000
 EARLY_ENDS_US = 86_400_000_000
 CLOSED_RUNS_US = 7 * EARLY_ENDS_US  # a node whose epilog comes later than this is taken to be a new one
 BYTES_PER_PAST_ID = 10_000  # of the byte limit for each id remembered after its event, so ids take about a hundredth
+RESERVED_PAGES = 64  # beyond the cap, for deleting alone: what is deleted leaves its id, which takes room first
 BUSY_PART = 0.9  # of the byte limit; above it forwarded events go before their time
 
 
@@ -262,10 +263,21 @@ class Journal:
             count += 1
             early += received_us >= due_us
         if count:
-            self.transact([lambda journal: journal.delete_up_to(oldest[count - 1][0])])
+            self._cap_pages(self._limit_bytes // PAGE_BYTES + RESERVED_PAGES)
+            try:
+                self.transact([lambda journal: journal.delete_up_to(oldest[count - 1][0])])
+            finally:
+                self._cap_pages(self._limit_bytes // PAGE_BYTES)
             self._purged_early += early
             self.status = self._status()
         return count
+
+    def _cap_pages(self, pages: int) -> None:
+        """Let the file have so many pages, or as many as it has by now."""
+        try:
+            self._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+        except sqlite3.Error as error:
+            raise SpoolBroken(_describe(error)) from error
 
     def delete_up_to(self, seq: int) -> None:
         """Delete events up to `seq`, but for their ids, and give their pages back to the file system."""
