@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.figures import Figure, show
 
-NAMES = ("sampling", "exposition", "acknowledgement", "hook", "database", "size", "gpus")
+NAMES = ("sampling", "exposition", "acknowledgement", "hook", "database", "trail", "size", "gpus")
 ON_REQUEST = ("accuracy", "questions")  # take minutes; the first needs root and Slurm's daemons
 
 
