@@ -64,7 +64,7 @@ class Access:
     def _knows_somebody(self) -> bool:
         live = self._web.now()
         tokens = any(file.is_set for file in self._files.values()) or self._named.is_set
-        return tokens or bool(live.config.basic_auth_users) or live.requires_certificates
+        return tokens or bool(live.config.basic_auth_users) or live.takes_certificates
 
     def warnings(self) -> tuple[str, ...]:
         """What of the way in is not as it should be, for /health."""
@@ -232,7 +232,7 @@ def check_exposure(settings: HttpSettings, live: Live, *, knows_somebody: bool) 
     if not knows_somebody:
         missing.append(
             "a way to know who asks (http.read_token_file, http.tokens_file, or in http.web_config_file "
-            "basic_auth_users or client_auth_type: RequireAndVerifyClientCert)"
+            "basic_auth_users or client_auth_type)"
         )
     if missing:
         raise ConfigError(

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from jobtrail.adapters.http.tls import files_of, make_context
-from jobtrail.adapters.http.web_config import REQUIRED, SETTING, TlsServer, WebConfig, parse
+from jobtrail.adapters.http.web_config import NO_CERTIFICATE, SETTING, TlsServer, WebConfig, parse
 from jobtrail.domain.errors import ConfigError
 
 MAX_FILE_BYTES = 1_048_576
@@ -30,10 +30,10 @@ class Live(msgspec.Struct, frozen=True):
     trust: bytes = b""  # digest of all that a client's certificate is checked against
 
     @property
-    def requires_certificates(self) -> bool:
-        """Whether nobody gets beyond the handshake without a certificate."""
+    def takes_certificates(self) -> bool:
+        """Whether clients may be known by certificates, with or without having to be."""
         tls = self.config.tls_server_config
-        return tls is not None and tls.client_auth_type == REQUIRED
+        return tls is not None and tls.client_auth_type != NO_CERTIFICATE
 
 
 class WebFile:
