@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fix docs pages screenshots lock vllm benchmarks clean
+.PHONY: help run test lint fix docs pages packages screenshots lock vllm benchmarks clean faults
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -16,6 +16,11 @@ test: ## install what the tests need, then run every check there is
 	@scripts/install-test-packages
 	@PYTHON=$(PYTHON) scripts/bootstrap dev
 	@exec scripts/check
+
+faults: ## every fault test in full (about an hour, as root), and their figures into docs/promises.md
+	@scripts/install-test-packages
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@JOBTRAIL_FAULTS=full $(BIN)/pytest -q tests/faults && $(BIN)/python -m scripts.make_fault_table
 
 lint: ## the checks that need no database and no Slurm
 	@PYTHON=$(PYTHON) scripts/bootstrap dev
@@ -38,6 +43,10 @@ pages: ## write anew what of docs/ is made of the program: options of commands, 
 	@PYTHON=$(PYTHON) scripts/bootstrap dev
 	@$(BIN)/python -m scripts.list_options
 	@$(BIN)/python -m scripts.list_log_lines
+
+packages: ## make dist/*.deb and dist/*.rpm for this machine's minor version of Python, or for FOR=3.13
+	@PYTHON=$(PYTHON) scripts/bootstrap dev
+	@PYTHON=$(BIN)/python scripts/make-packages $(FOR)
 
 screenshots: ## take the documentation's pictures of the running program anew (needs Chromium)
 	@PYTHON=$(PYTHON) scripts/bootstrap dev

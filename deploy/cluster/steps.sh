@@ -119,7 +119,7 @@ installed_version() {
 # What an installation was made of: another lock file or release makes it anew.
 fingerprint() (
     cd "$source_directory" || exit
-    find requirements/run.txt pyproject.toml daemon/jobtrail migrations recipes -type f ! -name '*.pyc' -exec cksum {} + |
+    find requirements/run.txt pyproject.toml daemon/jobtrail hooks/slurm migrations recipes -type f ! -name '*.pyc' -exec cksum {} + |
         sort | cksum
 )
 
@@ -135,7 +135,7 @@ make_environment() {
     # Made of a copy without the repository's leftovers, which the user of a clone may have written as somebody else.
     work=$(mktemp -d "$root/tmp/jobtrail-install.XXXXXX") || return 1
     trap 'rm -rf "$work"' EXIT
-    for path in pyproject.toml README.md LICENSE daemon migrations recipes requirements; do
+    for path in pyproject.toml README.md LICENSE daemon hooks migrations recipes requirements; do
         cp -R "$source_directory/$path" "$work/" || return 1
     done
     from=${work#"$root"}
