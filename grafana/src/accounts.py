@@ -22,7 +22,9 @@ _CHOSEN = """
 # CPU time used, of the CPU time that was held by jobs of which both are known.
 _CPU = """sum(e.cpu_seconds) FILTER (WHERE e.cpus_allocated * e.elapsed_seconds IS NOT NULL)
     / nullif(sum(e.cpus_allocated * e.elapsed_seconds) FILTER (WHERE e.cpu_seconds IS NOT NULL), 0)"""
-_GPU = "sum(e.gpu_efficiency * e.gpu_seconds) / nullif(sum(e.gpu_seconds), 0)"
+# Likewise: partitioned GPUs do not tell how busy they are.
+_GPU = """sum(e.gpu_efficiency * e.gpu_seconds)
+    / nullif(sum(e.gpu_seconds) FILTER (WHERE e.gpu_efficiency IS NOT NULL), 0)"""
 _MEASURED = f"""{_CPU} AS cpu_used, {_GPU} AS gpu_busy,
     sum(e.cpus_allocated * e.elapsed_seconds) / 3600 AS cpu_hours, sum(e.gpu_seconds) / 3600 AS gpu_hours,
     sum(g.energy_joules) / 3.6e6 AS kwh, sum(g.emissions_grams) AS grams,

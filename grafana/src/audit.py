@@ -46,15 +46,18 @@ DELAY = f"""
     FROM audit_log a WHERE {_CHOSEN}
     GROUP BY 1, 2 ORDER BY 1
 """  # noqa: S608 - constants of this module
-# A row whose predecessor is not held. By the primary key, one look a row of the time range.
+# A row whose predecessor is not held, and was not removed in order (jobtrail_prune, which notes where a chain begins).
+# By the primary key, one look a row of the time range.
 _GAPS = """
     FROM audit_log a
-    WHERE $__timeFilter(a.changed_at) AND a.seq > 1
+    WHERE $__timeFilter(a.changed_at)
+      AND a.seq > 1 + coalesce((SELECT c.pruned_seq FROM audit_chain c WHERE c.chain_id = a.chain_id), 0)
       AND NOT EXISTS (SELECT FROM audit_log p WHERE p.chain_id = a.chain_id AND p.seq = a.seq - 1)
 """
 GAPS = f"""
     SELECT a.chain_id::text AS chain_id, a.node,
-           coalesce((SELECT max(p.seq) FROM audit_log p WHERE p.chain_id = a.chain_id AND p.seq < a.seq), 0) + 1
+           coalesce((SELECT max(p.seq) FROM audit_log p WHERE p.chain_id = a.chain_id AND p.seq < a.seq),
+                    (SELECT c.pruned_seq FROM audit_chain c WHERE c.chain_id = a.chain_id), 0) + 1
                AS first_missing, a.seq - 1 AS last_missing, a.changed_at
     {_GAPS} ORDER BY a.changed_at DESC LIMIT 200
 """  # noqa: S608 - constants of this module

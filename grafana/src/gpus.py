@@ -19,7 +19,7 @@ IDLE = """
 WASTED = """
     SELECT j.user_name, j.account, count(DISTINCT (j.cluster_name, j.job_id, j.run)) AS jobs,
            sum(g.observed_seconds) / 3600 AS gpu_hours, sum(g.unused_seconds) / 3600 AS unused_hours,
-           sum(g.busy_seconds) / nullif(sum(g.observed_seconds), 0) AS busy
+           sum(g.busy_seconds) / nullif(sum(g.observed_seconds) FILTER (WHERE g.busy_seconds IS NOT NULL), 0) AS busy
     FROM jobs j
     JOIN job_gpus g USING (cluster_name, job_id, run)
     WHERE $__timeFilter(j.start_time) AND g.observed_seconds IS NOT NULL
@@ -74,8 +74,8 @@ def _numbers() -> tuple[Panel, ...]:
         number(
             "Held", "GPUs of running jobs, of all GPUs that daemons see; partitioned ones count as one.",
             now('100 * count(hpc_node_gpu_jobs > 0 and on (node, gpu_id) hpc_node_gpu_info{parent_gpu_id=""})'
-                ' / count(hpc_node_gpu_info{parent_gpu_id=""})'),
-            unit="percent", absent="No GPU is held, or none is being watched", decimals=0,
+                ' / count(hpc_node_gpu_info{parent_gpu_id=""}) or 0 * count(hpc_node_gpu_info{parent_gpu_id=""})'),
+            unit="percent", absent=NO_GPU, decimals=0,
         ),
         number(
             "Mean utilisation", "Of all GPUs that tell it, held or not.",

@@ -117,6 +117,18 @@ def test_the_mean_utilisation_is_of_the_time_in_which_it_was_known(
     assert (had.observed_us, had.busy_us, had.unused_us) == (observed_us, busy_us, unused_us)
 
 
+def test_busy_time_of_all_gpus_together_is_unknown_where_that_of_one_is() -> None:
+    """Else its time would be in the whole and not in the part, and the others' use look smaller than it was."""
+    books = RunBooks(open_run())
+    for gpu_id, values in (("GPU-a", {"utilization_percent": 100.0}), ("GPU-m", NEVER)):
+        for number in range(2):
+            held = Held(reading=reading(10 * number, **values), active=True)
+            books.gpu(gpu_id).look(held, LIMITS, ended_us=None)
+    books.gpu("GPU-new")  # not looked at yet, so nothing of it is missing
+    told = books.usage(NodeUsage(), EmissionSettings())
+    assert (told.gpu_observed_us, told.gpu_busy_us, told.gpu_unused_us) == (20, None, 0)
+
+
 def test_a_value_without_time_is_mixed() -> None:
     """As an old checkpoint may have it."""
     assert EnergyBook(5, None, None).method == Method.MIXED

@@ -243,6 +243,23 @@ def test_a_run_nobody_spoke_of_has_the_gpus_its_processes_use() -> None:
     assert had.energy_microjoules == 25 * (had.energy_covered_us or 0)
 
 
+def test_a_board_is_held_by_the_jobs_on_its_instances() -> None:
+    """Or a fleet of partitioned boards would look free while jobs run on all of them."""
+    bench = GpuBench(
+        gpu("a", 0), gpu("b", 1), gpu("m", 1, parent_gpu_id=B, share_of_parent=0.5),
+        gpu("n", 1, parent_gpu_id=B, share_of_parent=0.5),
+    )  # fmt: skip
+
+    async def scene() -> None:
+        bench.job("7", hook=False)
+        bench.gpus.use("GPU-m", 50.0, 700)
+        await asyncio.sleep(60)
+        jobs = {one.reading.gpu.gpu_id: one.jobs for one in bench.board.gpus}
+        assert jobs == {A: 0, B: 1, "GPU-m": 1, "GPU-n": 0}
+
+    bench.play(scene)
+
+
 def test_an_instance_without_its_board_or_its_share_has_no_energy() -> None:
     """Nothing is guessed: the counter is of the whole board."""
     bench = GpuBench(

@@ -213,7 +213,7 @@ class RunBooks:
             gpus = merge_gpus(gpus, tuple(map(_unresolved, self.allocation.unresolved)))
         report = NodeUsage(
             gpu_observed_us=_total(gpu.observed_us for gpu in gpus),
-            gpu_busy_us=_total(gpu.busy_us for gpu in gpus),
+            gpu_busy_us=_busy_us(gpus),
             gpu_unused_us=_total(gpu.unused_us for gpu in gpus),
             gpu_memory_peak_bytes=_largest(gpu.memory_peak_bytes for gpu in gpus),
             energy_gpu_microjoules=_total(gpu.energy_microjoules for gpu in gpus),
@@ -249,6 +249,12 @@ def _total(values: Iterable[int | None]) -> int | None:
     """The sum of the values there are; None where there is none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
+
+
+def _busy_us(gpus: Iterable[GpuUsage]) -> int | None:
+    """Of all that was observed, or unknown: instances do not tell it, and their time is among the observed."""
+    seen = [gpu.busy_us for gpu in gpus if gpu.observed_us is not None]
+    return None if None in seen else _total(seen)
 
 
 def _largest(values: Iterable[int | None]) -> int | None:

@@ -97,13 +97,21 @@ class Scene:
 
     def show(self, runs: Mapping[str, RunBooks]) -> None:
         """Put what is known now on the board."""
-        uses = self._attribution.gpus
+        holders = self._holders()
         self._board.gpus = tuple(
-            NodeGpu(reading=reading, jobs=len(uses[gpu_id].holders)) for gpu_id, reading in self._readings.items()
+            NodeGpu(reading=reading, jobs=len(holders[gpu_id])) for gpu_id, reading in self._readings.items()
         )
         for ref, books in runs.items():
             use = self._attribution.jobs.get(ref, JobGpuUse(job=ref))
             self._board.update_gpus(ref, self._shown(ref, books, use))
+
+    def _holders(self) -> dict[str, set[str]]:
+        """The jobs that hold each GPU; a board is held by those that hold an instance of it."""
+        holders = {gpu_id: set(self._attribution.gpus[gpu_id].holders) for gpu_id in self._readings}
+        for gpu_id, reading in self._readings.items():
+            if reading.gpu.parent_gpu_id in holders:
+                holders[reading.gpu.parent_gpu_id] |= holders[gpu_id]
+        return holders
 
     def _into_books(self, books: RunBooks, use: JobGpuUse, problems: str, sharers: Mapping[str, int]) -> None:
         for gpu_id in books.allocation.gpu_ids if books.allocation else ():
