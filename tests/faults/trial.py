@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ SETTLE_SECONDS = 90.0
 FRESH_SECONDS = 30.0
 JOBS_A_PRODUCER = 1_000_000
 FRESH_JOBS = 4_000_000_000
+JOBS_BEGAN = 1_790_000_000  # what Slurm says of the start of jobs that a test numbers itself
 SETTINGS: dict[str, dict[str, Any]] = {
     "slurm": {"sacct": "", "token": CANARY},
     "gpu": {"vendors": "none"},
@@ -220,6 +221,18 @@ class Trial:
         """Prolog and epilog of a job of its own."""
         job, start = self.next_job(), int(time.time())
         return [wire.make(hook, job, self.draw, start=start) for hook in ("prolog", "epilog")]
+
+    def start_jobs(self, numbers: Sequence[int]) -> None:
+        """Prologs of jobs with these numbers."""
+        self._of_jobs("prolog", numbers)
+
+    def end_jobs(self, numbers: Sequence[int]) -> None:
+        """Epilogs of jobs with these numbers."""
+        self._of_jobs("epilog", numbers)
+
+    def _of_jobs(self, hook: str, numbers: Sequence[int]) -> None:
+        events = [wire.make(hook, number, self.draw, start=JOBS_BEGAN) for number in numbers]
+        assert self.send(*events) == [201] * len(events)
 
     def owe(self, event_id: str, **details: Any) -> None:
         """Somebody left this event on the node's disk: the daemon owes it."""
