@@ -12,7 +12,7 @@ import pytest
 from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.core.ports import EventSpool, OpenRun, Receipt
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainHead, broken_link
-from jobtrail.domain.errors import EventConflict, InvalidEvent
+from jobtrail.domain.errors import EventConflict, InvalidEvent, SpoolBroken
 from jobtrail.domain.events import Actor, Closing, Event, EventKind, NodeUsage, Whereabouts, decode
 from jobtrail.domain.gpu_allocation import HookValues
 from jobtrail.domain.job_facts import JobFacts
@@ -553,3 +553,11 @@ async def test_the_next_run_after_a_closed_one_opens(spool: EventSpool, at: int,
     assert (second.closed, list(await spool.open_runs())) == (None, [second.opened])
     ended = await add(spool, event(EventKind.JOB_FINISHED, at=90, slurm_start_time=start_time))
     assert ended.closed == second.opened
+
+
+async def test_a_chain_that_is_given_up_takes_nothing_more(spool: EventSpool) -> None:
+    """The new one begins with the next start; until then nothing is acknowledged."""
+    with pytest.raises(SpoolBroken, match="begins with the next start: it does not fit"):
+        await spool.give_up_chain(0, "it does not fit")
+    with pytest.raises(SpoolBroken):
+        await add(spool, event())
