@@ -110,7 +110,7 @@ def test_energy_by_account_counts_what_has_no_number(database: str, now: datetim
         ]  # fmt: skip
 
 
-def test_gpu_errors_and_unused_hours_add_up(database: str, now: datetime) -> None:
+def test_gpu_errors_add_up(database: str, now: datetime) -> None:
     with psycopg.connect(database) as connection:
         for number, errors in (("1", {"31": 2, "79": 1}), ("2", {"31": 3}), ("3", None)):
             key = {"cluster_name": "c1", "job_id": number, "run": 1, "node": "n1"}
@@ -126,7 +126,34 @@ def test_gpu_errors_and_unused_hours_add_up(database: str, now: datetime) -> Non
             ("n1", "GPU-a", "31", 5, 2, now - timedelta(hours=1)),
             ("n1", "GPU-a", "79", 1, 1, now - timedelta(hours=1)),
         ]
-        assert ask(connection, "GPU hours") == [{"user_name": "ada", "unused_hours": 3.0, "hours": 6.0}]
+
+
+def test_memory_not_used_is_that_of_all_nodes(database: str, now: datetime) -> None:
+    """Limit and peak are of one node each: a job of four nodes wastes four times as much."""
+    with psycopg.connect(database) as connection:
+        for job_id, nodes in (("slurm-1", 1), ("slurm-2", 4)):
+            add_job(
+                connection, job_id, "completed", user_name="ada", start_time=now - timedelta(hours=2),
+                end_time=now - timedelta(hours=1), memory_limit_bytes=3 << 30, memory_peak_bytes=1 << 30, nodes_total=nodes,
+            )  # fmt: skip
+        (row,) = ask(connection, "Top wasters")
+        assert row["memory_gib_hours_unused"] == pytest.approx(10)
+
+
+def test_unused_gpu_hours_stand_beside_all_that_were_looked_at(database: str, now: datetime) -> None:
+    """Those of GPUs that were in use all the time too, or everybody's share would look like waste."""
+    with psycopg.connect(database) as connection:
+        for job_id, unused in (("slurm-1", 3600), ("slurm-2", 0), ("slurm-3", None)):
+            add_job(
+                connection,
+                job_id,
+                "completed",
+                user_name="ada",
+                end_time=now,
+                gpu_seconds=7200,
+                gpu_unused_seconds=unused,
+            )
+        assert ask(connection, "GPU hours") == [{"user_name": "ada", "unused_hours": 1.0, "hours": 4.0}]
 
 
 def test_watts_are_the_energy_between_two_looks_of_one_run(database: str, now: datetime) -> None:

@@ -20,8 +20,8 @@ def store(connection: Any, job: str, busy: float | None) -> None:
     """A job that held one GPU for the last hour."""
     begin = NOW - timedelta(hours=1)
     connection.execute(
-        "INSERT INTO jobs (cluster_name, job_id, run, correlation_id, projection, state, user_name, account, start_time,"
-        " end_time, gpus_allocated, gpu_seconds, gpu_busy_seconds) VALUES ('c1', %s, 1, gen_random_uuid(), '{}',"
+        "INSERT INTO jobs (cluster_name, job_id, run, correlation_id, projection, state, user_name, account,"
+        " start_time, end_time, gpus_allocated, gpu_seconds, gpu_busy_seconds) VALUES ('c1', %s, 1, gen_random_uuid(), '{}',"
         " 'completed', 'ada', 'physics', %s, %s, 1, 3600, %s)",
         (job, begin, NOW, busy),
     )

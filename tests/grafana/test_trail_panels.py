@@ -19,14 +19,15 @@ NOW = datetime.now(UTC)
 
 def hold(connection: Any, numbers: list[int], *, pruned: int) -> None:
     connection.execute(
-        "INSERT INTO audit_chain (chain_id, node, head_seq, head_hash, pruned_seq) VALUES (%s, 'n1', %s, sha256('a'), %s)",
+        "INSERT INTO audit_chain (chain_id, node, head_seq, head_hash, pruned_seq)"
+        " VALUES (%s, 'n1', %s, sha256('a'), %s)",
         (CHAIN, numbers[-1], pruned),
     )
     for number in numbers:
         connection.execute(
             "INSERT INTO audit_log (chain_id, seq, event_id, kind, prev_hash, commitment, row_hash, changed_at,"
-            " received_at, stored_at, node) VALUES (%s, %s, gen_random_uuid(), 'gap', sha256(%s::text::bytea), sha256('b'),"
-            " sha256('c'), now(), now(), now(), 'n1')",
+            " received_at, stored_at, node) VALUES (%s, %s, gen_random_uuid(), 'gap', sha256(%s::text::bytea),"
+            " sha256('b'), sha256('c'), now(), now(), now(), 'n1')",
             (CHAIN, number, number),
         )
 

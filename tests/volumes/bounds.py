@@ -39,10 +39,7 @@ SCOPES = {
     "The jobs of the last 30 days that wasted": _JOBS_30_DAYS,
     "GPUs that are held": "SELECT count(*) FROM gpu_samples WHERE sampled_at > now() - interval '1 hour'",
     "Jobs that run now and have used less": "SELECT count(*) FROM jobs WHERE state = 'running'",
-    "GPU hours of the last week": (
-        "SELECT count(*) FROM jobs j LEFT JOIN job_gpus g USING (cluster_name, job_id, run)"
-        " WHERE j.end_time > now() - interval '7 days'"
-    ),
+    "GPU hours of the last week": "SELECT count(*) FROM jobs WHERE end_time > now() - interval '7 days'",
     "Energy and emissions of the last month": (
         "SELECT count(*) FROM jobs WHERE end_time >= date_trunc('month', now()) - interval '1 month'"
         " AND end_time < date_trunc('month', now())"

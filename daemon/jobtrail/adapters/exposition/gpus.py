@@ -85,7 +85,8 @@ NODE_GPU_FAMILIES: tuple[Family, ...] = (
            (Series("node_percent"),)),
     Family("hpc_node_gpu_info", "gauge", "What the GPU is: always 1, the labels tell.",
            (*NODE_GPU_LABELS, "name", "minor", "pci_bus_id", "parent_gpu_id", "driver_version"), (Series("one"),)),
-    Family("hpc_node_gpu_jobs", "gauge", "Jobs that hold the GPU, or an instance of it.", NODE_GPU_LABELS, (Series("jobs"),)),
+    Family("hpc_node_gpu_jobs", "gauge", "Jobs that hold the GPU, or an instance of it.", NODE_GPU_LABELS,
+           (Series("jobs"),)),
     *(Family(f"hpc_node_gpu_{name}", "gauge", text, NODE_GPU_LABELS, (Series(name),))
       for name, text, _ in (*_LEVELS, *_NODE_LEVELS)),
     *(Family(f"hpc_node_gpu_{name}", "counter", text, NODE_GPU_LABELS, (Series(name),))
