@@ -134,7 +134,8 @@ def test_memory_not_used_is_that_of_all_nodes(database: str, now: datetime) -> N
         for job_id, nodes in (("slurm-1", 1), ("slurm-2", 4)):
             add_job(
                 connection, job_id, "completed", user_name="ada", start_time=now - timedelta(hours=2),
-                end_time=now - timedelta(hours=1), memory_limit_bytes=3 << 30, memory_peak_bytes=1 << 30, nodes_total=nodes,
+                end_time=now - timedelta(hours=1), memory_limit_bytes=3 << 30, memory_peak_bytes=1 << 30,
+                nodes_total=nodes,
             )  # fmt: skip
         (row,) = ask(connection, "Top wasters")
         assert row["memory_gib_hours_unused"] == pytest.approx(10)

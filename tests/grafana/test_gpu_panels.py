@@ -21,8 +21,8 @@ def store(connection: Any, job: str, busy: float | None) -> None:
     begin = NOW - timedelta(hours=1)
     connection.execute(
         "INSERT INTO jobs (cluster_name, job_id, run, correlation_id, projection, state, user_name, account,"
-        " start_time, end_time, gpus_allocated, gpu_seconds, gpu_busy_seconds) VALUES ('c1', %s, 1, gen_random_uuid(), '{}',"
-        " 'completed', 'ada', 'physics', %s, %s, 1, 3600, %s)",
+        " start_time, end_time, gpus_allocated, gpu_seconds, gpu_busy_seconds)"
+        " VALUES ('c1', %s, 1, gen_random_uuid(), '{}', 'completed', 'ada', 'physics', %s, %s, 1, 3600, %s)",
         (job, begin, NOW, busy),
     )
     connection.execute(
