@@ -54,6 +54,25 @@ JOBS = tuple(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("width", "columns"), [(30, "JOB CPU%"), (40, "JOB CPU% MEMORY"), (60, "JOB USER CPU% MEMORY GPU% RAN")]
+)
+def test_a_narrow_terminal_has_fewer_columns_and_those_whole(width: int, columns: str) -> None:
+    lines = text(NodeNow(node="n1", cpu_percent=12.5, memory_bytes=GIB, jobs=JOBS), width)
+    assert max(map(len, lines)) <= width
+    assert lines[2].split() == columns.split()
+    assert lines[3].startswith(JOBS[0].job_id)
+    assert "…" not in "".join(lines[2:])
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 6])
+def test_a_daemon_that_is_gone_is_told_of_before_figures_that_are_old(height: int) -> None:
+    """However low the terminal is: what no longer fits must not be the warning."""
+    lines = text(NodeNow(node="n1", jobs=JOBS), height=height, problem="no daemon answers on x")
+    assert lines[0] == "not current: no daemon answers on x"
+    assert len(lines) <= max(2, height)
+
+
 @pytest.mark.parametrize("width", [80, 90, 200])
 def test_the_widest_line_fits(width: int) -> None:
     lines = text(NodeNow(node="n1", jobs=JOBS), width)
@@ -66,8 +85,8 @@ def test_the_widest_line_fits(width: int) -> None:
 def test_as_many_jobs_as_fit_are_shown_and_the_rest_is_counted() -> None:
     lines = text(NodeNow(node="n1", jobs=JOBS), height=24, problem="no daemon answers on " + "x" * 200)
     assert len(lines) <= 24
-    assert lines[-2] == "21 more"
-    assert lines[-1].startswith("no daemon answers on")
+    assert lines[0].startswith("not current: no daemon answers on")
+    assert lines[-1] == "21 more"
 
 
 def test_a_hostile_user_name_moves_no_cursor() -> None:

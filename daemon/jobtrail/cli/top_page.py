@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from types import MappingProxyType
 
 import msgspec
@@ -127,29 +128,47 @@ def in_order(now: NodeNow, order: str) -> NodeNow:
 
 
 def shown(now: NodeNow, *, width: int, height: int | None = None, problem: str | None = None) -> RenderableType:
-    """A line on the node and one for each job; with `height` as many as fit."""
-    columns = COLUMNS if width >= WIDE else COLUMNS[:-1]
-    jobs = now.jobs if height is None else now.jobs[: max(1, height - 5)]
-    gpus = "" if now.gpu_percent is None else f"   GPUs {_percent(now.gpu_percent)} {_watts(now.gpu_watts)}"
-    count = f"{len(now.jobs)} job{'s' if len(now.jobs) != 1 else ''}"
-    head = clean(f"{now.node}   CPU {_percent(now.cpu_percent)}   memory {size(now.memory_bytes)}{gpus}   {count}")
-    head.stylize("bold")
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name, is_number in columns:
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
-    for job in jobs:
-        table.add_row(*(clean(cell) for cell in _cells(job)[: len(columns)]))
-    parts: list[RenderableType] = [head, "", table if jobs else Text("no job runs here", style="dim")]
+    """A line on the node and one for each job; with `height` as many as fit, and what is wrong before all else."""
+    parts: list[RenderableType] = []
+    if problem:
+        parts.append(Text(f"not current: {problem}", style="red", overflow="ellipsis", no_wrap=True))
+    parts.append(_head(now))
+    room = len(now.jobs) if height is None else height - len(parts) - LINES_AROUND
+    if room < 1 and now.jobs:
+        return Group(*parts)
+    jobs = now.jobs[:room]
+    parts += ["", _table(jobs, width) if jobs else Text("no job runs here", style="dim")]
     if len(jobs) < len(now.jobs):
         parts.append(Text(f"{len(now.jobs) - len(jobs)} more", style="dim"))
-    if problem:
-        parts.append(Text(problem, style="red", overflow="ellipsis", no_wrap=True))
     return Group(*parts)
 
 
-WIDE = 90
-COLUMNS = (("JOB", False), ("USER", False), ("CPUS", True), ("CPU%", True), ("MEMORY", True), ("LIMIT", True),
-           ("GPUS", True), ("GPU%", True), ("GPU W", True), ("RAN", True), ("AGE", True))  # fmt: skip
+def _head(now: NodeNow) -> Text:
+    gpus = "" if now.gpu_percent is None else f"   GPUs {_percent(now.gpu_percent)} {_watts(now.gpu_watts)}"
+    count = f"{len(now.jobs)} job{'s' if len(now.jobs) != 1 else ''}"
+    head: Text = clean(
+        f"{now.node}   CPU {_percent(now.cpu_percent)}   memory {size(now.memory_bytes)}{gpus}   {count}"
+    )
+    head.stylize("bold")
+    head.no_wrap, head.overflow = True, "ellipsis"
+    return head
+
+
+def _table(jobs: Sequence[JobLine], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    wanted = [width >= least for _, _, least in COLUMNS]
+    for name, is_number, _ in compress(COLUMNS, wanted):
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
+    for job in jobs:
+        table.add_row(*(clean(cell) for cell in compress(_cells(job), wanted)))
+    return table
+
+
+LINES_AROUND = 3  # an empty one, the names of the columns, how many more there are
+# Name, whether it is a number, and the width from which on there is room for it.
+COLUMNS = (("JOB", False, 0), ("USER", False, 58), ("CPUS", True, 80), ("CPU%", True, 0), ("MEMORY", True, 36),
+           ("LIMIT", True, 80), ("GPUS", True, 80), ("GPU%", True, 58), ("GPU W", True, 80), ("RAN", True, 58),
+           ("AGE", True, 90))  # fmt: skip
 
 
 def _cells(job: JobLine) -> tuple[str, ...]:
