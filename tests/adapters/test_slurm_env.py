@@ -272,3 +272,13 @@ def test_gpus_that_are_no_list_stay_evidence_only(value: str) -> None:
 def test_how_a_job_ended(variables: dict[str, str], outcome: Outcome) -> None:
     """Wait statuses as wait(2) lays them out; 125 is Slurm's mark for memory and no signal; nothing known is no 0."""
     assert decoded("epilog", **variables).outcome == outcome
+
+
+def test_a_name_longer_than_an_index_takes_is_evidence_only() -> None:
+    """PostgreSQL would refuse the job's row for it."""
+    names = ("SLURM_JOB_USER", "SLURM_JOB_ACCOUNT", "SLURM_JOB_PARTITION", "SLURM_JOB_QOS")
+    longest = decoded("epilog", **dict.fromkeys(names, "x" * 1024)).facts
+    assert (longest.user_name, longest.account, longest.partition, longest.qos) == ("x" * 1024,) * 4
+    event = decoded("epilog", **dict.fromkeys(names, "x" * 1025))
+    assert (event.facts.user_name, event.facts.account, event.facts.partition, event.facts.qos) == (None,) * 4
+    assert event.environment["SLURM_JOB_USER"] == "x" * 1025

@@ -23,6 +23,7 @@ from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import Origin, SlurmRecord
 
 MAX_RECORDS = 512
+MAX_LABEL_BYTES = 1024  # of names that the database has in its indexes
 MAX_NUMBER = 2**32 - 1  # Slurm's ids, counts and times are uint32_t or fit one until 2106
 NO_VALUE = 0xFFFF_FFFE  # Slurm's NO_VAL; INFINITE is one more (slurm/slurm.h)
 MAX_WAIT_STATUS = 0xFFFF
@@ -61,6 +62,15 @@ class Environment:
     def text(self, *names: str) -> str | None:
         """The first of `names` that is set to something."""
         return next((value for name in names if (value := self.values.get(name, "")) not in _UNSET), None)
+
+    def label(self, name: str) -> str | None:
+        """The value of `name` where it can be the name of a person, an account or a partition; None for a longer one.
+
+        PostgreSQL refuses a row whose indexed values are longer than 2,704 bytes, and the job's end with it. The event
+        keeps the value as it came.
+        """
+        value = self.text(name)
+        return None if value is None or len(value.encode()) > MAX_LABEL_BYTES else value
 
     def required(self, name: str) -> str:
         """The value of `name`. Raises InvalidEvent when it is not set."""
@@ -276,12 +286,12 @@ def _common_facts(environment: Environment) -> JobFacts:
     name = "SLURM_JOB_NODELIST" if environment.text("SLURM_JOB_NODELIST") else "SLURM_NODELIST"
     node_list = environment.text(name)
     return JobFacts(
-        user_name=environment.text("SLURM_JOB_USER"),
+        user_name=environment.label("SLURM_JOB_USER"),
         uid=environment.count("SLURM_JOB_UID", "SLURM_UID"),
         gid=environment.count("SLURM_JOB_GID"),
-        account=environment.text("SLURM_JOB_ACCOUNT"),
-        partition=environment.text("SLURM_JOB_PARTITION"),
-        qos=environment.text("SLURM_JOB_QOS"),
+        account=environment.label("SLURM_JOB_ACCOUNT"),
+        partition=environment.label("SLURM_JOB_PARTITION"),
+        qos=environment.label("SLURM_JOB_QOS"),
         nodes=None if node_list is None else expand_nodes(name, node_list),
         node_list=node_list,
         restart_count=environment.count("SLURM_JOB_RESTART_COUNT"),
