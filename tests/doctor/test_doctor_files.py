@@ -130,6 +130,13 @@ def test_a_hook_that_others_write(patient: Patient) -> None:
     assert patient.doctor("hooks").worst("may be written by others (mode 0777)") == "failure"
 
 
+def test_a_directory_of_hooks_that_others_write(patient: Patient) -> None:
+    patient.hooks.chmod(0o777)
+    told = patient.doctor("hooks")
+    assert told.levels("hooks") == ["failure", "failure"]
+    assert f"{patient.hooks}, from which Slurm runs it, may be written by others" in told.findings[0]["found"]
+
+
 def test_a_hook_that_belongs_to_somebody(patient: Patient) -> None:
     require_root("a file is given to somebody")
     os.chown(patient.hooks / "epilog.sh", 12345, -1)

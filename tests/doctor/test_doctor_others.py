@@ -29,8 +29,10 @@ def test_no_database(patient: Patient) -> None:
     assert patient.doctor("database").worst("no database is configured: events wait in the spool") == "failure"
 
 
-def test_a_database_that_does_not_answer(patient: Patient) -> None:
-    patient.set(database={"url": "postgresql://somebody:secret@127.0.0.1:1/jobtrail"})
+@pytest.mark.parametrize("url", ["postgresql://somebody:secret@127.0.0.1:1/jobtrail", "postgresql:/me:secret@db/x"])
+def test_a_database_that_does_not_answer(patient: Patient, url: str) -> None:
+    """Nor may its password be told, not even of a URL that libpq cannot read and quotes."""
+    patient.set(database={"url": url})
     told = patient.doctor("database")
     assert told.worst("it cannot be asked") == "failure"
     assert "secret" not in told.printed

@@ -52,8 +52,16 @@ def check_database(place: Place) -> list[Finding]:
             return _of_database(say, connection) or [say.ok("it answers, and is of this release")]
     except psycopg.Error as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        said = _without_password(said, config.database.url)
         remedy = "see host, port, login and password of database.url, pg_hba.conf, and whether PostgreSQL runs"
         return [say.failure(f"it cannot be asked: {said}", remedy)]
+
+
+def _without_password(text: str, url: str) -> str:
+    """libpq's words without what it quotes of a URL that it cannot read."""
+    for secret in (url, *re.findall(r":([^:/@]+)@", url)):
+        text = text.replace(secret, "…")
+    return text
 
 
 def _of_database(say: Saying, connection: object) -> list[Finding]:

@@ -107,8 +107,10 @@ def _of_program(say: Saying, key: str, path: Path, hook: Path, name: str) -> Fin
     for one in (path, hook):
         if not os.access(one, os.X_OK):
             return say.failure(f"{key}: {one} is not executable, and a failed hook drains the node", f"chmod 755 {one}")
-        if (problem := who_may_write(one)) is not None:
-            return say.failure(f"{key}: {one}, which Slurm runs, {problem}", f"chown root {one} && chmod 755 {one}")
+        for part in (one, one.parent):  # who may write the directory may put another hook there
+            if (problem := who_may_write(part)) is not None:
+                mend = f"chown root {part} && chmod 755 {part}"
+                return say.failure(f"{key}: {part}, from which Slurm runs it, {problem}", mend)
     shipped = shipped_hook(name)
     if shipped is None:
         return say.unchecked(f"{key}: {hook} is there, but not the hook of this release to compare it with")
