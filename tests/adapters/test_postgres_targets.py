@@ -7,7 +7,8 @@ import pytest
 from jobtrail.adapters.postgres import PostgresNodes, PostgresSink, PostgresTargets, session
 from jobtrail.core.target_ports import ScrapeTarget, TargetFilter
 from jobtrail.domain.errors import StoreUnavailable
-from jobtrail.domain.slurm import NodeRecord
+from jobtrail.domain.events import Actor, EventKind
+from jobtrail.domain.slurm import NodeRecord, Origin, SlurmRecord
 from tests.chains import ChainWriter
 
 ALL = TargetFilter()
@@ -65,6 +66,23 @@ async def test_who_wrote_of_late_is_there_where_slurm_has_told_nothing(pool: Any
     assert found["new"].state is None
     assert "admin" in await names(targets, TargetFilter(cluster="c1"))
     assert "admin" not in await names(targets, TargetFilter(partition="batch"))
+
+
+async def test_who_is_no_daemon_is_no_target(pool: Any, targets: PostgresTargets) -> None:
+    """Or Prometheus would find a machine silent that only imported past jobs, and the database's own chain."""
+    for node in ("workstation", "admin"):
+        imported = ChainWriter(node=node)
+        imported.begin()
+        record = SlurmRecord(origin=Origin.SACCT, job_id="slurm-9", state="COMPLETED")
+        imported.event(EventKind.SLURM_REPORTED, "slurm-9", 0, Actor.CLI, slurm=record)
+        await PostgresSink(pool).store(imported.rows, node=node)
+    await write_of(pool, "admin")  # a daemon is there as well
+    async with session(pool, 10.0) as connection:
+        await connection.execute(
+            "INSERT INTO audit_chain (chain_id, node, head_seq, head_hash)"
+            " VALUES (gen_random_uuid(), '@store', 0, sha256(''))"
+        )
+    assert set(await names(targets)) == {"n1", "n2", "m1", "admin"}
 
 
 async def test_who_has_two_chains_is_one_and_who_was_silent_for_a_week_is_none(
