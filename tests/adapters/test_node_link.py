@@ -17,15 +17,17 @@ from jobtrail.adapters.http import link_bodies, link_room
 from jobtrail.adapters.postgres import PostgresSink, close_pool, open_pool, session
 from jobtrail.adapters.server_link import LinkEvents, LinkSamples
 from jobtrail.core.facts import NodeContradicted, NodeServed
-from jobtrail.core.node_link import FREE_BYTES, MAX_BODY_BYTES, MAX_RATIO, MEDIA_TYPE, EventBatch, foreign_event
+from jobtrail.core.node_link import FREE_BYTES, MAX_BODY_BYTES, MAX_RATIO, MEDIA_TYPE, EventBatch
 from jobtrail.core.ports import StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead
 from jobtrail.domain.checkpoints import Anchor, Checkpoint, Inclusion, Leaf, Sealed
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
+from jobtrail.domain.events import EventKind
+from jobtrail.domain.states import State
 from tests.adapters import test_postgres_energy_samples as energy
 from tests.adapters import test_postgres_gpu_samples as gpus
 from tests.adapters import test_postgres_samples as samples
-from tests.chains import ChainWriter
+from tests.chains import SECOND, ChainWriter
 from tests.fakes import MemorySink
 from tests.served_api import Answer, Served, hang_up, served
 from tests.served_link import TOKEN, Site, in_postgres, shared_token, site, write_token
@@ -237,13 +239,23 @@ async def test_a_daemon_that_is_no_server_sends_nodes_away(tmp_path: Path) -> No
         assert (answer.status, "http.node_token_file" in answer.json()["message"]) == (403, True)
 
 
-def test_bytes_that_are_no_event_speak_for_nobody() -> None:
-    writer = ChainWriter("n1")
-    for payload in (b"\xff", b"[]", b'{"node":7}', b"", b'{"node":"n1"}'):
-        writer.raw(payload)
-    assert foreign_event(writer.rows, "n1") is None
-    writer.raw(b'{"node":"n9"}')
-    assert foreign_event(writer.rows, "n1") == (6, "n9")
+async def test_what_no_node_can_know_changes_nothing_and_stays_in_its_own_trail(stored: Site, pool: Any) -> None:
+    """Root of one node takes another's job kept by hand: a creation that claims to be older counts as a whole."""
+    server = ChainWriter("s1")
+    server.said(EventKind.JOB_CREATED, 60 * SECOND, "manual-a", user_name="ada", uid=7, state=State.RUNNING)
+    await PostgresSink(pool, timeout_seconds=10.0).store(server.rows, node="s1")
+    thief = ChainWriter("n1")
+    thief.said(EventKind.JOB_CREATED, 0, "manual-a", user_name="eve", uid=8, state=State.FAILED)
+    events = LinkEvents(stored.link("n1"))
+    with pytest.raises(StoreRefused, match="makes a job under a name that was chosen"):
+        await events.store(thief.rows, node="n1")
+    assert (await events.store(thief.rows, node="n1", trail_only=True)).stored == 1
+    async with session(pool, 10.0) as connection:
+        assert [tuple(row) for row in await connection.fetch("SELECT user_name, uid, state FROM jobs")] == [
+            ("ada", 7, "running")
+        ]
+    assert [fact.what for fact in stored.server.facts if isinstance(fact, NodeContradicted)] == ["event"]
+    assert [what for what, *_ in stored.server.noticed] == ["forged_node"]
 
 
 # --- packed bodies

@@ -86,6 +86,10 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await close_pool(pool, timeout_seconds=5.0)
 
 
+# What people say of jobs that stand comes from daemons with a database: no server takes it from a node.
+at_a_database = pytest.mark.parametrize("bench", ["memory", "postgres"], indirect=True)
+
+
 async def store(bench: Bench, writer: ChainWriter, **options: Any) -> Any:
     return await bench.sink.store(writer.rows, node=writer.node, **options)
 
@@ -262,6 +266,7 @@ async def test_what_is_no_report_is_kept_and_named(bench: Bench) -> None:
     assert (await bench.jobs(), await bench.benchmarks()) == ([], {})
 
 
+@at_a_database
 async def test_a_job_kept_by_hand_goes_its_way_by_peoples_word(bench: Bench) -> None:
     writer = ChainWriter()
     writer.said(EventKind.JOB_CREATED, 0, account="chem", start_us=T0)
@@ -274,6 +279,7 @@ async def test_a_job_kept_by_hand_goes_its_way_by_peoples_word(bench: Bench) -> 
     assert (other.job_id, other.state) == ("manual-b", State.PENDING)
 
 
+@at_a_database
 async def test_a_withdrawn_job_is_none_any_more_whatever_comes_later_from_wherever(bench: Bench) -> None:
     writer, late = ChainWriter("n1"), ChainWriter("n2")
     writer.said(EventKind.JOB_CREATED, 0, account="chem")
@@ -287,6 +293,7 @@ async def test_a_withdrawn_job_is_none_any_more_whatever_comes_later_from_wherev
     assert await bench.jobs() == []
 
 
+@at_a_database
 async def test_a_withdrawal_may_come_before_what_it_withdraws(bench: Bench) -> None:
     writer, late = ChainWriter("n1"), ChainWriter("n2")
     writer.said(EventKind.JOB_WITHDRAWN, SECOND)
@@ -296,6 +303,7 @@ async def test_a_withdrawal_may_come_before_what_it_withdraws(bench: Bench) -> N
     assert await bench.jobs() == []
 
 
+@at_a_database
 async def test_what_people_cannot_say_is_kept_in_the_trail_and_named(bench: Bench) -> None:
     writer = ChainWriter()
     writer.whole_job("slurm-1")

@@ -7,7 +7,6 @@ this daemon has taken and not yet forwarded is waited for, so that who changes a
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 
@@ -17,7 +16,7 @@ from jobtrail.core.manual_ports import Author, Done, PostedSample, PostedSampleS
 from jobtrail.core.ports import Clock, EventIntake, SampleRow, SpoolStatus
 from jobtrail.core.query_ports import RunFinder
 from jobtrail.core.report_shares import ReportShares
-from jobtrail.domain.claims import MANUAL, MANUAL_FORM, REMARKS, Claims, is_manual, is_manual_id, said_fields
+from jobtrail.domain.claims import MANUAL_FORM, REMARKS, Claims, is_manual, is_manual_id, made_id, said_fields
 from jobtrail.domain.errors import (
     InvalidEvent,
     JobConflict,
@@ -37,7 +36,6 @@ SAMPLE_BYTES = 1024  # what a sample counts for in a user's share: about 250 a s
 FORWARD_SECONDS = 2.0
 LOOK_SECONDS = 0.02
 AROUND_US = 300_000_000  # clocks differ by minutes at times: munge takes credentials that are five old (munge(7))
-MAX_NUMBER = 2**53
 # Columns as people know them, where they have other names than the claims.
 NAMES = {"submit_us": "submit_time", "start_us": "start_time", "end_us": "end_time", "cpus_total": "cpus_allocated",
          "gpus_total": "gpus_allocated"}  # fmt: skip
@@ -83,7 +81,7 @@ class ManualJobs:
             raise NotAllowed(f"{author.sent_by} may only keep jobs of cluster {self._cluster}")
         if wanted.job_id and not is_manual_id(wanted.job_id):
             raise InvalidEvent("job_id", f"must be {MANUAL_FORM}, not {wanted.job_id[:64]!r}")
-        job_id = wanted.job_id or _id_of(author.event_id)
+        job_id = wanted.job_id or made_id(author.event_id)
         claims = await self._owned(claims, author)
         _check_times(PeoplesWord(), self._event(EventKind.JOB_CREATED, job_id, cluster, author, claims))
         if wanted.job_id:
@@ -255,16 +253,6 @@ class ManualJobs:
 
 def _day(time_us: int) -> date:
     return datetime.fromtimestamp(time_us / 1_000_000, tz=UTC).date()
-
-
-def _id_of(event_id: str) -> str:
-    """The id of a job whose maker gives none: the same for each repeat of the request, wherever it is sent.
-
-    Of 53 bits, as JSON readers of all languages know exactly: of a million such jobs two have the same with a
-    probability of one in 18,000.
-    """
-    number = int.from_bytes(hashlib.sha256(event_id.encode()).digest()[:8]) % MAX_NUMBER
-    return f"{MANUAL}{number}"
 
 
 def _check_may_write(job: Job, author: Author) -> None:

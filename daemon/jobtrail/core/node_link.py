@@ -7,7 +7,7 @@ servers to be upgraded. Fields may be added within a version; who does not know 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -101,27 +101,3 @@ class ForwardedTo(msgspec.Struct, frozen=True, kw_only=True):
     energy_samples: EnergySampleSink
     over_runs: OverRuns
     at_a_time: int  # requests that use the database at once; more wait a moment, and are then sent away
-
-
-class _Claim(msgspec.Struct):
-    """The one field of an event that its sender's identity must bear out."""
-
-    node: str
-
-
-_claims = msgspec.json.Decoder(_Claim)
-
-
-def foreign_event(events: Sequence[ChainedEvent], node: str) -> tuple[int, str] | None:
-    """Sequence number and node of the first event that speaks for another node than `node`.
-
-    Bytes that are no event speak for nobody: they are kept, and change nothing.
-    """
-    for row in events:
-        try:
-            claimed = _claims.decode(row.payload).node
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        if claimed != node:
-            return row.seq, claimed
-    return None

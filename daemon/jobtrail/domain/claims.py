@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import msgspec
@@ -14,6 +15,7 @@ MANUAL_FORM = "manual-NAME, NAME being 1 to 57 small letters, digits, dots, _ an
 _MANUAL_ID = re.compile(r"manual-[a-z0-9][a-z0-9._-]{0,56}")
 # What people may say of a job that Slurm and its hooks, or `jobtrail exec`, tell of. All else is measured or Slurm's.
 REMARKS = ("account", "comment")
+MAX_NUMBER = 2**53
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,6 +55,16 @@ def is_manual(job_id: str | None) -> bool:
 def is_manual_id(text: str) -> bool:
     """Whether `text` is an id that a manual job may have. None of Slurm's or of `jobtrail exec`'s is one."""
     return _MANUAL_ID.fullmatch(text) is not None
+
+
+def made_id(event_id: str) -> str:
+    """The id of a job whose maker gives none: the same for each repeat of the request, wherever it is sent.
+
+    Of 53 bits, as JSON readers of all languages know exactly: of a million such jobs two have the same with a
+    probability of one in 18,000.
+    """
+    number = int.from_bytes(hashlib.sha256(event_id.encode("utf-8", "surrogatepass")).digest()[:8]) % MAX_NUMBER
+    return f"{MANUAL}{number}"
 
 
 def said_fields(claims: Claims) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ from jobtrail.core.node_link import (
     JobSamples,
     RunsAsked,
     RunsOver,
-    foreign_event,
 )
+from jobtrail.core.node_words import Overstepped, overstepped
 from jobtrail.domain.errors import ChainGap, JobtrailError, StoreRefused
 
 LINK_PREFIXES = ("/v1/chains/", "/v1/samples/", OVER_RUNS_PATH)
@@ -131,10 +131,10 @@ class Chains:
             asked.rows = _bounded("events", len(batch.events), MAX_EVENTS)
             if any(row.chain_id != chain_id for row in batch.events):
                 raise StoreRefused(f"a batch sent to chain {chain_id} holds events of another one")
-            foreign = None if batch.trail_only else foreign_event(batch.events, asked.node)
-            if foreign is not None:
-                # What one node says of another changes nothing. The node keeps it in its own trail, where it shows.
-                raise self._contradiction(asked, "event", foreign[1], {"seq": foreign[0]})
+            beyond = None if batch.trail_only else overstepped(batch.events, asked.node)
+            if beyond is not None:
+                # It changes nothing. The node keeps it in its own trail, where it shows.
+                raise self._overstepping(asked, beyond)
             async with self._room.turn():
                 await self._check_owner(asked, to, chain_id)
                 report = await to.events.store(batch.events, node=asked.node, trail_only=batch.trail_only)
@@ -197,10 +197,16 @@ class Chains:
 
     def _contradiction(self, asked: _Asked, what: str, claimed: str, details: dict[str, int]) -> Refused:
         """403 for what is said in another node's name, and the word of it for the record."""
-        claimed = claimed[:256]
+        return self._forged(asked, what, claimed, f"is of node {claimed[:256]!r}", details)
+
+    def _overstepping(self, asked: _Asked, beyond: Overstepped) -> Refused:
+        """403 for an event that is not the node's to send."""
+        return self._forged(asked, "event", beyond.claimed, beyond.problem, {"seq": beyond.seq})
+
+    def _forged(self, asked: _Asked, what: str, claimed: str, problem: str, details: dict[str, int]) -> Refused:
         peer = asked.request.remote or ""
-        self._tell(NodeContradicted(node=asked.node, claimed=claimed, what=what, peer=peer))
-        message = f"node {asked.node!r} sends this {what}, which is of node {claimed!r}"
+        self._tell(NodeContradicted(node=asked.node, claimed=claimed[:256], what=what, peer=peer))
+        message = f"node {asked.node!r} sends this {what}, which {problem}"
         return Refused(403, "forbidden", "identity", message, details=details, note=Note("forged_node", asked.node))
 
 
