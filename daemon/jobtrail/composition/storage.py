@@ -138,7 +138,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
             ),
             benchmarks=PostgresBenchmarks(pool, timeout_seconds=seconds, max_error_ratio=most_errors),
             asked_benchmarks=PostgresBenchmarkReader(readers, timeout_seconds=seconds, max_error_ratio=most_errors),
-            node_tokens=PostgresNodeTokens(readers, timeout_seconds=seconds),
+            node_tokens=PostgresNodeTokens(pool, timeout_seconds=seconds),
             security=PostgresSecurity(pool, timeout_seconds=seconds),
             asked_security=PostgresSecurity(readers, timeout_seconds=seconds),
             seals=PostgresSeals(pool, timeout_seconds=seconds),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Mapping
 
@@ -19,38 +20,61 @@ from jobtrail.core.security_ports import NodeToken, NodeTokens
 from jobtrail.domain.errors import StoreUnavailable
 
 FRESH_SECONDS = 10.0  # how long a revocation may take to be known here
+RETRY_SECONDS = 1.0  # how soon it is read again where that failed
+PATIENCE_SECONDS = 0.5  # how long nodes wait for it to be read anew while what was read before still holds
 STALE_SECONDS = 120.0  # how long what was read goes on while the database is away; then nobody can be checked
 URI = "jobtrail://node/"
+_log = logging.getLogger("jobtrail.http")
 
 
 class TokenBook:
-    """All nodes' tokens, read as a whole: whoever tries a million tokens causes no question to the database."""
+    """All nodes' tokens, read as a whole: whoever tries a million tokens causes no question to the database.
+
+    One read goes on at a time, on behalf of all. A database that takes its time holds up nobody whose token is known.
+    """
 
     def __init__(self, tokens: NodeTokens) -> None:
         self._tokens = tokens
         self._held: Mapping[bytes, NodeToken] = {}
         self._read_at = float("-inf")
-        self._tried_at = float("-inf")
-        self._one_reads = asyncio.Lock()
+        self._began_at = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
 
     async def find(self, token: str) -> NodeToken | None:
         """What is held of a token; None for one that nobody has. Raises StoreUnavailable.
 
         It is looked up by its digest: how far a wrong one agrees with a right one shows in no time.
         """
-        async with self._one_reads:
-            now = time.monotonic()
-            if now - self._read_at > FRESH_SECONDS and now - self._tried_at > 1.0:
-                self._tried_at = now
-                try:
-                    self._held = {one.digest: one for one in await self._tokens.tokens()}
-                    self._read_at = time.monotonic()
-                except StoreUnavailable:
-                    if now - self._read_at > STALE_SECONDS:
-                        raise
-            if now - self._read_at > STALE_SECONDS:
-                raise StoreUnavailable("tokens of nodes cannot be checked: the database is away")
+        now = time.monotonic()
+        if now - self._read_at > FRESH_SECONDS:
+            if self._reading is None and now - self._began_at > RETRY_SECONDS:
+                self._began_at = now
+                self._reading = asyncio.ensure_future(self._read())
+                self._reading.add_done_callback(self._done)
+            await self._wait(now)
+        if time.monotonic() - self._read_at > STALE_SECONDS:
+            raise StoreUnavailable("tokens of nodes cannot be checked: the database is away")
         return self._held.get(hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest())
+
+    async def _wait(self, now: float) -> None:
+        """Wait until the tokens are read: not for long, where those read before still hold."""
+        if self._reading is None:
+            return
+        holds = now - self._read_at <= STALE_SECONDS
+        await asyncio.wait(
+            {self._reading}, timeout=max(0.0, self._began_at + PATIENCE_SECONDS - now) if holds else None
+        )
+
+    async def _read(self) -> None:
+        read = await self._tokens.tokens()
+        self._held = {one.digest: one for one in read}
+        self._read_at = time.monotonic()
+
+    def _done(self, reading: asyncio.Task[None]) -> None:
+        self._reading = None
+        error = None if reading.cancelled() else reading.exception()
+        if error is not None and not isinstance(error, StoreUnavailable):  # that one is told where it hinders somebody
+            _log.error("tokens of nodes could not be read", exc_info=error)
 
 
 class VerifiedNodes:
