@@ -30,14 +30,17 @@ from tests.measured_job import store_measured_job
 from tests.requirements import require_root
 
 OWNER, STRANGER = "games", "daemon"
+FORMS = {"text": (), "JSON": ("--json",)}
 SLEEP = "import time; time.sleep(600)"
 AS_USER = """
 import os, sys
 from jobtrail.__main__ import main
+import jobtrail.cli.audit
 from jobtrail.cli.commands import application
 from pwd import getpwnam
 from typer.testing import CliRunner
 CliRunner().invoke(application, ["report", "999", "--json"])  # loads what is loaded when used
+"\\a".encode("unicode_escape")
 user = getpwnam(sys.argv.pop(1))
 os.setgroups([])
 os.setgid(user.pw_gid)
@@ -210,10 +213,28 @@ def test_a_user_without_a_login_reads_their_own_jobs_and_no_others(cluster: Daem
         assert "of another user" in other.stderr
 
 
+def test_a_user_without_a_login_lists_and_shows_their_own_jobs_and_no_others(cluster: Daemon) -> None:
+    listed = as_user(cluster, OWNER, "jobs", "list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert {job["job_id"] for job in json.loads(listed.stdout)["jobs"]} == {"slurm-7"}
+    assert "no jobs match" in as_user(cluster, STRANGER, "jobs", "list").stdout
+    as_root = {name: run(cluster, "jobs", "show", "7", *form).stdout for name, form in FORMS.items()}
+    assert {name: as_user(cluster, OWNER, "jobs", "show", "7", *form).stdout for name, form in FORMS.items()} == as_root
+    trail = as_user(cluster, OWNER, "audit", "log", "7")
+    assert trail.returncode == 0, trail.stderr
+    assert trail.stdout == run(cluster, "audit", "log", "7").stdout
+    for command in (("jobs", "show"), ("audit", "log")):
+        other = as_user(cluster, STRANGER, *command, "7")
+        assert (other.returncode, other.stdout) == (1, "")
+        assert "of another user" in other.stderr
+        assert as_user(cluster, OWNER, *command, "8").returncode == 4
+
+
 def test_without_daemon_and_database_it_says_so(tmp_path: Path) -> None:
-    done = run(Daemon(tmp_path / "x", scheduler="local"), "report", "7")
-    assert done.returncode == 3
-    assert "no database is configured" in done.stderr
+    for command in (("report", "7"), ("jobs", "list"), ("jobs", "show", "7"), ("audit", "log", "7")):
+        done = run(Daemon(tmp_path / "x", scheduler="local"), *command)
+        assert done.returncode == 3, command
+        assert "no database is configured" in done.stderr
     assert run(Daemon(tmp_path / "y", scheduler="local"), "top", "--once").returncode == 3
 
 

@@ -10,6 +10,7 @@ import typer
 from jobtrail.cli import audit_orders, audit_verify, exit_codes
 from jobtrail.cli.database import ask
 from jobtrail.cli.job_argument import JobId
+from jobtrail.cli.job_asking import Asking
 from jobtrail.cli.output import UNKNOWN, console, error_console, moment, print_json, table
 from jobtrail.cli.settings import settings
 
@@ -40,15 +41,7 @@ def log(
     as_json: Json = False,
 ) -> None:
     """Every recorded change of a job, oldest first."""
-    from jobtrail.adapters.postgres import PostgresReader
-
-    config = settings(context)
-    rows = ask(
-        config,
-        lambda pool: PostgresReader(pool, timeout_seconds=config.database.timeout_seconds).audit_log(
-            job_id, run=run, cluster=cluster, limit=limit
-        ),
-    )
+    rows = Asking(context).trail(job_id, run=run, cluster=cluster, limit=limit)
     if as_json:
         print_json(msgspec.to_builtins(rows, enc_hook=str))
         return

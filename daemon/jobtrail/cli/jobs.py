@@ -11,13 +11,12 @@ import typer
 from rich.console import Console
 
 from jobtrail.cli import job_page, job_writes
-from jobtrail.cli.database import ask
 from jobtrail.cli.job_argument import JobId
+from jobtrail.cli.job_asking import Asking
 from jobtrail.cli.job_page import exit_text, is_outcome_unknown, ran_seconds
 from jobtrail.cli.output import UNKNOWN, clean, console, duration, moment, print_json, size, table
-from jobtrail.cli.settings import settings
 from jobtrail.cli.times import moment as parse_moment
-from jobtrail.core.query_ports import JobDetail
+from jobtrail.core.query_ports import JobDetail, JobFilter
 from jobtrail.domain.states import State, Verdict
 
 application = typer.Typer(help="Jobs as the trail tells them.", no_args_is_help=True, add_completion=False)
@@ -47,9 +46,6 @@ def list_jobs(
     as_json: Json = False,
 ) -> None:
     """Jobs, newest first."""
-    from jobtrail.adapters.postgres import JobFilter, PostgresReader
-
-    config = settings(context)
     wanted = JobFilter(
         state=None if state is None else state.value,
         user=user,
@@ -60,12 +56,7 @@ def list_jobs(
         since=parse_moment(since),
         until=parse_moment(until),
     )
-    page = ask(
-        config,
-        lambda pool: PostgresReader(pool, timeout_seconds=config.database.timeout_seconds).list_jobs(
-            wanted, limit=limit, offset=offset
-        ),
-    )
+    page = Asking(context).jobs(wanted, limit=limit, offset=offset)
     if as_json:
         print_json(msgspec.to_builtins(page, enc_hook=str))
         return
@@ -125,15 +116,7 @@ def show_job(
     as_json: Json = False,
 ) -> None:
     """One job: how and why it ended and what it used."""
-    from jobtrail.adapters.postgres import PostgresReader
-
-    config = settings(context)
-    detail = ask(
-        config,
-        lambda pool: PostgresReader(pool, timeout_seconds=config.database.timeout_seconds).show_job(
-            job_id, run=run, cluster=cluster
-        ),
-    )
+    detail = Asking(context).job(job_id, run=run, cluster=cluster)
     if as_json:
         print_json(msgspec.to_builtins(detail, enc_hook=str))
         return
