@@ -253,6 +253,24 @@ def test_usage_so_far_is_set_against_the_time_up_to_its_last_sample() -> None:
     assert told.time.ran_seconds == 2 * HOUR
 
 
+@pytest.mark.parametrize(
+    ("cpus", "source", "told"),
+    [
+        (4, "parent_counter", (0.9, 4)),  # of the node that told: nobody knows what the other did
+        (None, "parent_counter", (None, None)),
+        (4, "slurm_accounting", (0.45, 8)),  # which knows of all nodes
+    ],
+)
+def test_cpu_time_of_some_nodes_is_set_against_their_cpus(
+    cpus: int | None, source: str, told: tuple[float | None, int | None]
+) -> None:
+    parts = [node_row("n1", cpus=cpus), node_row("n2", cpus=4, sample_count=0)]
+    made = report(
+        parts=parts, cpus_allocated=8, nodes_total=2, nodes_reporting=1, usage_sources={"cpu": source},
+    )  # fmt: skip
+    assert (made.cpu.ratio, made.cpu.cpus) == (None if told[0] is None else pytest.approx(told[0]), told[1])
+
+
 def test_of_a_running_job_without_a_sample_no_share_is_told() -> None:
     told = report(seconds=None, state="running", verdict=None, cpu_seconds=60.0)
     assert (told.cpu.ratio, told.cpu.cores) == (None, None)
@@ -328,6 +346,9 @@ FIGURES: list[tuple[dict[str, Any], str, str, str | None]] = [
     ({"usage_sources": {"memory_peak": "slurm_accounting"}, "memory_limit_bytes": None}, "Memory", "at least 6 GiB",
      "no limit known"),
     ({"memory_peak_bytes": None}, "Memory", "not known", "limit 8 GiB a node"),
+    ({"memory_limit_bytes": None, "usage_absent": {"memory_limit_bytes": "unlimited"}}, "Memory", "6 GiB", "no limit"),
+    ({"memory_limit_bytes": None, "usage_absent": {"memory_limit_bytes": "unlimited"}}, "Covered", "99 %",
+     "1 of 1 nodes told of their usage"),
     ({"oom_kills": 3}, "Memory", "75 %", "out-of-memory kills: 3"),
     ({}, "Time", "67 %", "limit 3 h"),
     ({"time_limit_seconds": None, "suspended_seconds": 60.0}, "Time", "2 h", "suspended for 1 min of it"),
@@ -367,6 +388,7 @@ def test_each_figure_says_what_it_is_of(job: dict[str, Any], label: str, value: 
     told = {figure.label: figure for figure in figures(report(**job))}
     assert told[label].value == value
     assert detail is None or detail in told[label].details
+    assert not any("memory_limit_bytes" in line for line in told["Covered"].details)
     assert (told[label].ratio is None) or told[label].value.endswith("%")
 
 

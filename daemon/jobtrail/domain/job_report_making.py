@@ -22,6 +22,7 @@ from jobtrail.domain.job_report import (
     Time,
 )
 from jobtrail.domain.states import State
+from jobtrail.domain.usage import SLURM_ACCOUNTING
 
 Row = Mapping[str, Any]
 
@@ -49,7 +50,7 @@ def make_report(
         is_over=job["state"] not in OPEN_STATES,
         node_names=tuple(job["nodes"] or (line.node for line in node_lines)),
         time=time,
-        cpu=_cpu(job, measured),
+        cpu=_cpu(job, nodes, measured),
         memory=memory,
         gpus=_gpus(job, measured),
         io=Io(read_bytes=job["io_read_bytes"], written_bytes=job["io_write_bytes"]),
@@ -104,8 +105,8 @@ def _between(begin: datetime | None, end: datetime | None) -> float | None:
     return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
 
 
-def _cpu(job: Row, measured: float | None) -> Cpu:
-    cpus, used = job["cpus_allocated"], job["cpu_seconds"]
+def _cpu(job: Row, nodes: Sequence[Row], measured: float | None) -> Cpu:
+    cpus, used = _cpus_measured(job, nodes), job["cpu_seconds"]
     allocated = None if not cpus or not measured else cpus * measured
     return Cpu(
         used_seconds=used,
@@ -116,6 +117,16 @@ def _cpu(job: Row, measured: float | None) -> Cpu:
         throttled_seconds=job["throttled_seconds"],
         source=_source(job, "cpu"),
     )
+
+
+def _cpus_measured(job: Row, nodes: Sequence[Row]) -> int | None:
+    """The CPUs that the CPU time is of: those of the nodes that told, unless Slurm's accounting told of all."""
+    reporting, total = job["nodes_reporting"], job["nodes_total"]
+    everything: int | None = job["cpus_allocated"]
+    if not reporting or total is None or reporting >= total or _source(job, "cpu") == SLURM_ACCOUNTING:
+        return everything
+    known = [node["cpus"] for node in nodes if node["sample_count"]]
+    return sum(known) if known and None not in known else None
 
 
 def _source(job: Row, name: str) -> str | None:

@@ -11,6 +11,7 @@ from jobtrail.domain.job_report import Energy, JobReport, Memory
 from jobtrail.domain.phrases import describe_bytes, describe_duration
 
 UNKNOWN = "not known"
+UNLIMITED = "unlimited"  # why there is no limit: the kernel knows none
 JOULES_PER_KWH = 3_600_000
 FEW_SECONDS = 10.0
 LEAST_KWH = JOULES_PER_KWH / 10  # in joules: from here on energy is told in kilowatt-hours
@@ -103,7 +104,8 @@ def _cpu(report: JobReport) -> Figure:
 def _memory(report: JobReport) -> Figure:
     memory = report.memory
     whose = "a node" if memory.limit_of is None else f"on {memory.limit_of}, nearest to its own"
-    of = "no limit known" if memory.limit_bytes is None else f"limit {size(memory.limit_bytes)} {whose}"
+    none = "no limit" if report.absent.get("memory_limit_bytes") == UNLIMITED else "no limit known"
+    of = none if memory.limit_bytes is None else f"limit {size(memory.limit_bytes)} {whose}"
     kills = f"out-of-memory kills: {memory.oom_kills}" if memory.oom_kills else None
     known = share(memory.ratio) if memory.ratio is not None else size(memory.peak_bytes)
     least = "at least " if memory.of_one_task and memory.peak_bytes is not None else ""
@@ -190,7 +192,7 @@ def _coverage(report: JobReport) -> Figure:
     last = None if coverage.ratio is None else f"the last at {share(coverage.ratio)} of the run"
     total = "an unknown number of" if coverage.nodes_total is None else str(coverage.nodes_total)
     nodes = f"{coverage.nodes_reporting} of {total} nodes told of their usage"
-    missing = ", ".join(f"{name} ({reason})" for name, reason in sorted(report.absent.items()))
+    missing = ", ".join(f"{name} ({why})" for name, why in sorted(report.absent.items()) if why != UNLIMITED)
     known = share(coverage.ratio) if coverage.ratio is not None or report.is_over else "so far"
     absent = f"not measured: {missing}" if missing else None
     return Figure(label="Covered", value=known, ratio=coverage.ratio, details=_said(samples, last, nodes, absent))
