@@ -152,15 +152,31 @@ make_environment() {
 }
 
 # The settings are the administrator's: they are written once and never again.
-install_settings() { # SED-COMMANDS
+install_settings() { # ROLE SED-COMMANDS
+    file=/etc/jobtrail/jobtrail.yaml
     make_directory /etc/jobtrail 755
-    if [ -e "$root/etc/jobtrail/jobtrail.yaml" ]; then
-        has_mode "$root/etc/jobtrail/jobtrail.yaml" 600 || note "/etc/jobtrail/jobtrail.yaml can hold a password and is not 0600"
-        return 0
+    if [ -e "$root$file" ]; then
+        keep_settings "$1"
+    else
+        settings=$(sed "$2" "$source_directory/deploy/jobtrail.yaml")
+        do_it "write $file (600)" write_settings
+        [ -n "$database" ] || note "set database.url in $file: until then events wait in the spool"
     fi
-    settings=$(sed "$1" "$source_directory/deploy/jobtrail.yaml")
-    do_it "write /etc/jobtrail/jobtrail.yaml (600)" write_settings
-    note "set database.url in /etc/jobtrail/jobtrail.yaml: until then events wait in the spool"
+    if [ -n "$web_config" ] && ! [ -e "$root$web_config" ]; then
+        note "$web_config is not there: the daemon does not start without it (docs/security.md says what stands in it)"
+    fi
+}
+
+# What was asked for and is not done is said, since nobody looks for it.
+keep_settings() { # ROLE
+    has_mode "$root$file" 600 || note "$file can hold a password and is not 0600"
+    if [ -n "$listen$web_config$database${slurmrestd:-}" ] || $insecure; then
+        note "$file is there already and stays as it is: what is said here of settings, write into it yourself"
+    fi
+    case $(sed -n 's/^roles: *\(\[.*\]\).*/\1/p' "$root$file") in
+        '' | *"$1"*) ;;
+        *) note "$file does not name the role $1; for a machine that is both, write \`roles: [node, server]\`" ;;
+    esac
 }
 
 # sed's commands for what both programs may be told.

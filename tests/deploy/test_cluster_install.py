@@ -199,6 +199,24 @@ def test_the_servers_settings(bare: Path) -> None:
     assert settings["slurm"]["rest_url"] == "unix:/run/slurmrestd/slurmrestd.socket"
 
 
+def test_settings_that_are_kept_or_missing_are_told(bare: Path) -> None:
+    parts = ("--only", "settings")
+    first = install(NODE, *parts, *BEYOND, root=bare)
+    assert "/etc/jobtrail/web.yaml is not there: the daemon does not start without it" in first.stderr
+    assert "set database.url" in first.stderr
+    (bare / "etc/jobtrail/web.yaml").touch()
+
+    second = install(SERVER, *parts, "--slurmrestd", "http://rest:6820", root=bare)
+    assert second.stdout.endswith(NOTHING)
+    assert "is there already and stays as it is" in second.stderr
+    assert "does not name the role server; for a machine that is both, write `roles: [node, server]`" in second.stderr
+    assert "database.url" not in second.stderr
+    assert install(NODE, *parts, root=bare).stderr == ""
+
+    (bare / "etc/jobtrail/jobtrail.yaml").unlink()
+    assert install(NODE, *parts, *BEYOND, "--database", "https://s:8443", root=bare).stderr == ""
+
+
 def test_the_unit_follows_the_prefix(bare: Path) -> None:
     done = install(NODE, "--only", "service", "--prefix", "/srv/jobtrail", root=bare)
     assert done.returncode == 0, done.stderr
