@@ -84,6 +84,7 @@ def make_job_keeper(parts: Parts) -> ManualJobs:
 def make_http(parts: Parts, inherited: Mapping[str, socket.socket] | None = None) -> HttpApi:
     """The sockets and what is answered there; `inherited` are those that systemd opened, by path."""
     config, clock = parts.config, parts.clock
+    most_remote, most_local = connections_that_fit(config.http.max_connections)
     page = Exposition(
         parts.board, parts.telemetry.render, node=config.node_name, clock=clock, aliases=config.metrics.aliases
     )
@@ -143,7 +144,8 @@ def make_http(parts: Parts, inherited: Mapping[str, socket.socket] | None = None
             max_body_bytes=config.http.max_body_bytes,
             header_timeout_seconds=config.http.header_timeout_seconds,
             body_timeout_seconds=config.http.body_timeout_seconds,
-            max_connections=connections_that_fit(config.http.max_connections),
+            max_connections=most_remote,
+            max_local_connections=most_local,
         ),
     )
 

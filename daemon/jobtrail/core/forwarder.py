@@ -68,7 +68,9 @@ class Forwarder:
             except ChainGap as gap:
                 await self._resume_after(gap.head_seq, stop)
             except StoreUnavailable as error:
+                known = self._position if error.turned_away else None
                 await self._wait_out(str(error), stop, at_least=error.retry_after_seconds)
+                self._position = known
             else:
                 self._backoff.reset()
                 self._misfits = 0

@@ -49,12 +49,14 @@ class SpoolBroken(JobtrailError):
 class StoreUnavailable(JobtrailError):
     """The store cannot be reached or asked us to come back; nothing was written and trying again is right.
 
-    `retry_after_seconds`: how long the store asks us to stay away; None where it names no time.
+    `retry_after_seconds`: how long the store asks us to stay away; None where it names no time. `turned_away`: nothing
+    was looked at for want of room, so what was known of the store still holds.
     """
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, turned_away: bool = False) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.turned_away = turned_away
 
 
 class ChainGap(JobtrailError):

@@ -217,7 +217,9 @@ class HttpApi:
                     inherited=self._inherited.get(settings.socket),
                 )
             )
-            local = await stack.enter_async_context(self._served([*self.reading_routes(), *self.writing_routes()]))
+            local = await stack.enter_async_context(
+                self._served([*self.reading_routes(), *self.writing_routes()], settings=settings.local)
+            )
             remote = await stack.enter_async_context(
                 self._served(
                     [*self.reading_routes(), *self.remote_writing_routes()], self._access.admit, self._refuse_writes
@@ -259,9 +261,7 @@ class HttpApi:
         path, settings = Path(self._settings.poke_socket), poke_settings(self._settings)
         async with AsyncExitStack() as stack:
             inherited = self._inherited.get(str(path))
-            listener = stack.enter_context(
-                unix_socket("http.poke_socket", path, mode=POKE_MODE, inherited=inherited)
-            )
+            listener = stack.enter_context(unix_socket("http.poke_socket", path, mode=POKE_MODE, inherited=inherited))
             served = self._served(self.poke_routes(), settings=settings, tell=_tell_nobody)
             server = await stack.enter_async_context(served)
             stack.push_async_callback(_drain, server)

@@ -16,6 +16,7 @@ from typing import Any
 from jobtrail.domain.errors import ConfigError
 
 BACKLOG = 1024  # hooks of a burst wait here; connect(2) on a Unix socket fails with EAGAIN beyond it
+TCP_BACKLOG = 4096  # all nodes may come at once; net.core.somaxconn, by default as much, bounds it (listen(2))
 # asyncio accepts as many as its `backlog` in one turn, before any of them can be served or turned away. Were that all
 # that wait, a crowd could take the last descriptor, and asyncio logs a traceback for each further one of that turn. One
 # that is turned away holds its descriptor for three turns.
@@ -130,5 +131,5 @@ async def tcp_server(make: Callable[[], asyncio.Protocol], host: str, port: int)
         raise ConfigError("http.port", f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     for opened in server.sockets:
         with socket.fromfd(opened.fileno(), opened.family, opened.type) as same:
-            same.listen(BACKLOG)
+            same.listen(TCP_BACKLOG)
     return server

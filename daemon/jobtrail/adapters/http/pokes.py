@@ -20,7 +20,7 @@ DecodePoke = Callable[[bytes], str]
 def poke_settings(settings: HttpSettings) -> HttpSettings:
     """Limits of that socket: a poke is a few numbers, sent at once."""
     return msgspec.structs.replace(
-        settings,
+        settings.local,
         max_body_bytes=4096,
         header_timeout_seconds=min(1.0, settings.header_timeout_seconds),
         body_timeout_seconds=min(1.0, settings.body_timeout_seconds),

@@ -35,7 +35,14 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     header_timeout_seconds: float = 5.0  # also how long a connection may idle
     body_timeout_seconds: float = 5.0
     answer_timeout_seconds: float = 10.0  # how long a client may take to read an answer
-    max_connections: int = 256  # on each listener
+    max_connections: int = 256  # over TCP
+    max_local_connections: int | None = None  # on each Unix socket; None: as many as over TCP
+
+    @property
+    def local(self) -> HttpSettings:
+        """Those of a Unix socket."""
+        most = self.max_local_connections
+        return self if most is None else msgspec.structs.replace(self, max_connections=most)
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from asyncio import sslproto
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -18,15 +19,51 @@ from jobtrail.core.facts import EventRejected, Observer
 from jobtrail.core.security_ports import Notice
 
 SHUTDOWN_SECONDS = 1.0
+# Thousands of handshakes at once would each take longer than they may, and none be completed. So few are in progress,
+# and the others wait, with their time not yet running. One that is slow goes on without a turn: whoever begins and
+# never ends handshakes cannot keep others from theirs. Who waited long is hung up on: its client is about to give up,
+# so that the handshake would be for nothing, and it comes back after a while of its own choice.
+AT_ONCE = 64
+TURN_SECONDS = 1.0
+WAIT_SECONDS = 3.0
+# asyncio keeps a buffer of 256 KiB for each connection with TLS from its beginning on: 2.5 GiB for 10,000 silent nodes.
+# A record of TLS has 16 KiB at most (RFC 8446, section 5.1), so a larger buffer only saves turns of the loop.
+BUFFER_BYTES = 32_768
 MOST_EARLY_BYTES = 262_144  # that come with the last message of the handshake
+
+
+class Turns:
+    """Which handshakes of a listener are in progress."""
+
+    def __init__(self, at_once: int = AT_ONCE, *, seconds: float = TURN_SECONDS) -> None:
+        self._free = asyncio.Semaphore(at_once)
+        self._seconds = seconds
+
+    async def take(self) -> Callable[[], None]:
+        """Wait for a turn, in the order of coming; what gives it back. Raises TimeoutError."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self._free.acquire()
+        held = True
+
+        def give_back() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._free.release()
+
+        asyncio.get_running_loop().call_later(self._seconds, give_back)
+        return give_back
 
 
 class TlsDoor(asyncio.Protocol):
     """One client until the handshake is done; then its connection takes over."""
 
-    def __init__(self, server: GuardedServer, web: WebFile, *, seconds: float, tell: Observer, notice: Notice) -> None:
+    def __init__(
+        self, server: GuardedServer, web: WebFile, turns: Turns, *, seconds: float, tell: Observer, notice: Notice
+    ) -> None:
         self._server = server
         self._web = web
+        self._turns = turns
         self._seconds = seconds
         self._tell = tell
         self._notice = notice
@@ -59,7 +96,9 @@ class TlsDoor(asyncio.Protocol):
     async def _shake(self, wire: asyncio.Transport) -> None:
         live, peer = self._web.now(), peer_of(wire)
         assert live.context is not None
+        give_back: Callable[[], None] | None = None
         try:
+            give_back = await self._turns.take()
             secure = await asyncio.get_running_loop().start_tls(
                 wire, self, live.context, server_side=True,
                 ssl_handshake_timeout=self._seconds, ssl_shutdown_timeout=SHUTDOWN_SECONDS,
@@ -69,6 +108,9 @@ class TlsDoor(asyncio.Protocol):
             wire.abort()
             self._server.left()
             return
+        finally:
+            if give_back is not None:
+                give_back()
         if self._gone or secure is None or not self._is_allowed(secure, live, peer):
             wire.abort()
             self._server.left()
@@ -114,7 +156,9 @@ def tls_doors(
     server: GuardedServer, web: WebFile, *, seconds: float, tell: Observer, notice: Notice
 ) -> Callable[[], TlsDoor]:
     """What makes a door for each client of a listener."""
-    return lambda: TlsDoor(server, web, seconds=seconds, tell=tell, notice=notice)
+    sslproto.SSLProtocol.max_size = BUFFER_BYTES  # of all in this process: there is no other way to say it
+    turns = Turns()
+    return lambda: TlsDoor(server, web, turns, seconds=seconds, tell=tell, notice=notice)
 
 
 def certificate_of(transport: asyncio.BaseTransport | None) -> dict[str, Any] | None:

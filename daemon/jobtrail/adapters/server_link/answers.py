@@ -34,7 +34,7 @@ def refused(server: str, status: int, headers: Mapping[str, str], body: bytes) -
     if status == 429 or status >= 500:
         busy = status == 429 or (problem is not None and problem.details.get("reason") == "busy")
         message = f"the server {server} cannot take it now: {_words(status, problem)}"
-        error = StoreUnavailable(message, retry_after_seconds=retry_after(headers))
+        error = StoreUnavailable(message, retry_after_seconds=retry_after(headers), turned_away=busy)
         return "busy" if busy else "unavailable", error
     message = f"{server} does not answer as a server of this node's version does: {_words(status, problem)}"
     return "odd", StoreUnavailable(message)
