@@ -42,6 +42,14 @@ NO_DEDUPLICATION = (
     ),
 )
 NO_FLOCK = (Change(f"{SPOOL}/directory.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "fcntl.LOCK_EX"),)
+# SQLite without its own locks (sqlite.org/vfs.html, unix-none), as where a file system's fcntl(2) locks hold nobody.
+NO_SQLITE_LOCK = (
+    Change(
+        f"{SPOOL}/schema.py",
+        "sqlite3.connect(path, isolation_level=None, timeout=0)",
+        'sqlite3.connect(f"file:{path}?vfs=unix-none", uri=True, isolation_level=None, timeout=0)',
+    ),
+)
 
 
 def build(directory: Path, changes: tuple[Change, ...]) -> Path:

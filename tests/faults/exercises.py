@@ -54,6 +54,30 @@ def start_second(trial: Trial, source: Path | None = None) -> tuple[int, str]:
 
 
 @contextmanager
+def two_at_once(new_trial: NewTrial, place: Path, database: str, source: Path | None = None) -> Iterator[Trial]:
+    """Two daemons are started on one spool, and each that takes events is given some, in turn; then one forwards all.
+
+    Nothing but the node's disk can keep an event meanwhile. The trial's figure `at_once` is how many took events.
+    """
+    with new_trial(daemon=FaultDaemon(place / "d", source=source)) as trial:
+        other = FaultDaemon(place / "other", source=source, spool_at=trial.daemon.spool)
+        try:
+            both = other.try_start()
+            sockets = [trial.daemon.socket, *([other.socket] if both else [])]
+            for socket in sockets * 3:
+                events = [event for _ in range(10) for event in trial.fresh_job()]
+                assert trial.send(*events, socket=socket) == [201] * len(events)
+        finally:
+            if other.pid is not None:
+                other.kill()
+        trial.figures.set(at_once=len(sockets))
+        trial.kill()
+        trial.daemon.configure("database", url=database)
+        trial.revive()
+        yield trial
+
+
+@contextmanager
 def power_cuts(
     new_trial: NewTrial, place: Path, database: str, cuts: int, source: Path | None = None
 ) -> Iterator[Trial]:

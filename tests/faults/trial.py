@@ -85,6 +85,16 @@ class FaultDaemon(Daemon):
         wait_until(self._answers, f"the daemon to answer; its log:\n{self.tail()}", timeout_seconds=timeout_seconds)
         return self
 
+    def try_start(self) -> bool:
+        """Start it; whether it comes to take events, and does not end before."""
+        try:
+            self.start()
+        except AssertionError:
+            if self.pid is not None:
+                raise
+            return False
+        return True
+
     def launch(self) -> subprocess.Popen[bytes]:
         """Start it without waiting for anything."""
         with self.log.open("ab") as log:
