@@ -14,11 +14,13 @@ from typing import Any
 import bcrypt
 import pytest
 
-from jobtrail.adapters.http import passwords
+from jobtrail.adapters.http import passwords, web_file
 from jobtrail.adapters.http.access import Bucket, is_loopback
 from jobtrail.adapters.http.passwords import Passwords
 from jobtrail.adapters.http.refusals import Refused
+from jobtrail.adapters.http.tls import make_context
 from jobtrail.adapters.http.web_config import RateLimit, parse
+from jobtrail.adapters.http.web_file import WebFile
 from jobtrail.domain.errors import ConfigError
 from tests.certificates import Authority
 from tests.served_api import Answer, Served, hang_up, parse_answer, read_all, request_bytes, served
@@ -232,6 +234,36 @@ async def test_a_change_holds_at_once_and_a_broken_one_not_at_all(
         web_config(tmp_path, pair, "basic_auth_users:", f"  alice: {HASH}")
         answer = await ask(api, context, "/health", basic("alice", PASSWORD))
         assert (answer.status, answer.json()["warnings"]) == (200, [])
+
+
+def test_what_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate that is put in its place just after the one before was read must not wait for the next change."""
+    used = (tmp_path / "server.pem", tmp_path / "server.key")
+    fresh, made = authority.server("fresh-while-read"), []
+
+    def put(files: tuple[Path, Path]) -> None:
+        for file, name in zip(files, used, strict=True):
+            name.write_bytes(file.read_bytes())
+            name.chmod(0o600)
+
+    def make(*arguments: Any, **named: Any) -> ssl.SSLContext:
+        made.append(make_context(*arguments, **named))
+        if len(made) in (1, 3):
+            put(fresh if len(made) == 1 else pair)
+        return made[-1]
+
+    monkeypatch.setattr(web_file, "make_context", make)
+    put(pair)
+    file = WebFile(str(web_config(tmp_path, used)))
+    file.load()
+    assert file.now().context is made[-1]
+    assert len(made) == 2
+    web_config(tmp_path, used, "basic_auth_users:", f"  alice: {HASH}")
+    for _ in range(2):
+        assert file.now().context is made[-1]
+    assert len(made) == 4
 
 
 def serial(path: Path) -> str:

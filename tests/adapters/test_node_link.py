@@ -153,6 +153,11 @@ async def test_a_node_is_known_by_its_certificate(tmp_path: Path, pool: Any) -> 
             await LinkEvents(at.link("n1")).store(writer.rows, node="n1")
         with pytest.raises(StoreUnavailable, match="does not let this node in"):
             await LinkEvents(at.link("n1", **files["n2"])).store(writer.rows, node="n1")
+        for number, san in enumerate(("email:n1", "URI:n1", "URI:https://n1", "DNS:n1.elsewhere", "DNS:n")):
+            certificate, key = at.authority.issue(f"other{number}", san=san)
+            shown = {"certificate_file": str(certificate), "key_file": str(key), "token_file": ""}
+            with pytest.raises(StoreUnavailable, match="the certificate is for"):
+                await LinkEvents(at.link("n1", **shown)).store(writer.rows, node="n1")
         assert await trail(pool) == 0
         assert (await LinkEvents(at.link("n1", **files["n1"])).store(writer.rows, node="n1")).stored == 1
 

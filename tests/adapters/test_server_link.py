@@ -112,6 +112,22 @@ async def test_what_no_server_says_costs_no_event(said: bytes, outcome: str, wor
     assert outcomes(facts) == [outcome]
 
 
+async def test_no_answer_is_asked_for_packed() -> None:
+    """Else what stands between may pack it, and a node that does not unpack would understand no answer for ever."""
+    heads: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer(200, HEAD))
+        await writer.drain()
+
+    async with listening(handler) as url, linked(url) as (events, _):
+        assert await events.head(CHAIN) == EMPTY_CHAIN
+    assert [line.lower() for line in heads[0].splitlines() if line.lower().startswith(b"accept-encoding")] == [
+        b"accept-encoding: identity"
+    ]
+
+
 async def test_the_servers_words_have_their_meaning() -> None:
     writer = ChainWriter()
     writer.begin()

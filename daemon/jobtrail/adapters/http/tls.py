@@ -135,9 +135,18 @@ def names_in(certificate: Mapping[str, Any] | None) -> frozenset[str]:
 
 def host_names_in(certificate: Mapping[str, Any] | None) -> frozenset[str]:
     """Of those names the host names."""
+    return _names_of_kind(certificate, "DNS")
+
+
+def uris_in(certificate: Mapping[str, Any] | None) -> frozenset[str]:
+    """Of those names the URIs."""
+    return _names_of_kind(certificate, "URI")
+
+
+def _names_of_kind(certificate: Mapping[str, Any] | None, wanted: str) -> frozenset[str]:
     if not certificate:
         return frozenset()
-    return frozenset(value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS")
+    return frozenset(value for kind, value in certificate.get("subjectAltName", ()) if kind == wanted)
 
 
 def expired(certificate: Mapping[str, Any], now_seconds: float) -> bool:

@@ -7,13 +7,14 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
 from jobtrail.adapters.http.headers import one_header
 from jobtrail.adapters.http.node_identity import NodeIdentity, named_node
 from jobtrail.adapters.http.refusals import Note, Refused, forbidden, unauthorized
-from jobtrail.adapters.http.tls import expired, names_in
+from jobtrail.adapters.http.tls import expired, host_names_in, names_in, uris_in
 from jobtrail.adapters.http.tls_door import certificate_of
 from jobtrail.adapters.http.tokens import BEARER
 from jobtrail.core.security_ports import NodeToken, NodeTokens
@@ -95,9 +96,12 @@ class VerifiedNodes:
         if certificate is not None:
             if expired(certificate, time.time()):
                 raise forbidden(f"the certificate of {node} has expired", Note("certificate_refused", node))
-            if shown is None or names_in(certificate) & self._names(node):
-                self._check_certificate(node, names_in(certificate))
+            if self._is_of(certificate, node):
                 return node
+            if shown is None:
+                told = ", ".join(sorted(names_in(certificate)))[:200] or "nobody"
+                message = f"the certificate is for {told}, and not for node {node}"
+                raise forbidden(message, Note("forged_node", node))
         if shown is None:
             if header is None:
                 raise unauthorized("a node shows a client certificate with its name, or its token as a bearer token")
@@ -106,14 +110,11 @@ class VerifiedNodes:
             )
         return await self._by_token(request, node, shown[1])
 
-    def _names(self, node: str) -> frozenset[str]:
-        names = {node, f"{URI}{node}"}
-        return frozenset(names | {f"{node}.{self._domain}"} if self._domain else names)
-
-    def _check_certificate(self, node: str, names: frozenset[str]) -> None:
-        if not names & self._names(node):
-            told = ", ".join(sorted(names))[:200] or "nobody"
-            raise forbidden(f"the certificate is for {told}, and not for node {node}", Note("forged_node", node))
+    def _is_of(self, certificate: Mapping[str, Any], node: str) -> bool:
+        """Whether a name of the kind that names hosts, or our own kind of URI, is the node's: an e-mail address that
+        reads like it is somebody else's."""
+        hosts = {node, f"{node}.{self._domain}"} if self._domain else {node}
+        return bool(hosts & host_names_in(certificate)) or f"{URI}{node}" in uris_in(certificate)
 
     async def _by_token(self, request: web.Request, node: str, token: str) -> str:
         found = None if self._book is None else await self._book.find(token)

@@ -16,6 +16,7 @@ from jobtrail.adapters.http.web_config import NO_CERTIFICATE, SETTING, TlsServer
 from jobtrail.domain.errors import ConfigError
 
 MAX_FILE_BYTES = 1_048_576
+READS = 3
 _log = logging.getLogger("jobtrail.http")
 
 Mark = tuple[int, int, int, int, int]
@@ -53,19 +54,15 @@ class WebFile:
             if self._crl_file:
                 raise ConfigError("http.client_crl_file", f"has no effect without {SETTING}")
             return
-        self._live = self._read(self._path)
-        self._seen = self._marks()
+        self._read_whole(self._path)
 
     def now(self) -> Live:
         """What holds now, after a look whether the files have changed: a few calls of stat(2)."""
         if self._path is None:
             return self._live
-        marks = self._marks()
-        if marks != self._seen:
-            self._seen = marks
+        if self._marks() != self._seen:
             try:
-                self._live = self._read(self._path)
-                self._seen = self._marks()  # of what the new settings name
+                self._read_whole(self._path)
             except ConfigError as error:
                 self.problem = str(error)
                 _log.error("the web configuration has changed and cannot be used; the one before goes on: %s", error)
@@ -73,6 +70,16 @@ class WebFile:
                 self.problem = None
                 _log.warning("the web configuration was read anew")
         return self._live
+
+    def _read_whole(self, path: Path) -> None:
+        """Read until no file changed meanwhile, nor which files there are; what goes on changing is left for the next
+        look. Raises ConfigError."""
+        for _ in range(READS):
+            marks = self._marks()
+            self._seen = marks
+            self._live = self._read(path)
+            if self._marks() == marks:
+                break
 
     def _read(self, path: Path) -> Live:
         try:

@@ -99,7 +99,8 @@ class ServerLink:
     async def _exchange(
         self, server: str, path: str, packed: tuple[bytes, str] | None
     ) -> tuple[int, dict[str, str], bytes]:
-        headers = {NODE_HEADER: self._settings.node, "Accept": "application/json", **self._credentials.headers()}
+        headers = {NODE_HEADER: self._settings.node, "Accept": "application/json", "Accept-Encoding": "identity"}
+        headers.update(self._credentials.headers())
         options: dict[str, Any] = {"allow_redirects": False, "headers": headers}
         if server.startswith("https://"):
             options["ssl"] = self._credentials.context()
