@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Verifies an export of Jobtrail's audit trail against anchors, without Jobtrail and without its database.
 
-    verify_trail.py EXPORT [--anchors FILE]... [--public-key FILE] [--json]
+    verify_trail.py EXPORT [--anchors FILE]... [--public-key FILE]... [--json]
 
 EXPORT is what `jobtrail audit export` or `jobtrail audit evidence` wrote: lines of JSON. An anchors file holds
 checkpoints as a server's `audit.anchor_file` or a node's `checkpoints.jsonl` has them, or `number<TAB>digits`: the
-first digits of the root, from /metrics. Signatures are checked with openssl(1). Needs Python 3.9 or newer.
+first digits of digest or root, from /metrics. Signatures are checked with openssl(1). Needs Python 3.9 or newer.
 
 Prints a line for each thing that is wrong: what, in which chain and row or checkpoint. Exit code: 0 nothing is wrong,
 1 something is, 2 the files cannot be used.
@@ -16,6 +16,7 @@ import argparse
 import base64
 import hashlib
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -78,10 +79,14 @@ def root_by_path(value, index, count, path):
         here, last = here >> 1, last >> 1
     return value if last == 0 else None
 
-def key_id(path):
-    """Of an Ed25519 key in PEM: its last 32 bytes are the key itself (RFC 8410)."""
-    lines = Path(path).read_text(encoding="ascii").splitlines()
-    return sha(base64.b64decode("".join(lines[1:-1]))[-32:]).hex()[:16]
+def read_keys(paths):
+    """Ed25519 keys in PEM by their ids; the last 32 bytes are the key itself (RFC 8410). A file may hold several."""
+    texts = [(path, Path(path).read_text(encoding="ascii")) for path in paths]
+    found = [re.findall("-----BEGIN PUBLIC KEY-----([^-]+)-----END PUBLIC KEY-----", text) for _, text in texts]
+    if not all(found):
+        raise ValueError("a file given as --public-key holds no public key in PEM")
+    ders = [base64.b64decode(body) for bodies in found for body in bodies]
+    return {sha(der[-32:]).hex()[:16]: der for der in ders}
 
 def checkpoint_bytes(one):
     return b"".join(( b"jobtrail-audit-checkpoint-v1\0", struct.pack(">Q", one["number"]),
@@ -89,13 +94,14 @@ def checkpoint_bytes(one):
         struct.pack(">QQQ", one["leaf_count"], one["total_rows"], one["time_us"]), ))
 
 class Verification:
-    def __init__(self, public_key):
+    def __init__(self, keys):
         self.findings = []
         self.rows = self.removed = self.checkpoints = self.signed = self.uncovered = self.rows_uncovered = 0
-        self.public_key = public_key
+        self.keys = keys
         self.removed_ranges = []  # chain, first, last
         self.begins = {}  # chain -> where it begins behind what was pruned
         self.leaves = {}  # chain -> {seq: (hash, store hash, checkpoint)}
+        self.seen = set()
         self.digests = {}
         self.roots = {}
         self.before = None  # the checkpoint before
@@ -138,26 +144,37 @@ class Verification:
             self.leaves.setdefault(leaf[0], {})[leaf[1]] = (leaf[2], leaf[3], number)
 
     def check_signature(self, one, message):
-        if self.public_key is None or one["signature"] is None:
-            if self.public_key is not None and self.signed:
+        if not self.keys or one["signature"] is None:
+            if self.keys and self.signed:
                 self.find("signature_missing", "it is not signed, and one before it is", checkpoint=one["number"])
             return
         self.signed += 1
-        with tempfile.NamedTemporaryFile(buffering=0) as signature, tempfile.NamedTemporaryFile(buffering=0) as text:
-            signature.write(bytes.fromhex(one["signature"]))
-            text.write(message)
-            command = ["openssl", "pkeyutl", "-verify", "-pubin", "-rawin", "-inkey", self.public_key]
-            command += ["-in", text.name, "-sigfile", signature.name]
-            wrong = subprocess.run(command, capture_output=True, check=False).returncode != 0
-            if wrong or one["key_id"] != key_id(self.public_key):
-                self.find("signature_wrong", "its signature is not that of the key", checkpoint=one["number"])
+        wrong = one["key_id"] not in self.keys
+        if not wrong:
+            with tempfile.TemporaryDirectory() as at:
+                key, signature = self.keys[one["key_id"]], bytes.fromhex(one["signature"])
+                command = ["openssl", "pkeyutl", "-verify", "-pubin", "-rawin", "-keyform", "DER"]
+                for option, content in (("-inkey", key), ("-sigfile", signature), ("-in", message)):
+                    Path(at, option).write_bytes(content)
+                    command += [option, str(Path(at, option))]
+                wrong = subprocess.run(command, capture_output=True, check=False).returncode != 0
+        if wrong:
+            self.find("signature_wrong", "its signature is of no key that is believed", checkpoint=one["number"])
 
     def begin_chain(self, chain):
         self.end_chain()
+        if chain["chain_id"] in self.seen:
+            raise ValueError(f"chain {chain['chain_id']} is there twice")
+        self.seen.add(chain["chain_id"])
         start = self.begins.get(chain["chain_id"], (0, ZERO, ZERO))
+        covered = self.leaves.get(chain["chain_id"], {})
+        said = (start[1].hex(), start[2].hex())
+        if start[0] and (max(covered, default=0) < start[0] or covered.get(start[0], said)[:2] != said):
+            self.find("leaf_differs", "no checkpoint covers it as it was up to where it is said to be pruned",
+                chain["chain_id"], start[0])
         if chain.get("begin"):  # of evidence: a leaf that is proved by its own path
             seq, head, store = chain["begin"]
-            held = self.leaves.get(chain["chain_id"], {}).get(seq)
+            held = covered.get(seq)
             if held is None or held[:2] != (head, store):
                 self.find("leaf_differs", "no checkpoint covers where it begins", chain["chain_id"], seq)
             start = (seq, bytes.fromhex(head), bytes.fromhex(store))
@@ -173,7 +190,7 @@ class Verification:
             self.find("row_missing", f"rows {at_seq + 1} to {seq - 1} are not there", chain, at_seq + 1)
         elif row["prev_hash"] != at_hash.hex():
             self.find("link_broken", "its previous hash is not the hash of the row before", chain, seq)
-        if row_hash(row).hex() != row["row_hash"]:
+        if len(row["kind"].encode()) > 0xFFFF or row_hash(row).hex() != row["row_hash"]:
             self.find("row_changed", "its hash is not that of what it says", chain, seq)
         store = ZERO
         if row["store_hash"] is None or row["snapshot_commitment"] is None:
@@ -207,7 +224,7 @@ class Verification:
             self.find("payload_changed", "its payload is not what was committed to", chain, seq)
         if row["snapshot_commitment"] and snapshot_commitment(row, salt).hex() != row["snapshot_commitment"]:
             self.find("snapshot_changed", "the copy of the job, or who spoke, is not what was committed to", chain, seq)
-        if row["node"] == "@store" and row["kind"] in ("payload_erased", "payload_pruned", "trail_pruned"):
+        if self.chain["node"] == row["node"] == "@store" and row["kind"] in ("payload_erased", "payload_pruned", "trail_pruned"):
             self.note_removal(row, payload)
 
     def note_removal(self, row, payload):
@@ -239,11 +256,17 @@ class Verification:
             lost = [] if self.is_evidence else [seq for seq in left if seq > begin[0]]
             if lost:
                 self.find("tail_missing", f"a checkpoint covers it up to {max(lost)}", chain, min(lost))
+        for chain, begin in self.begins.items():  # the last row of a chain is never pruned
+            if chain not in self.seen:
+                self.find("chain_missing", "what was not pruned of it is not there", chain, begin[0] + 1)
+        if self.keys and self.checkpoints and not self.signed:
+            self.find("signature_missing", "no checkpoint is signed, and a key is given", checkpoint=self.before[0])
         for number, digest, prefix in anchors:
             if number not in self.digests and not self.is_evidence:
                 self.find("anchor_missing", "it is anchored and not there", checkpoint=number)
             held = self.digests.get(number, ZERO).hex()
-            if number in self.digests and (digest not in (None, held) or not self.roots[number].startswith(prefix)):
+            begins = held.startswith(prefix) or self.roots.get(number, "").startswith(prefix)
+            if number in self.digests and (digest not in (None, held) or not begins):
                 self.find("anchor_differs", "another one is anchored under this number", checkpoint=number)
         anchored = {number for number, _, _ in anchors} & set(self.digests)
         return {"rows": self.rows, "rows_not_covered_yet": self.rows_uncovered, "checkpoints": self.checkpoints,
@@ -252,16 +275,24 @@ class Verification:
 
 def read_anchors(paths):
     for path in paths:
-        with Path(path).open(encoding="utf-8") as file:
-            for line in filter(None, map(str.strip, file)):
+        count = 0
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        for line in filter(None, map(str.strip, text.splitlines())):
+            try:
                 if line.startswith("{"):
                     one = json.loads(line)
                     yield one["number"], sha(checkpoint_bytes(one)).hex(), ""
                 else:
-                    yield int(line.split("\t")[0]), None, line.split("\t")[1]
+                    number, digits = line.split("\t")
+                    yield int(number), None, digits if len(digits) > 7 else "too few digits"
+                count += 1
+            except (ValueError, KeyError, TypeError, struct.error):  # as where the power went while it was written
+                print(f"verify_trail: {path}: no checkpoint: {line[:60]!r}", file=sys.stderr)
+        if not count:
+            raise ValueError(f"{path} holds no checkpoint")
 
-def verify(export, anchors, public_key):
-    run = Verification(public_key)
+def verify(export, anchors, public_keys):
+    run = Verification(read_keys(public_keys))
     take = {"checkpoint": run.take_checkpoint, "chain": run.begin_chain, "row": run.take_row}
     with Path(export).open(encoding="utf-8") as file:
         head = json.loads(next(file))
@@ -277,7 +308,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("export")
     parser.add_argument("--anchors", action="append", default=[], metavar="FILE")
-    parser.add_argument("--public-key", metavar="FILE")
+    parser.add_argument("--public-key", action="append", default=[], metavar="FILE")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     try:

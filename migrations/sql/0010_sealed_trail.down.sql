@@ -4,7 +4,7 @@ DROP FUNCTION jobtrail_ingest(uuid, text, bigint[], uuid[], text[], bigint[], bi
 DROP FUNCTION jobtrail_seal(bigint, bytea, bytea, bigint, bigint, bytea, text, uuid[], bigint[], bytea[], bytea[], bytea[]);
 DROP FUNCTION jobtrail_prune(timestamptz, text, text, bigint, bytea, boolean), jobtrail_erase(text, text, text),
     jobtrail_without_person(jsonb, text, text), jobtrail_hold(text, text, boolean), jobtrail_check_removal(text, text),
-    jobtrail_note(text, jsonb), jobtrail_time_us(timestamptz), jobtrail_field(text),
+    jobtrail_note(text, jsonb), jobtrail_time_us(timestamptz), jobtrail_time_of(bigint), jobtrail_field(text),
     jobtrail_row_hash(uuid, bigint, bytea, bigint, text, uuid, bytea);
 DROP TABLE audit_removing, audit_removed_run, audit_hold, audit_verification, audit_seal, audit_checkpoint_leaf,
     audit_checkpoint;

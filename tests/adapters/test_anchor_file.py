@@ -1,6 +1,7 @@
 """Anchors in a file, keys in files."""
 
 import os
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -62,6 +63,21 @@ async def test_a_nodes_file_keeps_the_newest(tmp_path: Path) -> None:
     assert await again.last() == sealed(40)
 
 
+async def test_a_line_for_which_there_is_half_the_room_is_no_anchor_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "anchors.jsonl"
+    log = AnchorFile(path)
+    await log.append(sealed(1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            await log.append(sealed(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    await log.append(sealed(2))
+    assert list(read_all(path)) == [sealed(1), sealed(2)]
+
+
 async def test_a_link_in_the_files_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "anchors.jsonl").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
@@ -85,6 +101,16 @@ def test_what_a_key_signs_is_right_for_openssl_and_for_nobody_else(tmp_path: Pat
     assert "is not that of key" in (keys.check(signer.key_id, good, b"other") or "")
     assert "none of those" in (keys.check("00", good, CHECKPOINT.encoded()) or "")
     assert "none of those" in (keys.check(None, good, CHECKPOINT.encoded()) or "")
+
+
+def test_a_file_of_public_keys_may_hold_several(tmp_path: Path) -> None:
+    """After a change of the key, and where each server has its own."""
+    signers = [generate(tmp_path / name) for name in ("old.key", "new.key")]
+    both = tmp_path / "keys.pem"
+    both.write_bytes(b"".join(signer.public_pem() for signer in signers))
+    keys = PublicKeys.load([both])
+    for signer in signers:
+        assert keys.check(signer.key_id, signer.sign(b"message"), b"message") is None
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ class Store:
             raise StoreUnavailable("away")
         return self.kept[-1] if self.kept else None
 
+    async def checkpoint(self, number: int) -> Sealed | None:
+        return next((one for one in self.kept if one.checkpoint.number == number), None)
+
     async def recompute(self) -> Recomputed:
         chains = {chain: (at(self.sealed[chain]) if self.sealed[chain] else Position(), at(head))
                   for chain, head in self.heads.items() if head}  # fmt: skip
@@ -270,3 +273,42 @@ async def test_who_does_not_lead_verifies_nothing() -> None:
     verifier = Verifier()
     await verifying(verifier, FakeClock(), Facts(), leads=False).turn()
     assert verifier.asked == []
+
+
+async def test_a_checkpoint_that_could_not_be_anchored_is_anchored_when_there_is_room() -> None:
+    bench = Bench()
+    bench.log.broken = True
+    with pytest.raises(OSError, match="no room"):
+        await bench.grow(CHAINS[0])
+    bench.log.broken = False
+    await bench.sealer.turn()  # nothing moved since
+    await bench.sealer.turn()
+    assert bench.log.lines == bench.store.kept
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_another_history_with_more_checkpoints_than_were_seen_shows(gone: bool) -> None:
+    bench, forger = Bench(), Bench()
+    await bench.grow(CHAINS[0])
+    await bench.grow(CHAINS[1])
+    forger.clock.advance(5.0)
+    for chain in (*CHAINS, *CHAINS):
+        await forger.grow(chain)
+    bench.store.kept = forger.store.kept[4:] if gone else forger.store.kept
+    bench.leading = False
+    await bench.sealer.turn()
+    assert bench.alarms() == [("checkpoint_missing" if gone else "checkpoint_changed", "checkpoints")]
+
+
+async def test_what_others_sealed_meanwhile_is_no_alarm() -> None:
+    bench, other = Bench(), Bench()
+    await bench.grow(CHAINS[0])
+    other.store = bench.store
+    other.sealer = Sealer(other.store, leads=other.leads, signer=None, anchors=None, clock=other.clock,
+                          tell=other.facts, every_seconds=60.0)  # fmt: skip
+    for chain in CHAINS:
+        await other.grow(chain)
+    bench.leading = False
+    await bench.sealer.turn()
+    assert bench.alarms() == []
+    assert [one.checkpoint.number for one in bench.log.lines] == [1, 4]

@@ -6,6 +6,7 @@ The lines are what `scripts/verify_trail.py` reads as anchors, be they of a serv
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,9 @@ class AnchorFile:
         try:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # a power cut in the last write
-            os.write(descriptor, (b"\n" if torn else b"") + text)
+            whole = (b"\n" if torn else b"") + text
+            if os.write(descriptor, whole) != len(whole):  # write(2): a disk that is nearly full takes a part
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 SETTING = "audit.signing_key_file"
 PUBLIC_SETTING = "audit.public_key_file"
 MAX_FILE_BYTES = 4096
+PEM_BLOCK = re.compile(rb"-----BEGIN .*?-----END [^\n]*-----\n?", re.DOTALL)
 
 
 class FileSigner:
@@ -70,21 +72,23 @@ class PublicKeys:
 
     @classmethod
     def load(cls, paths: list[Path]) -> PublicKeys:
-        """Public keys of files in PEM. Raises ConfigError."""
+        """Public keys of files in PEM, one or more in each. Raises ConfigError."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
         from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
 
         keys: dict[str, Ed25519PublicKey] = {}
         for path in paths:
             try:
-                key = load_pem_public_key(path.read_bytes())
+                content = path.read_bytes()
+                held = [load_pem_public_key(block) for block in PEM_BLOCK.findall(content) or [content]]
             except OSError as error:
                 raise ConfigError(PUBLIC_SETTING, f"{path} cannot be read: {error.strerror}") from error
             except ValueError as error:
                 raise ConfigError(PUBLIC_SETTING, f"{path} holds no public key in PEM: {error}") from error
-            if not isinstance(key, Ed25519PublicKey):
-                raise ConfigError(PUBLIC_SETTING, f"{path} holds a key of another kind; it must be Ed25519")
-            keys[key_id(key)] = key
+            for key in held:
+                if not isinstance(key, Ed25519PublicKey):
+                    raise ConfigError(PUBLIC_SETTING, f"{path} holds a key of another kind; it must be Ed25519")
+                keys[key_id(key)] = key
         return cls(keys)
 
     def check(self, key_id: str | None, signature: bytes, message: bytes) -> str | None:

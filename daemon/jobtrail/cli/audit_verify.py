@@ -163,9 +163,12 @@ def _read_anchors(paths: list[Path]) -> list[Sealed]:
     found: list[Sealed] = []
     for path in paths:
         try:
-            found += read_all(path)
+            kept = list(read_all(path))
         except OSError as error:
             raise ConfigError("--anchors", f"{path} cannot be read: {error.strerror}") from error
+        if not kept:
+            raise ConfigError("--anchors", f"{path} holds no checkpoint, as a server's file or a node's has them")
+        found += kept
     return found
 
 

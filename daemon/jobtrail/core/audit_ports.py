@@ -29,6 +29,10 @@ class SealStore(Protocol):
         """The newest checkpoint; None before the first."""
         ...
 
+    async def checkpoint(self, number: int) -> Sealed | None:
+        """The checkpoint of this number; None when there is none."""
+        ...
+
     async def recompute(self) -> Recomputed:
         """Recompute what is not sealed yet, on one view of the store."""
         ...

@@ -49,6 +49,7 @@ class Sealer:
         self._tell = tell
         self._every = every_seconds
         self._newest: Sealed | None = None
+        self._anchored: Checkpoint | None = None
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -66,6 +67,7 @@ class Sealer:
         """Seal what is new, if this daemon leads. Raises StoreUnavailable, StoreRefused, OSError."""
         if self._newest is None and self._anchors is not None:
             self._newest = await self._anchors.last()
+            self._anchored = None if self._newest is None else self._newest.checkpoint
         if await self._leads():
             await self._seal()
             self._tell(SealTurn())
@@ -121,7 +123,7 @@ class Sealer:
     async def _see(self, newest: Sealed | None) -> None:
         """Show and anchor the newest checkpoint, and tell when the store's history is not the one seen before."""
         seen, self._newest = self._newest, newest or self._newest
-        problem = None if seen is None else _set_back(seen, newest)
+        problem = None if seen is None else await self._set_back(seen, newest)
         if problem is not None:
             self._alarm(problem)
         if newest is None:
@@ -132,8 +134,19 @@ class Sealer:
                 number=checkpoint.number, root=checkpoint.root.hex()[:PREFIX_DIGITS], sealed_us=checkpoint.time_us
             )
         )
-        if self._anchors is not None and (seen is None or seen.checkpoint != checkpoint):
-            await self._anchors.append(newest)
+        if self._anchors is not None and self._anchored != checkpoint:
+            await self._anchors.append(newest)  # where it fails, the next turn tries again
+            self._anchored = checkpoint
+
+    async def _set_back(self, seen: Sealed, newest: Sealed | None) -> Finding | None:
+        if newest is None or newest.checkpoint.number <= seen.checkpoint.number + 1:
+            return _set_back(seen, newest)
+        # Others sealed meanwhile, or somebody made another history with more checkpoints than this one had.
+        number = seen.checkpoint.number
+        if (held := await self._store.checkpoint(number)) is None:
+            detail = "it was seen here, and the store has later ones alone"
+            return Finding(code="checkpoint_missing", checkpoint=number, detail=detail)
+        return _set_back(seen, held)
 
     def _alarm(self, finding: Finding) -> None:
         text = str(finding)

@@ -30,12 +30,12 @@ class StoredCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
 class CheckpointCheck:
     """Checks checkpoints one after the other, from one that is known or from the first."""
 
-    def __init__(self, before: Checkpoint | None = None, *, keys: Keys | None = None) -> None:
-        """`keys`: signatures are checked, and from the first that is signed on each has to be."""
+    def __init__(self, before: Checkpoint | None = None, *, keys: Keys | None = None, signed: bool = False) -> None:
+        """`keys`: signatures are checked; from the first that is signed on each has to be. `signed`: `before` is."""
         self.newest = before
         self.count = 0
         self._keys = keys
-        self._signed = False
+        self.signed = signed
 
     def take(self, stored: StoredCheckpoint) -> list[Finding]:
         """What is wrong with the next checkpoint."""
@@ -43,6 +43,12 @@ class CheckpointCheck:
         self.newest = stored.sealed.checkpoint
         self.count += 1
         return found
+
+    def end(self) -> list[Finding]:
+        """What is wrong with all of them: whoever has the key was told that they are signed, and none is."""
+        if self._keys is None or self.signed or self.newest is None or not self.count:
+            return []
+        return [_found("signature_missing", self.newest.number, "no checkpoint is signed, and a key is given")]
 
     def _findings(self, stored: StoredCheckpoint) -> Iterable[Finding]:
         checkpoint, before = stored.sealed.checkpoint, self.newest
@@ -62,10 +68,10 @@ class CheckpointCheck:
             return
         number = sealed.checkpoint.number
         if sealed.signature is None:
-            if self._signed:
+            if self.signed:
                 yield _found("signature_missing", number, "it is not signed, and one before it is")
             return
-        self._signed = True
+        self.signed = True
         problem = self._keys.check(sealed.key_id, sealed.signature, sealed.checkpoint.encoded())
         if problem is not None:
             yield _found("signature_wrong", number, problem)

@@ -34,6 +34,7 @@ class PostgresExport:
     async def trail(self) -> AsyncIterator[Line]:
         """Everything: checkpoints first, then each chain with its rows. Raises StoreUnavailable."""
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            await connection.execute(SQL["verify_hold_still"])
             yield {"jobtrail_export": VERSION, "scope": "trail"}
             async for row in connection.cursor(SQL["verify_checkpoints"], 0, prefetch=50, timeout=PATIENCE_SECONDS):
                 columns = (row["chains"] or (), row["seqs"] or (), row["hashes"] or (), row["store_hashes"] or ())
@@ -50,6 +51,7 @@ class PostgresExport:
         Yields a heading only when nothing is known of the job. Raises StoreUnavailable.
         """
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            await connection.execute(SQL["verify_hold_still"])
             yield {"jobtrail_export": VERSION, "scope": job_id}
             removals = await load_removals(connection)
             wanted: dict[str, set[int]] = {}

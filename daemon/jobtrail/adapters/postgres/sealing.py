@@ -34,6 +34,12 @@ class PostgresSeals:
             row = await connection.fetchrow(SQL["seal_newest"])
         return None if row is None else sealed(row)
 
+    async def checkpoint(self, number: int) -> Sealed | None:
+        """The checkpoint of this number. Raises StoreUnavailable."""
+        async with session(self._pool, self._timeout) as connection:
+            row = await connection.fetchrow(SQL["seal_numbered"], number)
+        return None if row is None else sealed(row)
+
     async def recompute(self) -> Recomputed:
         """Recompute every row that is not sealed, on one snapshot of the database. Raises StoreUnavailable."""
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:

@@ -51,6 +51,7 @@ class PostgresVerifier:
     async def verify(self, *, full: bool) -> Checked:
         """Recompute everything, or what is beyond the checkpoint of the last time. Raises StoreUnavailable."""
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            await connection.execute(SQL["verify_hold_still"])
             run = _Run(connection, self._keys, self._progress)
             start = None if full else await run.last_verified()
             await run.check_checkpoints(start)
@@ -66,6 +67,7 @@ class PostgresVerifier:
     async def verify_job(self, job_id: str, cluster: str | None) -> Checked:
         """Recompute the rows of one job, each in the stretch of its chain between the checkpoints around it."""
         async with transaction(self._pool, self._timeout, isolation="repeatable_read", readonly=True) as connection:
+            await connection.execute(SQL["verify_hold_still"])
             run = _Run(connection, self._keys, self._progress)
             await run.check_job(job_id, cluster)
             await run.check_anchors(self._anchors)
@@ -108,7 +110,7 @@ class _Run:
             findings=self._findings,
         )
 
-    async def last_verified(self) -> Checkpoint | None:
+    async def last_verified(self) -> Sealed | None:
         """The checkpoint up to which all was good the last time, as the store holds it now."""
         row = await self._connection.fetchrow(SQL["verify_last"])
         if row is None or row["number"] == 0:
@@ -118,31 +120,47 @@ class _Run:
             detail = "it was verified, and is not what the store holds now; all is recomputed"
             self._find(Finding(code="checkpoint_changed", checkpoint=row["number"], detail=detail))
             return None
-        return held[0].sealed.checkpoint
+        return held[0].sealed
 
-    async def check_checkpoints(self, start: Checkpoint | None) -> None:
+    async def check_checkpoints(self, start: Sealed | None) -> None:
         """All checkpoints after `start`."""
-        check = CheckpointCheck(start, keys=self._keys)
-        number = 0 if start is None else start.number
+        before = None if start is None else start.checkpoint
+        check = CheckpointCheck(before, keys=self._keys, signed=start is not None and start.signature is not None)
+        number = 0 if before is None else before.number
         async for row in self._stream("verify_checkpoints", number, size=CHECKPOINTS_AT_ONCE):
             self._find(*check.take(_stored(row)))
             self._checkpoints += 1
+        if start is None:
+            self._find(*check.end())
         self._newest = check.newest
 
-    async def check_chains(self, start: Checkpoint | None) -> None:
+    async def check_chains(self, start: Sealed | None) -> None:
         """Every chain, from where `start` covers it."""
         if start is None:
             chains = await self._connection.fetch(SQL["verify_chains"], timeout=PATIENCE_SECONDS)
         else:
-            chains = await self._connection.fetch(SQL["verify_moved_chains"], start.number, timeout=PATIENCE_SECONDS)
+            chains = await self._connection.fetch(
+                SQL["verify_moved_chains"], start.checkpoint.number, timeout=PATIENCE_SECONDS
+            )
         for chain in chains:
             own = chain["node"] == OWN_NODE
             begin = Position()
             if not own:
-                begin = self._removals.beginning(chain["chain_id"])
+                begin = await self._beginning(chain["chain_id"])
                 if chain["verified_seq"] is not None and chain["verified_seq"] > begin.seq:
                     begin = _position(chain, "verified_seq", "verified_hash", "verified_store_hash")
             await self._check_chain(chain, begin, own=own)
+
+    async def _beginning(self, chain_id: str) -> Position:
+        """Where a chain begins behind what was pruned: nothing is pruned by order but what a checkpoint covers."""
+        begin = self._removals.beginning(chain_id)
+        if begin.seq:
+            leaf = await self._connection.fetchrow(SQL["verify_first_leaf"], chain_id, begin.seq)
+            at_leaf = leaf is not None and leaf["head_seq"] == begin.seq
+            if leaf is None or (at_leaf and _position(leaf, "head_seq", "head_hash", "store_hash") != begin):
+                detail = "it is said to be pruned up to there, and no checkpoint covers it as it is said to have been"
+                self._find(Finding(code="leaf_differs", chain_id=chain_id, seq=begin.seq, detail=detail))
+        return begin
 
     async def _check_chain(self, chain: Any, begin: Position, *, own: bool) -> None:
         chain_id = chain["chain_id"]
@@ -223,7 +241,7 @@ class _Run:
             key = row["chain_id"], row["before"] or 0
             stretches[key] = max(stretches.get(key, 0), row["after"] or row["seq"])
         for (chain_id, before), last in stretches.items():
-            begin = self._removals.beginning(chain_id)
+            begin = await self._beginning(chain_id)
             if before > begin.seq:
                 (leaf,) = await self._connection.fetch(SQL["verify_leaves"], chain_id, before - 1, before)
                 numbers.add(leaf["number"])
@@ -235,12 +253,14 @@ class _Run:
                 detail = f"rows up to {last} are not there"
                 self._find(Finding(code="tail_missing", chain_id=chain_id, seq=end.seq + 1, detail=detail))
             self._chains += 1
+        alone = None
         for stored in await self._some_checkpoints(sorted(numbers)):
-            alone = CheckpointCheck(keys=self._keys)
+            alone = CheckpointCheck(keys=self._keys, signed=alone is not None and alone.signed)
             found = [one for one in alone.take(stored) if one.code != "checkpoint_missing"]
             first = stored.sealed.checkpoint.number == 1
             self._find(*(one for one in found if first or "follow" not in one.detail))
             self._newest = stored.sealed.checkpoint
+        self._find(*(alone.end() if alone is not None else ()))
 
     async def _some_checkpoints(self, numbers: Sequence[int]) -> list[StoredCheckpoint]:
         rows = await self._connection.fetch(SQL["verify_some_checkpoints"], numbers, timeout=PATIENCE_SECONDS)
