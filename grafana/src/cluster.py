@@ -142,11 +142,11 @@ def _jobs() -> tuple[Panel, ...]:
             unit="short", absent=NO_JOBS, width=QUARTER,
         ),
         ranking(
-            "CPU use by partition", "CPU time used by running jobs, of the CPUs they hold.",
+            "CPU use by partition", "CPU time used by running jobs, of the CPUs they hold; of jobs whose use is known.",
             now("100 * sum by (partition) (sum by (job_id, node) (rate(hpc_job_cpu_seconds_total[$__rate_interval]))"
                 " * on (job_id, node) group_left (partition) hpc_job_info)"
-                " / sum by (partition) (hpc_job_cpus_allocated * on (job_id, node) group_left (partition) "
-                "hpc_job_info)",
+                " / sum by (partition) (hpc_job_cpus_allocated * on (job_id, node) group_left (partition) hpc_job_info"
+                " and on (job_id, node) rate(hpc_job_cpu_seconds_total[$__rate_interval]))",
                 "{{partition}}"),
             unit="percent", absent=NO_JOBS, width=QUARTER, high=100, steps=looks.USED_PERCENT,
         ),
