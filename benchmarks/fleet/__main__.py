@@ -33,6 +33,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--outage-minutes", type=float, default=10.0, help="whose events wait when it ends; 0: none")
     parser.add_argument("--jobs-per-node-hour", type=float, default=6.0, help="in the outage; three events each")
     parser.add_argument("--jobs-on-a-node", type=int, default=1, help="whose readings a node sends at a time; 0: none")
+    parser.add_argument("--looks", type=int, default=1_000, help="nodes that look for the end of their chain; 0: none")
     parser.add_argument("--pool", type=int, default=8, help="database.pool_size of the server")
     parser.add_argument("--processes", type=int, default=2, help="of the load generator")
     parser.add_argument("--json", type=Path, help="write the results there")
@@ -49,6 +50,8 @@ async def _run(options: argparse.Namespace) -> dict[str, object]:
                 phases = await fleet.run()
             finally:
                 fleet.close()
+                if options.json:  # also what there is of a run that was ended
+                    options.json.write_text(json.dumps({"nodes": options.nodes, "phases": fleet.found}, indent=2) + "\n")
         log = (made.directory / "server.log").read_text(encoding="utf-8")
     return {
         "nodes": options.nodes,

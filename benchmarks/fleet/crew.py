@@ -27,6 +27,7 @@ class Report(msgspec.Struct, frozen=True):
     events: int  # that were ever made
     open: int
     emptied_at: list[float]
+    cpu_seconds: float
     ended: list[str]
 
     def lag(self, share: float) -> float | None:
@@ -84,7 +85,10 @@ class Crew:
         counts: Counter[str] = Counter()
         for one in told:
             counts.update(one["counts"])
-        added = {name: sum(one[name] for one in told) for name in ("waiting", "waiting_nodes", "events", "open")}
+        added = {
+            name: sum(one[name] for one in told)
+            for name in ("waiting", "waiting_nodes", "events", "open", "cpu_seconds")
+        }
         return Report(
             lags=sorted(lag for one in told for lag in one["lags"]),
             counts=counts,

@@ -12,6 +12,7 @@ import random
 import ssl
 import sys
 import time
+from asyncio import sslproto
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Nodes:
         self._draw = random.Random(options.first)
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
+        self._cpu_before = time.process_time()
 
     async def connect(self) -> None:
         """All at once, as after a power cut of the machine room."""
@@ -118,7 +120,7 @@ class Nodes:
         lags = [round(lag, 4) for node in self.nodes for lag in node.chain.lags]
         for node in self.nodes:
             node.chain.lags = []
-        counts, self.counts_before = dict(self.counts), self.counts
+        counts = dict(self.counts)
         self.counts.clear()
         return {
             "lags": lags,
@@ -128,8 +130,14 @@ class Nodes:
             "events": sum(node.chain.head.seq for node in self.nodes),
             "open": sum(1 for node in self.nodes if node.wire.is_open),
             "emptied_at": [round(node.chain.emptied_at, 3) for node in self.nodes],
+            "cpu_seconds": self._cpu(),
             "ended": [repr(task.exception()) for task in self._running if task.done()][:3],
         }
+
+    def _cpu(self) -> float:
+        """CPU seconds of this process since the last question."""
+        before, self._cpu_before = self._cpu_before, time.process_time()
+        return self._cpu_before - before
 
 
 async def _at(moments: list[tuple[float, Node]], do: Any) -> None:
@@ -163,6 +171,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, required=True)
     options = parser.parse_args()
     raise_descriptors(options.count + 100)
+    sslproto.SSLProtocol.max_size = 16_384  # or the buffers of these connections take gigabytes
     asyncio.run(_obey(Nodes(options)))
 
 

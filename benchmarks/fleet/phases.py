@@ -14,7 +14,6 @@ from benchmarks.fleet.site import Site
 from benchmarks.fleet.watch import Usage, Watch
 
 EVENTS_A_JOB = 3
-LOOKS = 1_000
 LOOK_SECONDS = 6.0
 IDLE_SECONDS = 6.0
 LOOK_EVERY_MINUTES = 5.0  # jobtrail.core.forwarder.LOOK_SECONDS
@@ -30,6 +29,7 @@ class Fleet:
         self._watch = Watch(site.server.pid, site.postmaster)
         self._watch.start()
         self._stored = 0
+        self.found: dict[str, Any] = {}
 
     def close(self) -> None:
         """Stop watching."""
@@ -38,12 +38,15 @@ class Fleet:
     async def run(self) -> dict[str, Any]:
         """All phases."""
         options, nodes = self._options, self._crew.nodes
-        found = {"connect": await self._phase("connect", "connect")}
+        found = self.found
+        found["connect"] = await self._phase("connect", "connect")
         found["idle"] = await self._idle()
-        for name, fresh in (("look_kept", False), ("look_new", True)):
-            found[name] = await self._looks(name, min(nodes, LOOKS), fresh=fresh)
-        found["idle"]["node_minute"] = _node_minute(found, nodes)
-        found["sustained"] = await self._sustained(round(options.rate * options.seconds / EVENTS_A_JOB))
+        if options.looks:
+            for name, fresh in (("look_kept", False), ("look_new", True)):
+                found[name] = await self._looks(name, min(nodes, options.looks), fresh=fresh)
+            found["idle"]["node_minute"] = _node_minute(found, nodes)
+        if options.rate:
+            found["sustained"] = await self._sustained(round(options.rate * options.seconds / EVENTS_A_JOB))
         if options.jobs_on_a_node:
             found["samples"] = await self._samples()
         found["storm"] = await self._phase(
@@ -78,6 +81,8 @@ class Fleet:
             "postgres_cpu_ms_each": 1e3 * (after.postgres - before.postgres) / done,
             "server_cores": (after.server - before.server) / seconds,
             "postgres_cores": (after.postgres - before.postgres) / seconds,
+            "generator_cores": report.cpu_seconds / seconds,
+            "machine_cores": (after.machine - before.machine) / seconds,
             "server_rss_mib": peaks.server_rss_bytes / 2**20, "server_descriptors": peaks.server_connections,
             "postgres_connections": peaks.postgres_connections, "nodes_connected": report.open,
             "not_done": report.waiting, "answers": dict(report.counts), **more,
@@ -145,7 +150,13 @@ class Fleet:
             " (SELECT count(*) FROM audit_chain c WHERE head_seq <>"
             "  (SELECT count(*) FROM audit_log l WHERE l.chain_id = c.chain_id))"
         )
-        held = {"made": report.events, "rows": rows, "different_ids": ids, "conflicts": conflicts, "broken_chains": wrong}
+        held = {
+            "made": report.events,
+            "rows": rows,
+            "different_ids": ids,
+            "conflicts": conflicts,
+            "broken_chains": wrong,
+        }
         if (rows, ids, conflicts, wrong) != (report.events, report.events, 0, 0):
             raise RuntimeError(f"the trail does not hold what the nodes made: {held}")
         return held

@@ -38,7 +38,7 @@ def show(found: dict[str, Any]) -> None:
     )
     for name in ("check", "reference", "database"):
         sys.stdout.write(f"{name}: {found['phases'].get(name)}\n")
-    sys.stdout.write(f"an idle node costs in a minute: {found['phases']['idle']['node_minute']}\n")
+    sys.stdout.write(f"an idle node costs in a minute: {found['phases']['idle'].get('node_minute')}\n")
 
 
 def _seconds(value: float | None) -> str:

@@ -72,7 +72,10 @@ class Site:
     def start_server(self) -> None:
         """Start the daemon and wait until it answers."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBTRAIL_")}
-        environment |= {"JOBTRAIL_CONFIG": str(self.directory / "jobtrail.yaml"), "PYTHONPATH": str(REPOSITORY / "daemon")}
+        environment |= {
+            "JOBTRAIL_CONFIG": str(self.directory / "jobtrail.yaml"),
+            "PYTHONPATH": str(REPOSITORY / "daemon"),
+        }
         with (self.directory / "server.log").open("ab") as log:
             self.server = subprocess.Popen(
                 [sys.executable, "-m", "jobtrail", "serve"], env=environment, cwd=self.directory, stdin=subprocess.DEVNULL,
@@ -123,12 +126,14 @@ class Site:
 
     def _answers(self) -> bool:
         context = ssl.create_default_context(cafile=str(self.ca))
+        connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=2)
         try:
-            connection = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=2)
             connection.request("GET", "/healthz")
             return connection.getresponse().status == 200
         except OSError:
             return False
+        finally:
+            connection.close()
 
 
 @contextmanager
@@ -145,7 +150,9 @@ def site(**options: Any) -> Iterator[Site]:
 
 def _certificates(directory: Path) -> tuple[Path, Path, Path]:
     """An authority's certificate, the server's, and the server's key (P-256)."""
-    ca, ca_key, request, certificate, key = (directory / name for name in ("ca.pem", "ca.key", "s.csr", "s.pem", "s.key"))
+    ca, ca_key, request, certificate, key = (
+        directory / name for name in ("ca.pem", "ca.key", "s.csr", "s.pem", "s.key")
+    )
     new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = directory / "names"
     names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
