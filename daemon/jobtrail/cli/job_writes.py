@@ -33,6 +33,8 @@ FIELDS = (
     "start_time", "end_time",
 )  # fmt: skip
 
+TIMES = ("submit_time", "start_time", "end_time")
+
 Text = str | None
 Number = int | None
 User = Annotated[Text, typer.Option("--user", help="whose job it is; root's and Slurm's user's choice alone")]
@@ -161,7 +163,7 @@ def _said(options: dict[str, Any]) -> dict[str, Any]:
         "gpus_allocated": options["gpus"],
         "memory_limit_bytes": _bytes(options["memory_limit"]),
         "time_limit_seconds": options["time_limit"],
-        **{field: parse_moment(options[field]) for field in ("submit_time", "start_time", "end_time")},
+        **{field: parse_moment(options[field], f"--{field.replace('_', '-')}") for field in TIMES},
     }
     for field in FIELDS:
         by_column.setdefault(field, options.get(field))

@@ -53,8 +53,8 @@ def list_jobs(
         partition=partition,
         node=node,
         cluster=cluster,
-        since=parse_moment(since),
-        until=parse_moment(until),
+        since=parse_moment(since, "--since"),
+        until=parse_moment(until, "--until"),
     )
     page = Asking(context).jobs(wanted, limit=limit, offset=offset)
     if as_json:

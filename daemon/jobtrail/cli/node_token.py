@@ -41,7 +41,7 @@ def add(
     if not _NODE.fullmatch(node):
         raise typer.BadParameter(f"{node!r} is no node's name: letters, digits, dots, underscores and hyphens")
     if expires is not None and not _DAYS.fullmatch(expires):
-        raise typer.BadParameter(f"{expires!r} must be a number of days such as 365d")
+        raise typer.BadParameter(f"{expires!r} must be a number of days such as 365d", param_hint="--expires")
     until = None if expires is None else datetime.now(UTC) + timedelta(days=int(expires[:-1]))
     token, config = new_token(), settings(context)
     digest = hashlib.sha256(token.encode()).digest()

@@ -48,7 +48,7 @@ def run_token(
     if not _NAME.fullmatch(name):
         raise typer.BadParameter(f"{name!r} must be letters, digits, dots, underscores and hyphens")
     if not set(scope.split(",")) <= set(SCOPES):
-        raise typer.BadParameter(f"{scope!r} must be of {', '.join(SCOPES)}, with commas")
+        raise typer.BadParameter(f"{scope!r} must be of {', '.join(SCOPES)}, with commas", param_hint="--scope")
     token = new_token()
     hand_out(token, output)
     sys.stdout.write(f"{name} {scope} sha256:{hashlib.sha256(token.encode()).hexdigest()}\n")

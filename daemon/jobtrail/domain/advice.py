@@ -64,6 +64,8 @@ def _withheld(report: JobReport) -> str | None:
             f"No advice on what to ask for: the job ran for {clock(ran)}, and what lasts less than "
             f"{clock(SHORTEST_SECONDS)} says little of what a longer one needs."
         )
+    if coverage.ratio is None and coverage.samples == 0:
+        return "No advice on what to ask for: nobody measured what the job used."
     if coverage.ratio is None or coverage.ratio < LEAST_COVERAGE:
         covered = "an unknown part" if coverage.ratio is None else percent(coverage.ratio)
         return (

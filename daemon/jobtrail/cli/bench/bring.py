@@ -123,8 +123,8 @@ def import_command(
         job_id=job_id,
         cluster=cluster,
         role=role,
-        started=parse_moment(started),
-        ended=parse_moment(ended),
+        started=parse_moment(started, "--started"),
+        ended=parse_moment(ended, "--ended"),
     )
     to = Sender(_places(context))
     files = list(_found(paths))

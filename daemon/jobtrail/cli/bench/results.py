@@ -60,11 +60,12 @@ def runs_command(
     _one_form(as_json=as_json, as_csv=as_csv)
     wanted = RunFilter(
         recipe=recipe, model=model, status=status, tool=tool, job_id=_job_id(job), user_name=user, hardware=hardware,
-        verdict=verdict, since_us=_time_us(since), until_us=_time_us(until), sort=sort,
+        verdict=verdict, since_us=_time_us(since, "--since"), until_us=_time_us(until, "--until"), sort=sort,
     )  # fmt: skip
     words = {
         "recipe": recipe, "model": model, "status": status, "tool": tool, "job_id": wanted.job_id, "user": user,
-        "hardware": hardware, "verdict": verdict, "since": _time_text(since), "until": _time_text(until), "sort": sort,
+        "hardware": hardware, "verdict": verdict, "since": _time_text(since, "--since"),
+        "until": _time_text(until, "--until"), "sort": sort,
         "limit": limit, "offset": offset,
     }  # fmt: skip
 
@@ -172,13 +173,13 @@ def _job_id(job: str | None) -> str | None:
     return f"slurm-{job}" if job is not None and job.isdecimal() else job
 
 
-def _time_us(text: str | None) -> int | None:
-    moment = parse_moment(text)
+def _time_us(text: str | None, option: str) -> int | None:
+    moment = parse_moment(text, option)
     return None if moment is None else int(moment.timestamp() * 1_000_000)
 
 
-def _time_text(text: str | None) -> str | None:
-    moment = parse_moment(text)
+def _time_text(text: str | None, option: str) -> str | None:
+    moment = parse_moment(text, option)
     return None if moment is None else moment.isoformat()
 
 

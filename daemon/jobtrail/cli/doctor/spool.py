@@ -36,9 +36,7 @@ def check_spool(place: Place) -> list[Finding]:
     if not os.access(path, os.R_OK | os.X_OK):
         return [*findings, say.unchecked(f"what is in {path} may be looked at by root alone")]
     findings += [*_of_room(say, path, place.config.spool.max_bytes), *_of_remains(say, path)]
-    return findings or [
-        say.ok(f"{path}: {durability.note}, {size(_used(path))} of {size(place.config.spool.max_bytes)} used")
-    ]
+    return findings or [say.ok(f"{durability.note}, {size(_used(path))} of {size(place.config.spool.max_bytes)} used")]
 
 
 def _of_owner(say: Saying, path: Path, status: os.stat_result) -> list[Finding]:
