@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
     Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
+CANCEL_SECONDS = 1.0
 WANTED = "must look like postgresql://user@host:5432/database"
 SCHEMES = ("postgresql://", "postgres://")
 # What no retry can mend, because the values themselves are refused (SQLSTATE classes 22, 23 and 54). Everything else
@@ -85,14 +86,20 @@ def _describe(error: Exception) -> str:
 async def session(pool: Pool, timeout_seconds: float) -> AsyncIterator[Connection]:
     """A connection of the pool. Raises StoreUnavailable, StoreRefused.
 
-    After a missed deadline the connection is cut instead of being asked to roll back: the server rolls back by itself
-    when it notices, and a frozen one would keep us waiting again.
+    After a missed deadline the connection is closed instead of being asked to roll back. Closing waits a moment for
+    the request to cancel that asyncpg has sent: a server process that waits for a lock does not see that its client is
+    gone, so it would keep waiting, with its own locks, and each new try would leave one more behind.
     """
     with translated():
         connection = await pool.acquire(timeout=timeout_seconds)
         try:
             yield connection
-        except (TimeoutError, asyncio.CancelledError):
+        except TimeoutError:
+            with suppress(TimeoutError, *_OWN, OSError):
+                await connection.close(timeout=CANCEL_SECONDS)
+            connection.terminate()
+            raise
+        except asyncio.CancelledError:
             connection.terminate()
             raise
         finally:
