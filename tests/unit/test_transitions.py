@@ -95,6 +95,14 @@ def test_an_epilog_alone_makes_an_ended_run_without_a_beginning() -> None:
     assert job.facts.account == "lab"
 
 
+def test_an_end_before_its_beginning_is_inferred() -> None:
+    """The node's clock was set back in between: no duration is negative, and nobody claims to know this one."""
+    told = [started("n1", 60 * SECOND, slurm_start_time=T0 // SECOND), finished("n1", 2, slurm_start_time=T0 // SECOND)]
+    job = tell_one(told).job
+    assert (job.state, job.start_us, job.end_us) == (State.ENDED, T0 + 60 * SECOND, T0 + 60 * SECOND)
+    assert (job.end_inferred, job.end_not_before_us) == (True, T0 + 2)
+
+
 def test_a_found_job_begins_when_it_was_found_and_says_so() -> None:
     """A prolog that turns up corrects it."""
     job = tell_one([found("n1", 50)]).job

@@ -282,6 +282,10 @@ def _derived(job: Job) -> Job:
     job = msgspec.structs.replace(job, start_us=start_us, start_inferred=start_inferred, closing=closing)
     ruling = job.ruling
     end_us, end_inferred = _end(job) if job.is_over else (None, False)
+    not_before_us = _not_before(job) if end_inferred else None
+    if end_us is not None and end_us < (start_us or 0) and job.by_people is None:
+        # The clock was set back in between. How long it ran nobody knows, so the end counts as inferred.
+        end_us, end_inferred, not_before_us = start_us, True, end_us
     return msgspec.structs.replace(
         job,
         state=ruling.state,
@@ -289,7 +293,7 @@ def _derived(job: Job) -> Job:
         state_confirmed=ruling.confirmed,
         end_us=end_us,
         end_inferred=end_inferred,
-        end_not_before_us=_not_before(job) if end_inferred else None,
+        end_not_before_us=not_before_us,
     )
 
 
