@@ -27,6 +27,7 @@ from pathlib import Path
 ZERO = bytes(32)
 NOTE = ("changed_by", "source", "change_type", "cluster_name", "job_id", "run", "node", "correlation_id", "unapplied",
     "request_id")
+REMOVALS = ("payload_erased", "payload_pruned", "trail_pruned")
 
 def sha(*parts):
     return hashlib.sha256(b"".join(parts)).digest()
@@ -224,7 +225,7 @@ class Verification:
             self.find("payload_changed", "its payload is not what was committed to", chain, seq)
         if row["snapshot_commitment"] and snapshot_commitment(row, salt).hex() != row["snapshot_commitment"]:
             self.find("snapshot_changed", "the copy of the job, or who spoke, is not what was committed to", chain, seq)
-        if self.chain["node"] == row["node"] == "@store" and row["kind"] in ("payload_erased", "payload_pruned", "trail_pruned"):
+        if self.chain["node"] == row["node"] == "@store" and row["kind"] in REMOVALS:
             self.note_removal(row, payload)
 
     def note_removal(self, row, payload):

@@ -277,7 +277,7 @@ async def test_the_spool_is_for_the_daemon_alone_to_read(tmp_path: Path) -> None
     ("kind", "level"),
     [("ext4", "disk"), ("xfs", "disk"), ("btrfs", "disk"), ("zfs", "disk")]
     + [(kind, "volatile") for kind in ("tmpfs", "ramfs", "overlay", "nfs", "nfs4", "lustre", "gpfs", "beegfs")]
-    + [("fuse.sshfs", "volatile")],
+    + [(kind, "volatile") for kind in ("fuse.sshfs", "virtiofs", "wekafs", "panfs", "orangefs")],
 )
 def test_durability_follows_the_file_system(tmp_path: Path, kind: str, level: str) -> None:
     """An acknowledgement claims `disk` only where a flush reaches one; the note names the mount."""

@@ -70,7 +70,7 @@ def exposed_by_the_daemon() -> Families:
     telemetry.observe(facts.GpuLookFailed(vendor="nvidia", reason="hung"))
     telemetry.observe(facts.GpuValueAbsent(vendor="nvidia", gpu_id="x", value="y", reason="lost"))
     telemetry.observe(facts.GpuErrorsTold(vendor="nvidia", gpu_id="x", code=79, times=1))
-    telemetry.observe(audit_facts.CheckpointSeen(number=1, root="x", sealed_us=1))
+    telemetry.observe(audit_facts.CheckpointSeen(number=1, digest="x", root="x", sealed_us=1))
     telemetry.observe(
         audit_facts.TrailVerified(kind="full", rows=1, checkpoint=1, findings=0, seconds=0.1)
     )

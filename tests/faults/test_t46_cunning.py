@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from jobtrail.adapters.anchor_file import read_all
 from jobtrail.adapters.postgres import PostgresSink, PostgresVerifier
@@ -123,6 +124,35 @@ async def test_a_forged_removal_does_not_hide_that_a_chain_is_gone(
     lines = [line for line in exported.read_text().splitlines() if f'"chain","chain_id":"{chain}"' not in line]
     exported.write_text("\n".join(lines))
     assert ("chain_missing", chain, head + 1, None) in places(verify_offline(exported)["findings"])
+    figures.set(detected=1)
+
+
+async def test_what_prometheus_keeps_of_the_newest_checkpoint_covers_those_before(
+    bench: TrailBench, database: str, figures: Figures
+) -> None:
+    """Its root would not: that is of the chains which moved last. Older figures are gone after some weeks."""
+    await bench.sealed_story(3)
+    newest = list(read_all(bench.anchors))[-1].checkpoint
+    changes: list[str | tuple[str, Any]] = []
+    before = bytes(32)
+    for one in read_all(bench.anchors):
+        held = one.checkpoint
+        time_us = held.time_us + (1 if held.number == 1 else 0)
+        again = replace(held, previous=before, time_us=time_us)
+        before = again.digest()
+        changes.append(
+            ("UPDATE audit_checkpoint SET previous = %s, digest = %s, sealed_at = sealed_at + %s * interval"
+             " '1 microsecond' WHERE number = %s",
+             (again.previous, before, time_us - held.time_us, held.number))
+        )  # fmt: skip
+    as_superuser(database, *reversed(changes))
+    exported = await export(database, bench.directory / "export.jsonl")
+    for digits, expected in (
+        (newest.root.hex()[:16], set()),
+        (newest.digest().hex()[:16], {("anchor_differs", None, None, 3)}),
+    ):
+        bench.anchors.write_text(f"3\t{digits}\n")
+        assert places(verify_offline(exported, anchors=bench.anchors)["findings"]) == expected
     figures.set(detected=1)
 
 

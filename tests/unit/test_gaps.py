@@ -108,3 +108,27 @@ def test_it_records_now_and_then_and_once_more_at_the_end() -> None:
 
     moved_time.run(bench.clock, main())
     assert bench.shed == [{"samples_dropped": 1}, {"samples_dropped": 2}]
+
+
+def test_a_day_in_which_something_is_given_up_all_the_time_takes_few_records_and_loses_no_count() -> None:
+    """A record is an event, and takes room that is short. What is left is told soon after the last was given up."""
+    bench = Bench()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(bench.records.run(stop))
+        for _ in range(8640):
+            bench.records.observe(SamplesThinned(rows=3))
+            await asyncio.sleep(EVERY_SECONDS)
+        assert 100 < len(bench.gaps) < 160
+        assert sum(shed["samples_thinned"] for shed in bench.shed) > 0.99 * 8640 * 3
+        await asyncio.sleep(60)
+        assert sum(shed["samples_thinned"] for shed in bench.shed) == 8640 * 3
+        await asyncio.sleep(3600)  # after a quiet while the next is told at once
+        bench.records.observe(SamplesThinned(rows=1))
+        await asyncio.sleep(2 * EVERY_SECONDS)
+        assert bench.shed[-1] == {"samples_thinned": 1}
+        stop.set()
+        await running
+
+    moved_time.run(bench.clock, main())

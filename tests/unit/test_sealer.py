@@ -125,7 +125,12 @@ async def test_what_moved_is_sealed_signed_and_anchored_and_the_next_follows() -
     told = [fact for fact in bench.facts if isinstance(fact, CheckpointSealed)]
     assert [(fact.number, fact.leaves, fact.rows, fact.signed) for fact in told] == [(1, 3, 15, True), (2, 1, 5, True)]
     assert bench.facts.count(SealTurn()) == 4
-    assert CheckpointSeen(number=2, root=second.root.hex()[:16], sealed_us=second.time_us) in bench.facts
+    assert (
+        CheckpointSeen(
+            number=2, digest=second.digest().hex()[:16], root=second.root.hex()[:16], sealed_us=second.time_us
+        )
+        in bench.facts
+    )
     assert bench.alarms() == []
 
 

@@ -9,7 +9,8 @@ class CheckpointSeen(Fact, frozen=True, kw_only=True):
     """The newest checkpoint that is known here, as a witness shows it."""
 
     number: int
-    root: str  # its first hexadecimal digits
+    digest: str  # the first hexadecimal digits of its own hash, which covers all checkpoints before it
+    root: str  # those of its root
     sealed_us: int
 
 

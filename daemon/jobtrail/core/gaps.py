@@ -21,6 +21,10 @@ from jobtrail.domain.events import Actor, Event, EventKind, Gap
 
 SOURCE = "shedding"
 EVERY_SECONDS = 10.0
+# While something is given up all the time, as samples are in a long outage, each record waits twice as long as the one
+# before, up to this: records are events, which take room in the spool and are never given up themselves.
+LONGEST_SECONDS = 600.0
+STILL_SECONDS = 30.0  # for so long nothing more was given up: what is left is told now
 
 
 class GapRecords:
@@ -47,6 +51,9 @@ class GapRecords:
         self._shed: Counter[str] = Counter()
         self._purged_early = 0
         self._since_us = clock.time_us()
+        self._wait_seconds = 0.0
+        self._recorded_at = self._changed_at = clock.monotonic()
+        self._seen: dict[str, int] = {}
 
     def observe(self, fact: Fact) -> None:
         """Count a fact that tells of something given up."""
@@ -62,14 +69,28 @@ class GapRecords:
         """Record until `stop`, and once more then."""
         while not stop.is_set():
             await wait_for_any(stop.wait(), timeout_seconds=EVERY_SECONDS)
-            await self.record()
+            if stop.is_set() or self._is_due():
+                await self.record()
+
+    def _is_due(self) -> bool:
+        now, told = self._clock.monotonic(), self._told(self._spool.status().purged_early)
+        if told != self._seen:
+            self._seen, self._changed_at = told, now
+        if not told:
+            if now - self._recorded_at > 2 * self._wait_seconds:
+                self._wait_seconds = 0.0
+            return True
+        return now - self._recorded_at >= self._wait_seconds or now - self._changed_at >= STILL_SECONDS
+
+    def _told(self, purged_early: int) -> dict[str, int]:
+        shed = Counter(self._shed)
+        shed["retained_events"] = purged_early - self._purged_early
+        return {what: count for what, count in sorted(shed.items()) if count}
 
     async def record(self) -> None:
         """Send what was given up since the last time. Where the spool is full it waits until it is not."""
         purged = self._spool.status().purged_early
-        shed = Counter(self._shed)
-        shed["retained_events"] = purged - self._purged_early
-        told = {what: count for what, count in sorted(shed.items()) if count}
+        told = self._told(purged)
         now_us = self._clock.time_us()
         if not told:
             self._since_us = now_us
@@ -90,5 +111,7 @@ class GapRecords:
         except SpoolFull:
             return
         self._purged_early, self._since_us = purged, now_us
+        self._recorded_at, self._seen = self._clock.monotonic(), {}
+        self._wait_seconds = min(max(2 * self._wait_seconds, EVERY_SECONDS), LONGEST_SECONDS)
         self._shed -= Counter({what: count for what, count in told.items() if what != "retained_events"})
         self._tell(GapRecorded(shed=told))

@@ -131,7 +131,10 @@ class Sealer:
         checkpoint = newest.checkpoint
         self._tell(
             CheckpointSeen(
-                number=checkpoint.number, root=checkpoint.root.hex()[:PREFIX_DIGITS], sealed_us=checkpoint.time_us
+                number=checkpoint.number,
+                digest=checkpoint.digest().hex()[:PREFIX_DIGITS],
+                root=checkpoint.root.hex()[:PREFIX_DIGITS],
+                sealed_us=checkpoint.time_us,
             )
         )
         if self._anchors is not None and self._anchored != checkpoint:

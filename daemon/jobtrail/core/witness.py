@@ -70,7 +70,10 @@ class Witness:
         self._last = checkpoint
         self._tell(
             CheckpointSeen(
-                number=checkpoint.number, root=checkpoint.root.hex()[:PREFIX_DIGITS], sealed_us=checkpoint.time_us
+                number=checkpoint.number,
+                digest=checkpoint.digest().hex()[:PREFIX_DIGITS],
+                root=checkpoint.root.hex()[:PREFIX_DIGITS],
+                sealed_us=checkpoint.time_us,
             )
         )
 

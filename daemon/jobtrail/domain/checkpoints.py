@@ -19,7 +19,7 @@ LEAF_TAG = b"jobtrail-audit-leaf-v1\x00"
 CHECKPOINT_TAG = b"jobtrail-audit-checkpoint-v1\x00"
 ZERO_HASH = bytes(32)
 HASH_BYTES = 32
-PREFIX_DIGITS = 16  # of a root on /metrics: enough that no other tree is found that begins alike
+PREFIX_DIGITS = 16  # of a hash on /metrics: enough that no other checkpoint is found that begins alike
 
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True):

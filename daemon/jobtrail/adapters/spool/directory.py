@@ -31,6 +31,13 @@ VOLATILE_TYPES = frozenset(
         "cifs",
         "smb3",
         "9p",
+        "virtiofs",
+        "wekafs",
+        "panfs",
+        "pvfs2",
+        "orangefs",
+        "afs",
+        "smbfs",
     }
 )
 MOUNTINFO = Path("/proc/self/mountinfo")
@@ -153,6 +160,10 @@ class SpoolDirectory:
             now = (status.st_dev, status.st_ino)
             if self._seen.setdefault(path, now) != now:
                 raise SpoolBroken(f"{path} was replaced while the daemon uses it")
+
+    def count_set_aside(self, word: str) -> int:
+        """Files of earlier chains that are kept here under `word`: `ended` or `corrupt`, without their logs."""
+        return sum(not path.name.endswith(("-wal", ".replacement")) for path in self.path.glob(f"spool.db.{word}-*"))
 
     def is_low(self, wanted_bytes: int = MIB) -> bool:
         """Whether the file system has less than `wanted_bytes` left."""

@@ -64,11 +64,13 @@ class AuditFigures(Collector):
         yield GaugeMetricFamily(
             "jobtrail_audit_checkpoint_number", "Number of the newest checkpoint known here.", value=self._seen.number
         )
-        root = GaugeMetricFamily(
-            "jobtrail_audit_checkpoint_info", "First digits of that checkpoint's root.", labels=("number", "root")
+        info = GaugeMetricFamily(
+            "jobtrail_audit_checkpoint_info",
+            "First digits of that checkpoint's own hash and of its root.",
+            labels=("number", "digest", "root"),
         )
-        root.add_metric((str(self._seen.number), self._seen.root), 1)
-        yield root
+        info.add_metric((str(self._seen.number), self._seen.digest, self._seen.root), 1)
+        yield info
         yield GaugeMetricFamily("jobtrail_audit_anchor_age_seconds", "Age of that checkpoint.", value=age)
 
     def seen(self, fact: facts.CheckpointSeen) -> None:
