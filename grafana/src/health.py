@@ -30,7 +30,8 @@ def build() -> Dashboard:
         "health", "Jobtrail health", "Whether every event is taken in, stored and confirmed, and every job and GPU "
         "seen.",
         variables=sources(), panels=(*_numbers(), *_spool()),
-        rows={"Intake": _intake(), "Slurm": _slurm(), "Sampling": _sampling(), "GPU readers": _gpus(),
+        rows={"Given up and turned away": _given_up(),
+              "Intake": _intake(), "Slurm": _slurm(), "Sampling": _sampling(), "GPU readers": _gpus(),
               "Benchmarks and chores": _chores(), "Processes": _processes()},
     )  # fmt: skip
 
@@ -77,6 +78,43 @@ def _spool() -> tuple[Panel, ...]:
                     stack=True),
         lines("Size of spools", "Each daemon's spool on disk.", over_time("jobtrail_spool_bytes", BY_INSTANCE),
               unit="bytes", absent=NO_DAEMON, width=THIRD),
+    )  # fmt: skip
+
+
+def _given_up() -> tuple[Panel, ...]:
+    return (
+        lines("Files set aside", "Files of earlier chains that lie beside a spool: the chain was given up, or the file "
+              "was damaged.",
+              over_time("sum by (instance, why) (jobtrail_spool_files_set_aside)", "{{instance}} {{why}}"),
+              unit="short", absent=NO_DAEMON, width=THIRD, steps=((None, "green"), (1, "red"))),
+        lines("Chains given up", "Chains that did not fit the database's copy. The daemon then ends, and with it this "
+              "count.",
+              _more_of("jobtrail_chains_given_up_total", "reason"), unit="short", absent=NO_DAEMON, width=THIRD,
+              bars=True),
+        lines("Gap records", "Each tells in the trail what was given up for want of room.",
+              _more_of("jobtrail_gaps_recorded_total", "instance"), unit="short", absent=NO_DAEMON, width=THIRD,
+              bars=True),
+        lines("Contradicted checkpoints", "Checkpoints of the database that contradict what a node knows.",
+              over_time("sum by (instance, problem) (jobtrail_audit_witness_mismatches_total)",
+                        "{{instance}} {{problem}}"),
+              unit="short", absent=NO_DAEMON, width=THIRD, steps=((None, "green"), (1, "red"))),
+        lines("Turned away", "By why: those who should not have come.",
+              _more_of("jobtrail_security_events_total", "what"), unit="short", absent=NO_DAEMON, width=THIRD,
+              bars=True),
+        lines("Nodes in another's name", "What nodes sent in another node's name; it was refused.",
+              _more_of("jobtrail_node_contradictions_total", "what"), unit="short", absent=NO_DAEMON, width=THIRD,
+              bars=True),
+        lines("Nodes' requests without an answer", "What nodes that forward to servers asked in vain, by what came of "
+              "it.",
+              over_time('sum by (outcome) (rate(jobtrail_link_requests_total{outcome!~"ok|gap|refused"}'
+                        "[$__rate_interval]))", "{{outcome}}"),
+              unit="suffix: tries/s", absent=NO_DAEMON, width=THIRD, stack=True),
+        lines("Since a server answered", "Of nodes that forward to servers.",
+              over_time("time() - max by (instance) (jobtrail_link_last_answer_timestamp_seconds)", BY_INSTANCE),
+              unit="dtdurations", absent="No node forwards to servers", width=THIRD),
+        lines("AdminComments not written", "Tries in which Slurm's accounting took none.",
+              _more_of("jobtrail_admin_comment_failures_total", "instance"), unit="short", absent=NO_DAEMON,
+              width=THIRD, bars=True),
     )  # fmt: skip
 
 

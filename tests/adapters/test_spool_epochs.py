@@ -7,6 +7,7 @@ import pytest
 from jobtrail.domain.errors import EventConflict, SpoolBroken
 from jobtrail.domain.events import decode
 from tests.adapters.spools import MIB, add, event, opened, rows_after, verified
+from tests.fakes import FakeClock
 
 REASON = "the store ends at sequence 4"
 
@@ -69,3 +70,24 @@ async def test_events_that_give_way_before_their_time_are_counted(tmp_path: Path
     async with opened(tmp_path / "spool", max_bytes=MIB, keep_forwarded_us=0) as spool:
         await add(spool, event())
         assert spool.status().purged_early == 0
+
+
+async def test_files_that_are_kept_beside_the_spool_are_counted_until_they_are_gone(tmp_path: Path) -> None:
+    """An alert goes by them: the process in which a chain ended is over before anybody could ask it."""
+    clock = FakeClock()
+    async with opened(tmp_path / "spool", clock=clock) as spool:
+        await add(spool, event())
+        assert (spool.status().files_ended, spool.status().files_damaged) == (0, 0)
+        with pytest.raises(SpoolBroken):
+            await spool.give_up_chain(0, REASON)
+    (tmp_path / "spool" / "spool.db.corrupt-20260101T000000Z").touch()
+    (tmp_path / "spool" / "spool.db.corrupt-20260101T000000Z-wal").touch()
+    async with opened(tmp_path / "spool", clock=clock) as spool:
+        assert (spool.status().files_ended, spool.status().files_damaged) == (1, 1)
+        for path in (tmp_path / "spool").glob("spool.db.*-2*"):
+            path.unlink()
+        for number in range(2):  # the files are counted after the first, and the second tells
+            clock.advance(61)
+            await add(spool, event(job=number))
+            await spool.open_runs()
+        assert (spool.status().files_ended, spool.status().files_damaged) == (0, 0)

@@ -199,7 +199,12 @@ def test_the_spools_figures_are_read_when_the_page_is_made() -> None:
     assert figure(telemetry, "spool_limit_bytes") == 1 << 20
     assert figure(telemetry, "spool_durable") == 1
     assert figure(telemetry, "spool_oldest_unforwarded_age_seconds") == 12.5
-    held[0] = status(forwarded_seq=10, oldest_unforwarded_us=None, durability="volatile")
+    assert figure(telemetry, "spool_files_set_aside", "ended") == 0
+    held[0] = status(
+        forwarded_seq=10, oldest_unforwarded_us=None, durability="volatile", files_ended=1, files_damaged=2
+    )
+    assert figure(telemetry, "spool_files_set_aside", "ended") == 1
+    assert figure(telemetry, "spool_files_set_aside", "damaged") == 2
     assert figure(telemetry, "spool_depth") == 0
     assert figure(telemetry, "spool_durable") == 0
     assert figure(telemetry, "spool_oldest_unforwarded_age_seconds") is None

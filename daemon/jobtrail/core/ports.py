@@ -90,6 +90,8 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     oldest_unforwarded_us: int | None
     refused: int = 0
     purged_early: int = 0  # forwarded events that gave way before their time, since the start
+    files_ended: int = 0  # kept beside the spool, of chains that were given up
+    files_damaged: int = 0  # kept beside the spool, of files that were damaged
 
     @property
     def depth(self) -> int:

@@ -63,6 +63,7 @@ class Journal:
         self._purged_us = 0
         self._written_bytes = 0
         self._purged_early = 0
+        self._set_aside = self._count_set_aside()
         self.state = state
         self._ballast.restore()
         place.check_in_place()
@@ -224,7 +225,11 @@ class Journal:
         if purged == PURGE_ROWS:
             return True
         self._purged_us = now
+        self._set_aside = self._count_set_aside()  # somebody may have taken them away
         return False
+
+    def _count_set_aside(self) -> tuple[int, int]:
+        return self._place.count_set_aside("ended"), self._place.count_set_aside("corrupt")
 
     def make_room(self) -> None:
         """Purge forwarded events whatever their age, using up the ballast for it where the file system is full."""
@@ -313,6 +318,8 @@ class Journal:
             oldest_unforwarded_us=None if oldest is None else oldest[0],
             refused=state.refused,
             purged_early=self._purged_early,
+            files_ended=self._set_aside[0],
+            files_damaged=self._set_aside[1],
         )
 
     def close(self) -> None:

@@ -37,6 +37,12 @@ class SpoolFigures(Collector):
             "Forwarded events that gave way before their time.",
             value=status.purged_early,
         )
+        aside = GaugeMetricFamily(
+            "jobtrail_spool_files_set_aside", "Files of earlier chains kept beside the spool.", labels=("why",)
+        )
+        aside.add_metric(("ended",), status.files_ended)
+        aside.add_metric(("damaged",), status.files_damaged)
+        yield aside
         if status.oldest_unforwarded_us is not None:
             age = max(0, self._time_us() - status.oldest_unforwarded_us) / 1e6
             name = "jobtrail_spool_oldest_unforwarded_age_seconds"
