@@ -7,6 +7,7 @@ import time
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tests.adapters import test_postgres_gpu_samples as gpus
 from tests.adapters import test_postgres_samples as samples
 from tests.chains import SECOND, ChainWriter
 from tests.fakes import MemorySink
-from tests.served_api import Answer, Served, hang_up, served
+from tests.served_api import Answer, Served, hang_up, request_bytes, served
 from tests.served_link import TOKEN, Site, in_postgres, shared_token, site, write_token
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -333,7 +334,23 @@ async def test_another_version_or_encoding_is_told(api: Served, headers: dict[st
     assert (answer.status, answer.json()["details"]["field"]) == (415, field)
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", msgspec.msgpack.encode({"events": [{"seq": "one"}]}), b"\x00"])
+async def test_an_event_of_values_in_values_without_end_is_kept_and_stops_nothing(stored: Site) -> None:
+    writer = ChainWriter("n1")
+    writer.raw(b'{"node":"n1","more":' + b"[" * 5000 + b"]" * 5000 + b"}")
+    writer.started("slurm-1")
+    events = LinkEvents(stored.link("n1"))
+    with pytest.raises(StoreRefused, match="values in values"):
+        await events.store(writer.rows, node="n1")
+    assert (await events.store(writer.rows[:1], node="n1", trail_only=True)).stored == 1
+    assert (await events.store(writer.rows[1:], node="n1")).stored == 1
+
+
+DEEP = b"\x82\xa6events\x90\xa4more" + b"\x91" * 5000 + b"\x90"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xc1", b"\x80", msgspec.msgpack.encode({"events": [{"seq": "one"}]}), b"\x00", DEEP]
+)
 async def test_a_body_that_says_something_else(api: Served, body: bytes) -> None:
     answer = await post(api, path_of(ChainWriter()), body)
     assert answer.status == 400
@@ -432,6 +449,38 @@ async def test_who_finds_no_room_is_told_when_to_come_back(
         assert {one.retry_after_seconds for one in refused} == {link_room.RETRY_SECONDS}
         assert {fact.outcome for fact in at.asked} == {"ok", "busy"}  # type: ignore[attr-defined]
         assert len(await crowd(at, 1)) == 1  # the places were given back
+
+
+async def test_one_node_takes_no_more_than_its_part_of_the_room(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who begins bodies and never ends them keeps out itself alone."""
+    monkeypatch.setattr(link_room, "PLACES_OF_A_NODE", 3)
+    monkeypatch.setattr(link_room, "BYTES_OF_A_NODE", 5000)
+    writer = ChainWriter("n1")
+    writer.begin()
+
+    def begun(node: str, length: int, body: bytes) -> bytes:
+        headers = {"Content-Type": MEDIA_TYPE, "Jobtrail-Node": node, "Content-Length": str(length), **BEARER}
+        return request_bytes("POST", path_of(writer), body, headers)
+
+    async with AsyncExitStack() as stack:
+
+        async def begin(body: bytes) -> asyncio.StreamReader:
+            reader, connection = await api.tcp()
+            stack.push_async_callback(hang_up, connection)
+            connection.write(begun("n2", 100_000, body))
+            return reader
+
+        held = [await begin(b"x" * 2400) for _ in range(2)]
+        late = asyncio.ensure_future(held[1].readuntil(b"\r\n\r\n"))
+        third = await begin(b"x" * 2400)
+        assert b"503" in await asyncio.wait_for(third.readuntil(b"\r\n\r\n"), 10)  # of its bytes
+        for _ in range(4):
+            last = await begin(b"")
+        assert b"503" in await asyncio.wait_for(last.readuntil(b"\r\n\r\n"), 10)  # of its places
+        assert not late.done()
+        late.cancel()
+        answer = await post(api, path_of(writer), batch_of(writer))
+        assert (answer.status, answer.json()["stored"]) == (200, 1)
 
 
 async def test_the_link_of_a_silent_node_stays_open_and_a_strangers_does_not(tmp_path: Path) -> None:

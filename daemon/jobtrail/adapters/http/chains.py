@@ -117,7 +117,7 @@ class Chains:
     async def _head(self, asked: _Asked, to: ForwardedTo) -> web.Response:
         """GET /v1/chains/{chain_id}/head."""
         chain_id = _chain_id(asked.request)
-        with self._room.place():
+        with self._room.place(asked.node):
             async with self._room.turn():
                 await self._check_owner(asked, to, chain_id)
                 head = await to.events.head(chain_id)
@@ -126,7 +126,7 @@ class Chains:
     async def _batch(self, asked: _Asked, to: ForwardedTo) -> web.Response:
         """POST /v1/chains/{chain_id}/batches."""
         chain_id = _chain_id(asked.request)
-        with self._room.place() as place:
+        with self._room.place(asked.node) as place:
             batch = await _read(asked, place, _batches)
             asked.rows = _bounded("events", len(batch.events), MAX_EVENTS)
             if any(row.chain_id != chain_id for row in batch.events):
@@ -142,7 +142,7 @@ class Chains:
 
     async def _job_samples(self, asked: _Asked, to: ForwardedTo) -> web.Response:
         """POST /v1/samples/jobs."""
-        with self._room.place() as place:
+        with self._room.place(asked.node) as place:
             rows = (await _read(asked, place, _job_samples)).rows
             self._check_rows(asked, "sample", [row.node for row in rows], MAX_ROWS)
             async with self._room.turn():
@@ -151,7 +151,7 @@ class Chains:
 
     async def _gpu_samples(self, asked: _Asked, to: ForwardedTo) -> web.Response:
         """POST /v1/samples/gpus."""
-        with self._room.place() as place:
+        with self._room.place(asked.node) as place:
             rows = (await _read(asked, place, _gpu_samples)).rows
             self._check_rows(asked, "sample", [row.node for row in rows], MAX_ROWS)
             async with self._room.turn():
@@ -160,7 +160,7 @@ class Chains:
 
     async def _energy_samples(self, asked: _Asked, to: ForwardedTo) -> web.Response:
         """POST /v1/samples/energy."""
-        with self._room.place() as place:
+        with self._room.place(asked.node) as place:
             rows = (await _read(asked, place, _energy_samples)).rows
             self._check_rows(asked, "sample", [row.sample.node for row in rows], MAX_ROWS)
             async with self._room.turn():
@@ -169,7 +169,7 @@ class Chains:
 
     async def _over_runs(self, asked: _Asked, to: ForwardedTo) -> web.Response:
         """POST /v1/runs/over."""
-        with self._room.place() as place:
+        with self._room.place(asked.node) as place:
             targets = (await _read(asked, place, _runs_asked)).targets
             self._check_rows(asked, "run", [target.node for target in targets], MAX_TARGETS)
             async with self._room.turn():

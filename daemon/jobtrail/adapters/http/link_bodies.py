@@ -50,7 +50,7 @@ def decoded(decoder: msgspec.msgpack.Decoder[Body], body: bytes) -> Body:
     """What a body says. Raises Refused (400) naming the field that is not as it must be."""
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(f"is not what {MEDIA_TYPE} says: {str(error)[:200]}") from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from jobtrail.adapters.http.refusals import Refused
+from jobtrail.core.node_link import MAX_BODY_BYTES
 
 TURN_SECONDS = 5.0
 RETRY_SECONDS = 2  # nodes double their own delay on top of it
@@ -14,6 +15,8 @@ RETRY_SECONDS = 2  # nodes double their own delay on top of it
 # holds a connection for some 60 ms. One that is sent away costs half as much as one that is served.
 WAITING_FOR_EACH = 80
 MOST_BYTES = 64 * 1024 * 1024  # of unpacked bodies, all together
+PLACES_OF_A_NODE = 8  # a node asks four things at a time, and may have given up waiting for others
+BYTES_OF_A_NODE = MAX_BODY_BYTES
 
 
 class Room:
@@ -23,26 +26,36 @@ class Room:
         self._turns = asyncio.Semaphore(at_a_time)
         self._most_inside = at_a_time * WAITING_FOR_EACH
         self._most_bytes = most_bytes
-        self._inside = 0
         self._bytes = 0
+        self._inside = 0
+        self._places: dict[str, list[Place]] = {}  # by node
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
-        """A place for one request. Raises Refused (503) when all are taken."""
+    def place(self, node: str) -> Iterator[Place]:
+        """A place for one request. Raises Refused (503) when all are taken, or the node has its part of them."""
+        taken = self._places.get(node, [])
+        if len(taken) >= PLACES_OF_A_NODE:
+            raise busy(f"{len(taken)} requests of this node are being served already")
         if self._inside >= self._most_inside:
             raise busy("as many nodes are being served as can be")
+        place = Place(self, node)
+        self._places.setdefault(node, taken).append(place)
         self._inside += 1
-        place = Place(self)
         try:
             yield place
         finally:
             self._inside -= 1
             self._bytes -= place.held
+            taken.remove(place)
+            if not taken:
+                del self._places[node]
 
-    def hold(self, size: int) -> None:
-        """Account for `size` bytes more. Raises Refused (503) when there is no room for them."""
+    def hold(self, node: str, size: int) -> None:
+        """Account for `size` bytes more of a node. Raises Refused (503) when there is no room for them."""
         if self._bytes + size > self._most_bytes:
             raise busy("nodes that are being served fill the memory set aside for them")
+        if sum(place.held for place in self._places[node]) + size > BYTES_OF_A_NODE:
+            raise busy("requests of this node fill the memory set aside for a node")
         self._bytes += size
 
     @asynccontextmanager
@@ -62,13 +75,14 @@ class Room:
 class Place:
     """One request's place, and the bytes it holds."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, node: str) -> None:
         self._room = room
+        self._node = node
         self.held = 0
 
     def hold(self, size: int) -> None:
         """Hold `size` bytes more. Raises Refused (503)."""
-        self._room.hold(size)
+        self._room.hold(self._node, size)
         self.held += size
 
 
