@@ -549,6 +549,12 @@ BEGIN
     WHERE who IN (w.user_name, w.withdrawn_by, w.sent_by);
     UPDATE benchmark_run b SET user_name = pseudonym, uid = NULL WHERE b.user_name = who;
     UPDATE benchmark_decision d SET decided_by = pseudonym WHERE d.decided_by = who;
+    IF to_regclass('public.security_log') IS NOT NULL THEN  -- of a later revision
+        UPDATE security_log s SET who = pseudonym, detail = '' WHERE s.who = jobtrail_erase.who;
+        UPDATE node_tokens t SET created_by = CASE WHEN t.created_by = jobtrail_erase.who THEN pseudonym ELSE t.created_by END,
+            revoked_by = CASE WHEN t.revoked_by = jobtrail_erase.who THEN pseudonym ELSE t.revoked_by END
+        WHERE jobtrail_erase.who IN (t.created_by, t.revoked_by);
+    END IF;
     DELETE FROM audit_removing;
 END
 $body$;

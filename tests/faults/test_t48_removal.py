@@ -12,6 +12,7 @@ import pytest
 from jobtrail.adapters.anchor_file import read_all
 from jobtrail.adapters.postgres import PostgresSink, PostgresVerifier, order, rebuild_check, session
 from jobtrail.domain.errors import StoreRefused
+from jobtrail.domain.events import EventKind
 from tests.chains import SECOND, T0, ChainWriter
 from tests.faults.figures import Figures
 from tests.sealed_trail import TrailBench, export, places, verify_offline
@@ -83,6 +84,47 @@ async def test_an_erased_person_is_nowhere_and_the_trail_verifies(
     kinds = await one(bench.pool, "SELECT array_agg(kind) FROM audit_log WHERE node = '@store'")
     assert kinds == ["payload_erased"]
     figures.set(payloads_erased=removed)
+
+
+async def test_an_erased_person_is_not_among_those_turned_away_or_who_made_tokens(
+    bench: TrailBench, database: str
+) -> None:
+    async with session(bench.pool, 10.0) as connection:
+        await connection.execute(
+            "INSERT INTO security_log (what, who, peer, detail, reporter, first_at, last_at, times)"
+            " VALUES ('password', 'ada', '10.0.0.9', 'user \"ada\"', 'n1', now(), now(), 3)"
+        )
+        await connection.execute(
+            "INSERT INTO node_tokens (digest, node, created_by, revoked_by, revoked_at)"
+            " VALUES (sha256('a'), 'n1', 'ada', 'eve', now()), (sha256('b'), 'n1', 'eve', 'ada', now())"
+        )
+    await order(bench.pool, "audit_erase", "ada", "request", "privacy officer")
+    assert anywhere(database, "ada") == []
+    assert anywhere(database, "eve") == ["node_tokens"]
+    assert await one(bench.pool, "SELECT peer FROM security_log") == "10.0.0.9"
+
+
+async def test_what_people_said_is_recomputed_after_an_erasure_and_a_prune(bench: TrailBench, database: str) -> None:
+    """Jobs kept by hand, withdrawn ones among them, beside those of Slurm, in part erased and in part pruned."""
+    writer = bench.writers["n1"]
+    writer.said(EventKind.JOB_CREATED, 0, "manual-a", user_name="ada", state="running")
+    writer.said(EventKind.JOB_CREATED, SECOND, "manual-b", user_name="eve", state="running")
+    writer.said(EventKind.JOB_AMENDED, 2 * SECOND, "manual-b", run=1, job_name="x")
+    writer.said(EventKind.JOB_CREATED, 3 * SECOND, "manual-c", user_name="ada")
+    writer.said(EventKind.JOB_WITHDRAWN, 4 * SECOND, "manual-a", run=1)
+    writer.said(EventKind.JOB_WITHDRAWN, 5 * SECOND, "manual-c", run=1)
+    await PostgresSink(bench.pool).store(writer.rows, node="n1")
+    assert await one(bench.pool, "SELECT count(*) FROM jobs_withdrawn") == 2
+    second_day = await stretch(bench)
+    await order(bench.pool, "audit_erase", "ada", "request", "officer")
+    assert anywhere(database, "ada") == []
+    anchor = list(read_all(bench.anchors))[-1].checkpoint
+    await order(bench.pool, "audit_prune", second_day, "age", "officer", anchor.number, anchor.digest(), False)
+    await bench.seal()
+    assert (await verified(bench, database))[1] == set()
+    async with session(bench.pool, 10.0) as connection:
+        report = await rebuild_check(connection)
+    assert report.equal, report.differences
 
 
 async def test_what_is_erased_beyond_what_the_row_says_is_missing(bench: TrailBench, database: str) -> None:

@@ -233,6 +233,24 @@ def test_from_the_first_signature_on_each_has_to_be_there_and_right() -> None:
     assert found([signed[0], wrong]) == []  # nobody asked
 
 
+def test_who_has_a_key_is_told_when_nothing_is_signed() -> None:
+    """Or whoever makes all checkpoints anew would only have to leave the signatures out."""
+    plain, signed = checkpoints(), checkpoints(signed=True)
+    for made, options, expected in (
+        (plain, {"keys": OneKey()}, [("signature_missing", 4)]),
+        ([*plain[:3], signed[3]], {"keys": OneKey()}, []),
+        (plain, {}, []),
+        ([], {"keys": OneKey()}, []),
+        ([], {"keys": OneKey(), "before": plain[0].sealed.checkpoint}, []),
+    ):
+        run = CheckpointCheck(**options)
+        for one in made:
+            run.take(one)
+        assert [(one.code, one.checkpoint) for one in run.end()] == expected
+    behind = {"keys": OneKey(), "before": signed[2].sealed.checkpoint, "signed": True}
+    assert found(plain[3:], **behind) == [("signature_missing", 4)]
+
+
 def test_anchors_are_held_against_what_is_there() -> None:
     made = checkpoints()
     held = {one.sealed.checkpoint.number: one.digest for one in made[:2]}
