@@ -2,7 +2,8 @@
 
 Usage: python -m scripts.make_fault_table [FIGURES]    (by default .faults/figures.jsonl, which the tests append to)
 
-Of each test the last run counts, a full one before a quick one. Rows of tests that did not run stay as they are.
+Of each test the last run counts, a full one before a quick one. Rows of tests that did not run stay as they are; those
+of tests that are no more go.
 """
 
 from __future__ import annotations
@@ -54,11 +55,19 @@ def rows_there(page: str) -> dict[str, str]:
     return found
 
 
+def is_there(test: str) -> bool:
+    """Whether the sources still have a test."""
+    path, _, name = test.partition("[")[0].partition("::")
+    file = REPOSITORY / path
+    return file.exists() and re.search(rf"^(async )?def {name}\(", file.read_text(encoding="utf-8"), re.M) is not None
+
+
 def main(given: list[str]) -> int:
     """Write the table."""
     path = Path(given[0]) if given else REPOSITORY / ".faults" / "figures.jsonl"
     page = PAGE.read_text(encoding="utf-8")
     rows = rows_there(page) | {test: row(record) for test, record in last_runs(path).items()}
+    rows = {test: line for test, line in rows.items() if is_there(test)}
     ordered = sorted(rows.values(), key=lambda line: (not line.startswith("| T-"), line))
     before, after = page[: page.index(BEGIN)], page[page.index(END) :]
     PAGE.write_text(f"{before}{BEGIN}\n{HEAD}" + "\n".join(ordered) + f"\n{after}", encoding="utf-8")

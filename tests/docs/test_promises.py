@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+from scripts.make_fault_table import ROW, is_there
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -16,6 +18,22 @@ def test_every_named_test_exists() -> None:
     assert len(named) >= 20
     missing = [f"{path}::{name}" for path, name in named if name not in _tests_in(REPOSITORY / path)]
     assert missing == []
+
+
+def test_every_file_of_fault_tests_proves_a_promise() -> None:
+    """A fault that nobody promises anything about is not worth its time."""
+    text = (REPOSITORY / "docs" / "promises.md").read_text(encoding="utf-8").partition("<!-- figures: begin -->")[0]
+    files = sorted(path.name for path in (REPOSITORY / "tests" / "faults").glob("test_*.py"))
+    assert len(files) > 20
+    assert [name for name in files if f"`tests/faults/{name}::" not in text] == []
+
+
+def test_the_table_of_figures_has_no_row_of_a_test_that_is_no_more() -> None:
+    """scripts/make_fault_table.py leaves them out."""
+    text = (REPOSITORY / "docs" / "promises.md").read_text(encoding="utf-8").partition("<!-- figures: begin -->")[2]
+    named = [row["test"] for row in ROW.finditer(text)]
+    assert len(named) > 20
+    assert [test for test in named if not is_there(test)] == []
 
 
 def _tests_in(path: Path) -> set[str]:
