@@ -116,6 +116,17 @@ async def test_users_and_tokens_get_in_and_nobody_else(
         assert [PASSWORD in str(answer.body) or TOKEN in str(answer.body) for answer in found.values()] == [False] * 8
 
 
+async def test_a_password_where_no_users_are_set_is_told_as_such(
+    tmp_path: Path, authority: Authority, pair: tuple[Path, Path]
+) -> None:
+    token = tmp_path / "tokens"
+    token.write_text(f"grafana read sha256:{SHA}\n")
+    token.chmod(0o600)
+    async with beyond(tmp_path, web_config(tmp_path, pair), tokens_file=str(token)) as api:
+        answer = await ask(api, trusting(authority), headers=basic("alice", PASSWORD))
+        assert (answer.status, answer.json()["message"]) == (403, "no user is known here (basic_auth_users)")
+
+
 @pytest.mark.parametrize(
     ("settings", "lines", "missing"),
     [

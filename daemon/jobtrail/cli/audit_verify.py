@@ -80,13 +80,14 @@ def verify(
             return await verifier.verify(full=full)
 
         checked = ask(config, run)
+    unknown = job_id is not None and checked.rows == 0
     if as_json:
         print_json(msgspec.to_builtins(checked))
-    else:
+    elif checked.findings or not unknown:
         _show(checked, anchored=len(witnessed))
     if checked.findings:
         raise typer.Exit(exit_codes.FAILED)
-    if job_id is not None and checked.rows == 0:
+    if unknown:
         error_console().print(f"jobtrail: the trail has nothing about {job_id}", style="red", markup=False)
         raise typer.Exit(exit_codes.NOT_FOUND)
 

@@ -13,10 +13,10 @@ _SHELL_CODES = {126: "a command that cannot be executed", 127: "a command that w
 
 def describe_duration(us: int) -> str:
     """A time span, as `0.34 s`, `12 s` or `1 h 2 min`. Whole seconds show as such: Slurm's own times have no more."""
-    if us < 60 * _SECOND and us % _SECOND:
-        hundredths = us // 10_000
+    hundredths = (us + 5_000) // 10_000
+    if hundredths < 6_000 and us % _SECOND:
         return f"{hundredths / 100:.2f} s" if hundredths else "less than 0.01 s"
-    minutes, seconds = divmod(us // _SECOND, 60)
+    minutes, seconds = divmod((us + _SECOND // 2) // _SECOND, 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")) if n]

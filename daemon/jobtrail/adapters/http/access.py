@@ -172,7 +172,10 @@ class Access:
 
     @staticmethod
     def _unknown(request: web.Request, live: Live) -> Refused:
-        if "Authorization" in request.headers:
+        told = request.headers.get("Authorization")
+        if told is not None and told[:6].lower() == "basic ":
+            return forbidden("no user is known here (basic_auth_users)", Note("wrong_password"))
+        if told is not None:
             return forbidden("this token is not known here", Note("wrong_token"))
         return unauthorized(NEEDED, asks='Basic realm="jobtrail"' if live.config.basic_auth_users else "Bearer")
 
