@@ -176,7 +176,13 @@ async def test_an_event_that_does_not_link_is_refused_and_what_precedes_it_is_st
     assert (await store(bench, writer)).stored == 1
 
 
-@pytest.mark.parametrize("payload", [b"\xff\x00 no JSON", b'{"kind":"no such kind"}', b"[]"])
+BYTES_OF_NO_EVENT = [
+    b"\xff\x00 no JSON", b'{"kind":"no such kind"}', b"[]", b'{"kind":"job_started","node":"\xff\xfe"}',
+    b'{"kind":"job_started","node":"n1","note":"\xc3("}', b'{"node":"n1","note":"\\ud800"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", BYTES_OF_NO_EVENT)
 async def test_bytes_that_are_no_event_are_kept_and_hold_nothing_up(bench: Bench, payload: bytes) -> None:
     writer = ChainWriter()
     writer.raw(payload)

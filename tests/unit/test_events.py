@@ -132,6 +132,8 @@ def test_fields_of_a_later_release_are_passed_over() -> None:
         encode(minimal()).replace(b"1760000000000000", b'"1760000000000000"'),
         encode(minimal()).replace(b"slurm-prolog", b"nobody"),
         encode(minimal()) + b"x",
+        encode(minimal()).replace(b'"c1"', b'"\xc3("'),
+        b'{"more":' + b"[" * 5000 + b"]" * 5000 + b"}",
     ],
 )
 def test_what_is_no_event_is_refused(payload: bytes) -> None:

@@ -283,6 +283,19 @@ def test_a_store_that_takes_a_batch_and_keeps_its_head_is_asked_slowly() -> None
     assert bench.spool.forwarded == 0
 
 
+def test_a_store_that_claims_more_than_it_was_sent_is_not_believed() -> None:
+    """Another program's answer, or another chain's: nothing counts as forwarded for it, and it is asked slowly."""
+    bench = Bench(events=2)
+    bench.sink.for_ever = StoreReport(head=ChainHead(1_000_000, bytes(32)), stored=2)
+    bench.run(seconds=600)
+    assert set(bench.problems) == {"the store was sent events up to sequence 2 and claims to end at 1000000"}
+    assert bench.sink.tries <= 1200 / (MOST_DELAY / 2) + 5
+    assert bench.spool.forwarded == 0
+    bench.sink.for_ever = None
+    bench.run()
+    assert bench.stored == bench.spool.chain.rows
+
+
 def test_one_event_the_projection_cannot_take_is_kept_in_the_trail_alone() -> None:
     """The batch is taken apart to find it; all others have their effect, and it is on record in both places."""
     bench = Bench(events=5)

@@ -112,6 +112,11 @@ class Forwarder:
             self._account(report, self._clock.monotonic() - began)
             if report.head.seq <= position:
                 raise StoreUnavailable(f"the store took a batch and still ends at sequence {report.head.seq}")
+            if report.head.seq > batch[-1].seq:  # another program's answer: nobody else writes this chain
+                last, claimed = batch[-1].seq, report.head.seq
+                raise StoreUnavailable(
+                    f"the store was sent events up to sequence {last} and claims to end at {claimed}"
+                )
             self._position = report.head.seq
             await self._spool.mark_forwarded(report.head.seq)
             if self._witness is not None and report.anchor is not None:

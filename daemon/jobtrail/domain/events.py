@@ -212,7 +212,7 @@ def decode(payload: bytes) -> Event:
     """The event in stored bytes. Raises InvalidEvent when they are not one."""
     try:
         return _decoder.decode(payload)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent("payload", str(error)) from error
 
 
