@@ -1,4 +1,4 @@
-"""Ten thousand simulated nodes against one server and one PostgreSQL: connecting, looking, jobs, samples, a storm, an outage.
+"""Simulated nodes against one server and one PostgreSQL: connecting, looking, jobs, samples, a storm, an outage.
 
 Everything shares this machine: the load generator, the server and PostgreSQL. CPU times are of their processes alone;
 rates and lags are those of all three on the cores there are.
@@ -51,7 +51,9 @@ async def _run(options: argparse.Namespace) -> dict[str, object]:
             finally:
                 fleet.close()
                 if options.json:  # also what there is of a run that was ended
-                    options.json.write_text(json.dumps({"nodes": options.nodes, "phases": fleet.found}, indent=2) + "\n")
+                    options.json.write_text(
+                        json.dumps({"nodes": options.nodes, "phases": fleet.found}, indent=2) + "\n"
+                    )
         log = (made.directory / "server.log").read_text(encoding="utf-8")
     return {
         "nodes": options.nodes,

@@ -52,7 +52,8 @@ class Crew:
             self._processes.append(
                 await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "benchmarks.fleet.nodes", "--port", str(self._site.port), "--ca",
-                    str(self._site.ca), "--tokens", str(self._site.tokens), "--first", str(first), "--count", str(count),
+                    str(self._site.ca), "--tokens", str(self._site.tokens), "--first", str(first),
+                    "--count", str(count),
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment, limit=LINE_BYTES,
                 )
             )  # fmt: skip

@@ -160,8 +160,9 @@ class Node:
     def _add(self, kind: EventKind, job_id: str | None, by: Actor, **fields: Any) -> None:
         self.chain.add(
             Event(
-                kind=kind, event_id=str(uuid.uuid4()), time_us=time.time_ns() // 1000, cluster="bench" if job_id else "",
-                job_id=job_id, node=self.name, changed_by=by, source="fleet", **fields,
+                kind=kind, event_id=str(uuid.uuid4()), time_us=time.time_ns() // 1000,
+                cluster="bench" if job_id else "", job_id=job_id, node=self.name, changed_by=by, source="fleet",
+                **fields,
             )
         )  # fmt: skip
 

@@ -23,6 +23,7 @@ from benchmarks.fleet.wire import Wire
 from jobtrail.domain.errors import JobtrailError
 
 JOBS_A_NODE = 10_000
+CONNECTING_AT_ONCE = 50
 
 
 def name_of(number: int) -> str:
@@ -36,12 +37,18 @@ class Nodes:
     def __init__(self, options: argparse.Namespace) -> None:
         context = ssl.create_default_context(cafile=options.ca)
         self.counts: Counter[str] = Counter()
+        gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
         tokens = Path(options.tokens).read_text(encoding="utf-8").split()
         self.nodes = [
             Node(
                 name_of(number),
                 Wire(
-                    port=options.port, context=context, node=name_of(number), token=tokens[number], counts=self.counts
+                    port=options.port,
+                    context=context,
+                    node=name_of(number),
+                    token=tokens[number],
+                    counts=self.counts,
+                    gate=gate,
                 ),
                 first_job=(number + 1) * JOBS_A_NODE,
             )

@@ -14,6 +14,7 @@ from benchmarks.fleet.site import Site
 from benchmarks.fleet.watch import Usage, Watch
 
 EVENTS_A_JOB = 3
+OF_NODES = "FROM audit_log l JOIN audit_chain c USING (chain_id) WHERE c.node LIKE 'f%'"
 LOOK_SECONDS = 6.0
 IDLE_SECONDS = 6.0
 LOOK_EVERY_MINUTES = 5.0  # jobtrail.core.forwarder.LOOK_SECONDS
@@ -90,7 +91,8 @@ class Fleet:
         if report.ended:
             raise RuntimeError(f"nodes gave up: {report.ended}")
         _tell(
-            f"{name}: {found['done']} in {seconds:.1f} s, p50 {_spoken(found['lag_p50'])}, p99 {_spoken(found['lag_p99'])}, "
+            f"{name}: {found['done']} in {seconds:.1f} s, p50 {_spoken(found['lag_p50'])}, "
+            f"p99 {_spoken(found['lag_p99'])}, "
             f"server {found['server_cpu_ms_each']:.2f} ms each, {found['answers']}"
         )
         return {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
@@ -135,7 +137,8 @@ class Fleet:
         report = await self._crew.report()
         drained = sorted(max(0.0, at - back) for at in report.emptied_at)
         return self._found(
-            "drain", report, time.monotonic() - back, before, away_seconds=back - began, events_each=each * EVENTS_A_JOB,
+            "drain", report, time.monotonic() - back, before, away_seconds=back - began,
+            events_each=each * EVENTS_A_JOB,
             node_drained_p50=drained[len(drained) // 2], node_drained_p99=drained[int(0.99 * len(drained))],
             node_drained_max=drained[-1],
         )  # fmt: skip
@@ -144,8 +147,7 @@ class Fleet:
         """Whether the trail holds each event once, in whole chains."""
         _tell("checking the trail …")
         ((rows, ids, conflicts, wrong),) = self._site.ask(
-            "SELECT (SELECT count(*) FROM audit_log l JOIN audit_chain c USING (chain_id) WHERE c.node LIKE 'f%'),"
-            " (SELECT count(DISTINCT event_id) FROM audit_log l JOIN audit_chain c USING (chain_id) WHERE c.node LIKE 'f%'),"
+            f"SELECT (SELECT count(*) {OF_NODES}), (SELECT count(DISTINCT event_id) {OF_NODES}),"
             " (SELECT count(*) FROM audit_conflict),"
             " (SELECT count(*) FROM audit_chain c WHERE head_seq <>"
             "  (SELECT count(*) FROM audit_log l WHERE l.chain_id = c.chain_id))"
@@ -165,8 +167,8 @@ class Fleet:
         """What a row takes, with its indexes, and what was written ahead."""
         sizes = dict(
             self._site.ask(
-                "SELECT relname, sum(pg_total_relation_size(c.oid)) FROM pg_class c WHERE relkind = 'r' AND relnamespace ="
-                " 'public'::regnamespace GROUP BY relname"
+                "SELECT relname, sum(pg_total_relation_size(c.oid)) FROM pg_class c WHERE relkind = 'r'"
+                " AND relnamespace = 'public'::regnamespace GROUP BY relname"
             )
         )
         counts = {}

@@ -12,7 +12,8 @@ from benchmarks.fleet.site import Site
 
 TABLE = (
     "CREATE TABLE fleet_reference (chain_id uuid, seq bigint, event_id uuid, kind text, prev_hash bytea,"
-    " commitment bytea, row_hash bytea, payload bytea, salt bytea, PRIMARY KEY (chain_id, seq), UNIQUE (chain_id, event_id))"
+    " commitment bytea, row_hash bytea, payload bytea, salt bytea, PRIMARY KEY (chain_id, seq),"
+    " UNIQUE (chain_id, event_id))"
 )
 ROWS = (
     "SELECT l.chain_id, l.seq, l.event_id, l.kind, l.prev_hash, l.commitment, l.row_hash, p.payload, p.salt"
@@ -26,7 +27,7 @@ INSERT = (
 
 
 async def reference(site: Site, *, connections: int, seconds: float) -> dict[str, Any]:
-    """Rows a second, one and some a transaction, on as many connections as the server has, each for half of `seconds`."""
+    """Rows a second, one and some a transaction, on as many connections as the server has; half of `seconds` each."""
     pool = await asyncpg.create_pool(site.url, min_size=connections, max_size=connections)
     try:
         await pool.execute(TABLE)

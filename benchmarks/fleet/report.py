@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 NAMES = {
-    "connect": "all nodes connect at once, an event each", "idle": "nothing to say", "look_kept": "look, connection kept",
+    "connect": "all nodes connect at once, an event each", "idle": "nothing to say",
+    "look_kept": "look, connection kept",
     "look_new": "look, new connection", "sustained": "jobs at the rate asked for", "samples": "one interval's samples",
     "storm": "a prolog on every node", "outage": "drain after the outage",
 }  # fmt: skip
@@ -18,7 +19,8 @@ NAMES = {
 def show(found: dict[str, Any]) -> None:
     """Print it."""
     machine = found["machine"]
-    table = Table("phase", "done", "s", "/s", "p50 s", "p99 s", "server ms", "PG ms", "server MiB", "nodes on", "PG conn.",
+    table = Table("phase", "done", "s", "/s", "p50 s", "p99 s", "server ms", "PG ms", "server MiB",
+                  "nodes on", "PG conn.",
                   box=None, pad_edge=False)  # fmt: skip
     for name, phase in found["phases"].items():
         if name not in NAMES:
@@ -33,8 +35,8 @@ def show(found: dict[str, Any]) -> None:
     console.print(table)
     load = ", ".join(f"{one:.1f}" for one in machine["load_before"])
     console.print(
-        f"{found['nodes']} nodes; server, PostgreSQL and load generator share {machine['cores']} cores, on which the load "
-        f"was {load} before; {found['seconds']} s in all"
+        f"{found['nodes']} nodes; server, PostgreSQL and load generator share {machine['cores']} cores, on which the "
+        f"load was {load} before; {found['seconds']} s in all"
     )
     for name in ("check", "reference", "database"):
         sys.stdout.write(f"{name}: {found['phases'].get(name)}\n")

@@ -78,7 +78,8 @@ class Site:
         }
         with (self.directory / "server.log").open("ab") as log:
             self.server = subprocess.Popen(
-                [sys.executable, "-m", "jobtrail", "serve"], env=environment, cwd=self.directory, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "jobtrail", "serve"], env=environment, cwd=self.directory,
+                stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
@@ -119,10 +120,13 @@ class Site:
         tokens = [secrets.token_urlsafe(32) for _ in range(nodes)]
         self.tokens.write_text("\n".join(tokens))
         self.tokens.chmod(0o600)
-        with psycopg.connect(self.url) as connection, connection.cursor() as cursor:
-            with cursor.copy("COPY node_tokens (digest, node, created_by) FROM STDIN") as copy:
-                for number, token in enumerate(tokens):
-                    copy.write_row((hashlib.sha256(token.encode()).digest(), f"f{number:05d}", "fleet"))
+        with (
+            psycopg.connect(self.url) as connection,
+            connection.cursor() as cursor,
+            cursor.copy("COPY node_tokens (digest, node, created_by) FROM STDIN") as copy,
+        ):
+            for number, token in enumerate(tokens):
+                copy.write_row((hashlib.sha256(token.encode()).digest(), f"f{number:05d}", "fleet"))
 
     def _answers(self) -> bool:
         context = ssl.create_default_context(cafile=str(self.ca))

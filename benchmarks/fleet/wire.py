@@ -1,4 +1,4 @@
-"""One simulated node's way to its server: HTTP over TLS by hand, so that ten thousand of them fit beside what they measure.
+"""One simulated node's way to its server: HTTP over TLS by hand, so that ten thousand fit beside what they measure.
 
 The bodies, their packing, deadlines, how long a silent connection is kept and what each answer means are those of the
 daemon's own link (jobtrail.adapters.server_link); the client library is not.
@@ -26,9 +26,21 @@ LEVEL = 6
 class Wire:
     """A connection to the server, made when it is needed and closed when it was silent for a minute."""
 
-    def __init__(self, *, port: int, context: ssl.SSLContext, node: str, token: str, counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        *,
+        port: int,
+        context: ssl.SSLContext,
+        node: str,
+        token: str,
+        counts: Counter[str],
+        gate: asyncio.Semaphore,
+    ) -> None:
+        """`gate`: how many nodes of this process connect at a time. A real one has a processor of its own; were
+        thousands of handshakes in progress in one process, it would be this that lets them run out of time."""
         self._port = port
         self._context = context
+        self._gate = gate
         self._head = f"Host: localhost\r\nAuthorization: Bearer {token}\r\n{NODE_HEADER}: {node}\r\n"
         self._counts = counts
         self._reader: asyncio.StreamReader | None = None
@@ -76,12 +88,14 @@ class Wire:
     async def _exchange(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         if self._timer is not None:
             self._timer.cancel()
-        async with asyncio.timeout(TOTAL_SECONDS):
-            if self._writer is None:
+        if self._writer is None:
+            async with self._gate, asyncio.timeout(TOTAL_SECONDS):
                 self._counts["handshakes"] += 1
                 self._reader, self._writer = await asyncio.open_connection(
                     "127.0.0.1", self._port, ssl=self._context, server_hostname="localhost"
                 )
+        async with asyncio.timeout(TOTAL_SECONDS):
+            assert self._writer is not None
             assert self._reader is not None
             self._writer.write(request)
             lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

@@ -22,19 +22,22 @@ BY_NODE = ("gpu_samples",)  # a GPU without a job is read as well
 BY_CHAIN = ("audit_chain", "audit_log", "audit_payload", "audit_conflict")
 # Small, or looked at as a whole, or locked by what no chain's place is known for.
 ON_THE_COORDINATOR = {
-    "alembic_version", "nodes", "node_tokens", "security_log", "audit_checkpoint", "audit_checkpoint_leaf", "audit_seal",
+    "alembic_version", "nodes", "node_tokens", "security_log", "audit_checkpoint", "audit_checkpoint_leaf",
+    "audit_seal",
     "audit_verification", "audit_hold", "audit_removed_run", "audit_permit", "audit_removing", "benchmark_metric_def",
     "benchmark_recipe", "benchmark_run", "benchmark_run_job", "benchmark_metric", "benchmark_energy",
     "benchmark_verdict", "benchmark_decision",
 }  # fmt: skip
 # create_distributed_table() and pg_dist_partition as https://docs.citusdata.com/en/stable/develop/api_udf.html and
-# api_metadata.html have them. It refuses what Citus refuses: a table with a statement trigger or a key without the column.
+# api_metadata.html have them. It refuses what Citus refuses:
+# a table with a statement trigger or a key without the column.
 STAND_IN = """
 CREATE TABLE pg_dist_partition (
     logicalrelid regclass PRIMARY KEY, distribution_column text, colocated_with text, number serial, settings text[]
 );
 CREATE FUNCTION create_distributed_table(
-    table_name regclass, distribution_column text, distribution_type text DEFAULT 'hash', colocate_with text DEFAULT 'default'
+    table_name regclass, distribution_column text, distribution_type text DEFAULT 'hash',
+    colocate_with text DEFAULT 'default'
 ) RETURNS void LANGUAGE plpgsql AS $body$
 BEGIN
     IF EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgtype & 1 = 0 AND (tgrelid = table_name
@@ -51,7 +54,8 @@ BEGIN
         RAISE EXCEPTION 'cannot create constraint on %', table_name;
     END IF;
     INSERT INTO pg_dist_partition (logicalrelid, distribution_column, colocated_with, settings)
-    VALUES (table_name, distribution_column, colocate_with, ARRAY[current_setting('citus.multi_shard_modify_mode', true)]);
+    VALUES (table_name, distribution_column, colocate_with,
+            ARRAY[current_setting('citus.multi_shard_modify_mode', true)]);
 END
 $body$;
 """
@@ -168,7 +172,8 @@ async def test_an_extension_that_comes_later_is_used_when_asked(stand_in: str) -
         ).fetchall()
         assert not {table for (table,) in statement} & {*BY_CHAIN}
         rows = connection.execute(
-            "SELECT tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal AND tgtype & 1 = 1 AND tgenabled = 'A'"
+            "SELECT tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal AND tgtype & 1 = 1"
+            " AND tgenabled = 'A'"
         ).fetchall()
         assert {"audit_log", "audit_payload", "audit_conflict"} <= {table for (table,) in rows}
     pool = await open_pool(stand_in, size=1, timeout_seconds=10.0)
