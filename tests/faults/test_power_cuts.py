@@ -12,7 +12,7 @@ from tests.faults.figures import often
 @pytest.mark.fault("T-03")
 def test_power_cuts_under_load(new_trial: NewTrial, place: Path, database: str) -> None:
     """Each start goes on from what the cut before it left; in the end all that was acknowledged is there."""
-    cuts = often(quick=6, full=50)
+    cuts = often(quick=4, full=50)
     with power_cuts(new_trial, place, database, cuts) as trial:
         trial.check()
         assert "damaged" not in trial.daemon.log.read_text()

@@ -27,6 +27,8 @@ NEVER_FILLED = {
     # Nothing is wrong: no node is drained with a reason, and every event changed its job.
     "What Slurm says of the node: reason", "What was recorded, and by whom: note",
     "What was recorded, and by whom: unapplied",
+    # No person made or changed a job here.
+    "Who changed what: person",
 }  # fmt: skip
 
 
