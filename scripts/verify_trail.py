@@ -188,7 +188,8 @@ class Verification:
         if self.chain is None or chain != self.chain["chain_id"]:
             raise ValueError(f"a row of chain {chain} stands where that chain's rows are not")
         if seq != at_seq + 1:
-            self.find("row_missing", f"rows {at_seq + 1} to {seq - 1} are not there", chain, at_seq + 1)
+            gap = f"rows {at_seq + 1} to {seq - 1} are not there"
+            self.find("row_missing", gap if seq > at_seq else f"row {seq} comes after row {at_seq}", chain, at_seq + 1)
         elif row["prev_hash"] != at_hash.hex():
             self.find("link_broken", "its previous hash is not the hash of the row before", chain, seq)
         if len(row["kind"].encode()) > 0xFFFF or row_hash(row).hex() != row["row_hash"]:
@@ -305,17 +306,24 @@ def verify(export, anchors, public_keys):
             take[one["type"]](one)
     return run.finish(list(read_anchors(anchors)))
 
+def reason(error):
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror}"
+    if isinstance(error, (json.JSONDecodeError, StopIteration, KeyError, TypeError)):
+        return f"it is not as `jobtrail audit export` and `jobtrail audit evidence` write it ({error!r})"
+    return str(error)
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("export")
-    parser.add_argument("--anchors", action="append", default=[], metavar="FILE")
-    parser.add_argument("--public-key", action="append", default=[], metavar="FILE")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("export", metavar="EXPORT", help="what is verified")
+    parser.add_argument("--anchors", action="append", default=[], metavar="FILE", help="kept by a witness; repeatable")
+    parser.add_argument("--public-key", action="append", default=[], metavar="FILE", help="of the servers' signing key")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     chosen = parser.parse_args()
     try:
         result = verify(chosen.export, chosen.anchors, chosen.public_key)
     except (OSError, ValueError, KeyError, TypeError, StopIteration, struct.error) as error:
-        print(f"verify_trail: {chosen.export} cannot be verified: {error!r}", file=sys.stderr)
+        print(f"verify_trail: {chosen.export} cannot be verified: {reason(error)}", file=sys.stderr)
         return 2
     if chosen.json:
         print(json.dumps(result))
@@ -325,6 +333,8 @@ def main():
             print(f"{one['code']}: {' '.join(where)}: {one['detail']}")
         print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if name != "findings"))
         print("FINDINGS: " + str(len(result["findings"])) if result["findings"] else "nothing is wrong")
+        if not chosen.anchors:
+            print("without --anchors a trail that was recomputed as a whole looks right too")
     return 1 if result["findings"] else 0
 
 if __name__ == "__main__":
