@@ -161,6 +161,7 @@ def test_a_duplicate_is_not_received_twice() -> None:
         ('relation "audit_log" does not exist (SQLSTATE 42P01)', "schema"),
         ("sorry, too many clients already (SQLSTATE 53300)", "resources"),
         ("the database system is shutting down (SQLSTATE 57P03)", "shutdown"),
+        ("canceling statement due to statement timeout (SQLSTATE 57014)", "timeout"),
         ("terminating connection due to connect (SQLSTATE 08006)", "connection"),
         ("[Errno 111] Connect call failed ('127.0.0.1', 1)", "connection"),
         ("deadlock detected (SQLSTATE 40P01)", "other"),

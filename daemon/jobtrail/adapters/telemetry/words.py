@@ -74,13 +74,15 @@ READER_REASONS = MappingProxyType(
 SQLSTATE_CLASSES = MappingProxyType(
     {"08": "connection", "28": "login", "3D": "login", "42": "schema", "53": "resources", "57": "shutdown"}
 )
+# Of those, what another word fits better: query_canceled is what statement_timeout ends a statement with.
+SQLSTATES = MappingProxyType({"57014": "timeout"})
 FORWARD_REASONS = ("timeout", "connection", "login", "schema", "resources", "shutdown")
 
 
 def forward_reason(text: str) -> str:
     """One of FORWARD_REASONS or `other`, from the sentence that says why the database was not reached."""
-    if found := re.search(r"\(SQLSTATE (\w\w)\w{3}\)", text):
-        return SQLSTATE_CLASSES.get(found[1], OTHER)
+    if found := re.search(r"\(SQLSTATE (\w{5})\)", text):
+        return SQLSTATES.get(found[1]) or SQLSTATE_CLASSES.get(found[1][:2], OTHER)
     if "in time" in text or "timed out" in text:
         return "timeout"
     if "let this node in" in text or "link." in text:
