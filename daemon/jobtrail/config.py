@@ -113,7 +113,7 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     seal_seconds: Seconds = 60.0  # how often a checkpoint covers what is new
     signing_key_file: str = ""  # Ed25519 private key in PEM; empty: checkpoints are not signed
-    public_key_file: str = ""  # the public part, for those who verify; empty: that of signing_key_file
+    public_key_file: str = ""  # all public keys that are believed, one after another; empty: that of signing_key_file
     anchor_file: str = ""  # checkpoints are added there, one line each; empty: nowhere
     verify_seconds: Seconds = 300.0  # how often a server recomputes what is new
     full_verify_seconds: Seconds = 604_800.0  # how often it recomputes everything
