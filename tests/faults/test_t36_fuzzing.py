@@ -220,7 +220,7 @@ def test_odd_requests_made_of_the_description(
                 cwd=place, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
             try:
-                out, _ = await asyncio.wait_for(program.communicate(), 900 if FULL else 90)
+                out, _ = await asyncio.wait_for(program.communicate(), 900)
             finally:
                 if program.returncode is None:
                     program.kill()
