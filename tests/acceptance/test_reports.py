@@ -30,6 +30,7 @@ from tests.measured_job import store_measured_job
 from tests.requirements import require_root
 
 OWNER, STRANGER = "games", "daemon"
+DAEMON = str(REPOSITORY / "daemon")
 FORMS = {"text": (), "JSON": ("--json",)}
 SLEEP = "import time; time.sleep(600)"
 AS_USER = """
@@ -228,6 +229,30 @@ def test_a_user_without_a_login_lists_and_shows_their_own_jobs_and_no_others(clu
         assert (other.returncode, other.stdout) == (1, "")
         assert "of another user" in other.stderr
         assert as_user(cluster, OWNER, *command, "8").returncode == 4
+
+
+def test_a_user_who_may_not_read_the_settings_needs_none() -> None:
+    require_root("the commands are run as another user")
+    with tempfile.TemporaryDirectory(prefix="jobtrail-settings-") as name:
+        Path(name).chmod(0o755)
+        settings = Path(name, ".jobtrail", "jobtrail.yaml")
+        settings.parent.mkdir()
+        settings.write_text("node: n1\n")
+        settings.chmod(0o600)
+        absent = f"{name}/poke.sock"
+        nobody_there = "postgresql://nobody@127.0.0.1:1/none"
+        for words, url, code, said in (
+            (("audit", "rebuild", "--check"), "", 2, "cannot be read: Permission denied"),
+            (("audit", "rebuild", "--check"), nobody_there, 3, "the database cannot be asked"),
+            (("jobs", "create", "--start-time", "1h"), "", 3, f"no daemon answers on {absent}"),
+        ):
+            environment = {"PATH": os.environ["PATH"], "JOBTRAIL_POKE_SOCKET": absent, "PYTHONPATH": DAEMON}
+            environment |= {"DATABASE_URL": url} if url else {}
+            done = subprocess.run(
+                [sys.executable, "-c", AS_USER, OWNER, *words], cwd=name, env=environment, capture_output=True,
+                text=True, timeout=60, check=False,
+            )  # fmt: skip
+            assert (done.returncode, said in done.stderr.replace("\n", " ")) == (code, True), done.stderr
 
 
 def test_without_daemon_and_database_it_says_so(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from jobtrail.cli import exit_codes
 from jobtrail.cli.daemon_client import first_answer, sockets
 from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.output import console, error_console, print_json
-from jobtrail.cli.settings import settings
+from jobtrail.cli.settings import readable_settings
 from jobtrail.cli.times import ALLOWED
 from jobtrail.cli.times import moment as parse_moment
 from jobtrail.client import ApiError, Author, Client, Unreachable
@@ -195,7 +195,7 @@ def _login_name() -> str:
 def _send(context: typer.Context, write: Callable[[Client], Awaitable[Written]]) -> Written:
     """What the daemon answers; its refusals end the command with their exit code."""
     try:
-        return asyncio.run(first_answer(sockets(settings(context)), Client, write))
+        return asyncio.run(first_answer(sockets(readable_settings(context)), Client, write))
     except Unreachable as error:
         _fail(str(error))
         raise typer.Exit(exit_codes.UNREACHABLE) from error
