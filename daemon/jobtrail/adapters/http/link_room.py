@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from jobtrail.adapters.http.refusals import Refused
@@ -11,12 +12,44 @@ from jobtrail.core.node_link import MAX_BODY_BYTES
 
 TURN_SECONDS = 5.0
 RETRY_SECONDS = 2  # nodes double their own delay on top of it
-# Requests that are read or wait, for each that uses the database: as many as get a turn within TURN_SECONDS where each
-# holds a connection for some 60 ms. One that is sent away costs half as much as one that is served.
-WAITING_FOR_EACH = 80
+# Where thousands of nodes come every two seconds, sending them away takes all the time there is and none is served. So
+# those who are sent away are asked to stay away for as long as makes as many come as can be served.
+MOST_RETRY_SECONDS = 120
+WINDOW_SECONDS = 5.0
+WAITING_FOR_EACH = 16  # requests that are read or wait, for each that uses the database
 MOST_BYTES = 64 * 1024 * 1024  # of unpacked bodies, all together
 PLACES_OF_A_NODE = 8  # a node asks four things at a time, and may have given up waiting for others
 BYTES_OF_A_NODE = MAX_BODY_BYTES
+
+
+class Crowd:
+    """How long those stay away who are sent away: by how many came, in the last window, for each that was served."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._until = now() + WINDOW_SECONDS
+        self._served = self._refused = 0
+        self._seconds = float(RETRY_SECONDS)
+
+    def served(self) -> None:
+        """One was served."""
+        self._turn_over()
+        self._served += 1
+
+    def refused(self) -> int:
+        """One is sent away: for so many seconds."""
+        self._turn_over()
+        self._refused += 1
+        return round(self._seconds)
+
+    def _turn_over(self) -> None:
+        now = self._now()
+        if now < self._until:
+            return
+        came = self._served + self._refused
+        factor = came / max(1, self._served) if self._refused else 0.5
+        self._seconds = min(MOST_RETRY_SECONDS, max(RETRY_SECONDS, self._seconds * factor))
+        self._until, self._served, self._refused = now + WINDOW_SECONDS, 0, 0
 
 
 class Room:
@@ -27,6 +60,7 @@ class Room:
         self._most_inside = at_a_time * WAITING_FOR_EACH
         self._most_bytes = most_bytes
         self._bytes = 0
+        self._crowd = Crowd()
         self._inside = 0
         self._places: dict[str, list[Place]] = {}  # by node
 
@@ -37,7 +71,7 @@ class Room:
         if len(taken) >= PLACES_OF_A_NODE:
             raise busy(f"{len(taken)} requests of this node are being served already")
         if self._inside >= self._most_inside:
-            raise busy("as many nodes are being served as can be")
+            raise self._busy("as many nodes are being served as can be")
         place = Place(self, node)
         self._places.setdefault(node, taken).append(place)
         self._inside += 1
@@ -53,7 +87,7 @@ class Room:
     def hold(self, node: str, size: int) -> None:
         """Account for `size` bytes more of a node. Raises Refused (503) when there is no room for them."""
         if self._bytes + size > self._most_bytes:
-            raise busy("nodes that are being served fill the memory set aside for them")
+            raise self._busy("nodes that are being served fill the memory set aside for them")
         if sum(place.held for place in self._places[node]) + size > BYTES_OF_A_NODE:
             raise busy("requests of this node fill the memory set aside for a node")
         self._bytes += size
@@ -65,11 +99,15 @@ class Room:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._turns.acquire()
         except TimeoutError as error:
-            raise busy(f"no connection to the database became free in {TURN_SECONDS:g} s") from error
+            raise self._busy(f"no connection to the database became free in {TURN_SECONDS:g} s") from error
+        self._crowd.served()
         try:
             yield
         finally:
             self._turns.release()
+
+    def _busy(self, why: str) -> Refused:
+        return busy(why, self._crowd.refused())
 
 
 class Place:
@@ -86,7 +124,7 @@ class Place:
         self.held += size
 
 
-def busy(why: str) -> Refused:
+def busy(why: str, seconds: int = RETRY_SECONDS) -> Refused:
     """503: another server may have room, and this one will."""
-    retry = {"Retry-After": str(RETRY_SECONDS)}
+    retry = {"Retry-After": str(seconds)}
     return Refused(503, "unavailable", "busy", why, details={"reason": "busy"}, headers=retry)
