@@ -79,6 +79,7 @@ def test_an_outage_until_everything_is_full(new_trial: NewTrial, place: Path, cl
         trial.settle()
         shed = shed_by_now(trial)
         if not FULL:  # a daemon that lives tells the rest half a minute later, one that ends tells it now
+            shutil.rmtree((tree / V2_JOB).parent)  # as Slurm does, or the next start would take the jobs for running
             trial.daemon.stop()
             trial.revive()
             trial.settle()
