@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from jobtrail.adapters.telemetry.audit import HANDLERS as AUDIT_HANDLERS
+from jobtrail.adapters.telemetry.clocks import HANDLERS as CLOCK_HANDLERS
 from jobtrail.adapters.telemetry.observer import _HANDLERS
 from jobtrail.core import facts
 
@@ -31,7 +32,8 @@ This page is made of the program by `python -m scripts.list_log_lines`.
 
 def told() -> list[tuple[int, str, type[facts.Fact]]]:
     """Level, text and fact of each line; the gravest first, then in the order of the program."""
-    lines = [(level, text, fact) for table in (_HANDLERS, AUDIT_HANDLERS) for fact, (_, level, text) in table.items()]
+    tables = (_HANDLERS, AUDIT_HANDLERS, CLOCK_HANDLERS)
+    lines = [(level, text, fact) for table in tables for fact, (_, level, text) in table.items()]
     return sorted(lines, key=lambda line: -line[0])
 
 

@@ -10,6 +10,7 @@ import msgspec
 from jobtrail.core.facts import EventRejected, GapRecorded, SamplesDropped, SamplesThinned, SamplesWritten
 from jobtrail.core.gaps import EVERY_SECONDS, GapRecords
 from jobtrail.core.intake import Intake
+from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import SpoolStatus
 from jobtrail.domain.events import Event, EventKind, decode
 from tests.fake_spool import MemorySpool
@@ -32,12 +33,15 @@ class Bench:
         self.spool = Spool(clock=self.clock)
         self.records = GapRecords(
             self.spool,
-            Intake(self.spool, FakeLifecycle(), self.facts),
-            node="n1",
-            cluster="c1",
+            OwnEvents(
+                Intake(self.spool, FakeLifecycle(), self.facts),
+                node="n1",
+                cluster="c1",
+                clock=self.clock,
+                new_event_id=lambda: str(uuid.uuid4()),
+            ),
             clock=self.clock,
             tell=self.facts,
-            new_event_id=lambda: str(uuid.uuid4()),
         )
 
     @property

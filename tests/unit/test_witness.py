@@ -10,6 +10,7 @@ import pytest
 from jobtrail.core.audit_facts import CheckpointSeen, SealFailed, WitnessMismatch
 from jobtrail.core.facts import EventRejected
 from jobtrail.core.heartbeat import Heartbeat
+from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import Receipt
 from jobtrail.core.witness import PROBLEMS, Witness
 from jobtrail.domain.checkpoints import Anchor, Checkpoint, Inclusion, Leaf, Sealed, merkle_root, path_in, tree
@@ -32,6 +33,11 @@ class Intake:
         return await self._spool.append(event, digest)
 
 
+def own_events(spool: MemorySpool, clock: FakeClock) -> OwnEvents:
+    """What a daemon of node n1 says of itself."""
+    return OwnEvents(Intake(spool), node="n1", cluster="c1", clock=clock, new_event_id=lambda: str(uuid.uuid4()))
+
+
 class Bench:
     def __init__(self) -> None:
         self.clock, self.facts, self.log = FakeClock(), Facts(), Log()
@@ -40,10 +46,7 @@ class Bench:
 
     def another(self) -> Witness:
         """One that begins now, with what is kept, as after a restart."""
-        return Witness(
-            self.spool, Intake(self.spool), self.log, node="n1", cluster="c1", clock=self.clock, tell=self.facts,
-            new_event_id=lambda: str(uuid.uuid4()),
-        )  # fmt: skip
+        return Witness(self.spool, own_events(self.spool, self.clock), self.log, tell=self.facts)
 
     async def add(self, count: int) -> None:
         for _ in range(count):
@@ -174,10 +177,7 @@ def test_a_chain_gets_a_row_when_it_was_quiet_for_long() -> None:
 
     async def main() -> list[EventKind]:
         spool = MemorySpool(clock=clock)
-        beats = Heartbeat(
-            spool, Intake(spool), node="n1", cluster="c1", clock=clock, tell=facts,
-            new_event_id=lambda: str(uuid.uuid4()), every_seconds=3600.0,
-        )  # fmt: skip
+        beats = Heartbeat(spool, own_events(spool, clock), tell=facts, every_seconds=3600.0)
         stop = asyncio.Event()
         task = asyncio.create_task(beats.run(stop))
         await asyncio.sleep(3000)

@@ -12,6 +12,7 @@ from jobtrail.composition.storage import Store
 from jobtrail.config import Config
 from jobtrail.core.facts import Observer
 from jobtrail.core.heartbeat import Heartbeat
+from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import Clock, EventIntake, EventSpool
 from jobtrail.core.sealer import Sealer
 from jobtrail.core.verifying import Verifying
@@ -51,36 +52,23 @@ def make_auditors(
     return sealer, verifying
 
 
-def make_heartbeat(
-    config: Config, *, spool: EventSpool, intake: EventIntake, clock: Clock, tell: Observer
-) -> Heartbeat:
-    """What keeps this daemon's chain from falling silent."""
-    return Heartbeat(
-        spool,
+def make_own_events(config: Config, *, intake: EventIntake, clock: Clock) -> OwnEvents:
+    """What this daemon says of itself and its chain."""
+    return OwnEvents(
         intake,
         node=config.node_name,
         cluster=config.cluster,
         clock=clock,
-        tell=tell,
-        new_event_id=_new_event_id,
-        every_seconds=config.audit.heartbeat_seconds,
+        new_event_id=lambda: str(uuid.uuid4()),
     )
 
 
-def make_witness(config: Config, *, spool: EventSpool, intake: EventIntake, clock: Clock, tell: Observer) -> Witness:
+def make_heartbeat(config: Config, *, spool: EventSpool, events: OwnEvents, tell: Observer) -> Heartbeat:
+    """What keeps this daemon's chain from falling silent."""
+    return Heartbeat(spool, events, tell=tell, every_seconds=config.audit.heartbeat_seconds)
+
+
+def make_witness(config: Config, *, spool: EventSpool, events: OwnEvents, tell: Observer) -> Witness:
     """What checks and keeps the checkpoints that come with the store's answers, beside the spool."""
     kept = AnchorFile(Path(config.spool.directory) / WITNESSED_FILE, keep_lines=WITNESSED_LINES)
-    return Witness(
-        spool,
-        intake,
-        kept,
-        node=config.node_name,
-        cluster=config.cluster,
-        clock=clock,
-        tell=tell,
-        new_event_id=_new_event_id,
-    )
-
-
-def _new_event_id() -> str:
-    return str(uuid.uuid4())
+    return Witness(spool, events, kept, tell=tell)

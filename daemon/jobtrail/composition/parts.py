@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.procfs import read_boot_id
 from jobtrail.adapters.spool import SqliteSpool
 from jobtrail.adapters.telemetry import Telemetry
-from jobtrail.composition.audit_role import make_heartbeat, make_witness
+from jobtrail.composition.audit_role import make_heartbeat, make_own_events, make_witness
 from jobtrail.composition.gpu_role import GpuParts, make_gpu_parts
 from jobtrail.composition.node_role import make_collector, make_runaways, make_sampler
 from jobtrail.composition.server_role import make_server_parts
@@ -24,6 +23,7 @@ from jobtrail.config import Config
 from jobtrail.core.admin_comments import Commenter
 from jobtrail.core.benchmark_settler import BenchmarkSettler
 from jobtrail.core.board import Board
+from jobtrail.core.clock_watch import ClockWatch
 from jobtrail.core.collector import Collector
 from jobtrail.core.forwarder import Forwarder
 from jobtrail.core.gaps import GapRecords
@@ -31,6 +31,7 @@ from jobtrail.core.heartbeat import Heartbeat
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
 from jobtrail.core.nodes import NodeWatcher
+from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import SampleRow
 from jobtrail.core.reconciler import Reconciler
 from jobtrail.core.runaways import Runaways
@@ -38,6 +39,7 @@ from jobtrail.core.sample_buffer import SampleBuffer
 from jobtrail.core.sampler import Sampler, Watched
 from jobtrail.core.sealer import Sealer
 from jobtrail.core.security import SecurityLog
+from jobtrail.core.store_clock import StoreClock
 from jobtrail.core.verifying import Verifying
 from jobtrail.core.waiting import Backoff
 
@@ -67,7 +69,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     settler: BenchmarkSettler | None
     commenter: Commenter | None
     security: SecurityLog
-    auditors: tuple[Sealer | Verifying | Heartbeat | GapRecords, ...]
+    auditors: tuple[Sealer | Verifying | Heartbeat | GapRecords | ClockWatch, ...]
+    store_clock: StoreClock | None  # where events are forwarded
     sinks: Sinks | None  # the database, or the servers
     store: Store | None  # the database
 
@@ -119,6 +122,8 @@ def wire(
     intake = Intake(spool, sampler, tell)
     collector = make_collector(config, intake=intake, clock=clock, tell=tell)
     over_runs = sinks.over_runs if sinks else None
+    own_events = make_own_events(config, intake=intake, clock=clock)
+    store_clock = StoreClock(sinks.events, clock=clock, tell=tell) if sinks else None
     server = make_server_parts(
         config, store, slurm, board=board, intake=intake, last_cluster=spool.last_cluster, clock=clock, tell=tell
     )
@@ -145,7 +150,7 @@ def wire(
             clock=clock,
             tell=tell,
         ),
-        forwarder=_forwarder(config, clock, telemetry, spool, sinks, intake),
+        forwarder=_forwarder(config, clock, telemetry, spool, store_clock, own_events),
         housekeeper=server.housekeeper,
         slurm=slurm,
         reconciler=server.reconciler,
@@ -155,39 +160,42 @@ def wire(
         security=SecurityLog(store.security if store else None, node=config.node_name, clock=clock, tell=tell),
         auditors=(
             *server.auditors,
-            _gap_records(config, spool=spool, intake=intake, clock=clock, telemetry=telemetry),
-            make_heartbeat(config, spool=spool, intake=intake, clock=clock, tell=tell),
+            _gap_records(spool, own_events, clock, telemetry),
+            _clock_watch(own_events, clock, telemetry),
+            make_heartbeat(config, spool=spool, events=own_events, tell=tell),
         ),
+        store_clock=store_clock,
         sinks=sinks,
         store=store,
     )
 
 
-def _gap_records(
-    config: Config, *, spool: SqliteSpool, intake: Intake, clock: SystemClock, telemetry: Telemetry
-) -> GapRecords:
-    records = GapRecords(
-        spool,
-        intake,
-        node=config.node_name,
-        cluster=config.cluster,
-        clock=clock,
-        tell=telemetry.observe,
-        new_event_id=lambda: str(uuid.uuid4()),
-    )
+def _gap_records(spool: SqliteSpool, events: OwnEvents, clock: SystemClock, telemetry: Telemetry) -> GapRecords:
+    records = GapRecords(spool, events, clock=clock, tell=telemetry.observe)
     telemetry.tell_too(records.observe)
     return records
 
 
+def _clock_watch(events: OwnEvents, clock: SystemClock, telemetry: Telemetry) -> ClockWatch:
+    watch = ClockWatch(events, clock=clock, tell=telemetry.observe)
+    telemetry.tell_too(watch.observe)
+    return watch
+
+
 def _forwarder(
-    config: Config, clock: SystemClock, telemetry: Telemetry, spool: SqliteSpool, sinks: Sinks | None, intake: Intake
+    config: Config,
+    clock: SystemClock,
+    telemetry: Telemetry,
+    spool: SqliteSpool,
+    sink: StoreClock | None,
+    own_events: OwnEvents,
 ) -> Forwarder | None:
-    if sinks is None:
+    if sink is None:
         return None
-    witness = make_witness(config, spool=spool, intake=intake, clock=clock, tell=telemetry.observe)
+    witness = make_witness(config, spool=spool, events=own_events, tell=telemetry.observe)
     return Forwarder(
         spool,
-        sinks.events,
+        sink,
         node=config.node_name,
         clock=clock,
         tell=telemetry.observe,

@@ -188,15 +188,22 @@ def _health(parts: Parts) -> Health:
     return Health(
         ready=not problems,
         problems=tuple(problems),
+        warnings=tuple(_warnings(parts)),
         details={
             "spool_depth": spool.depth,
             "spool_bytes": spool.bytes_used,
             "durability": spool.durability,
+            "clock_ahead_of_store_seconds": None if parts.store_clock is None else parts.store_clock.ahead_seconds,
             "live_jobs": parts.board.live_jobs(),
             "forwards_to": parts.config.forward_target,
             "slurm": None if parts.reconciler is None else parts.reconciler.last_problem or "answers",
         },
     )
+
+
+def _warnings(parts: Parts) -> list[str]:
+    off = None if parts.store_clock is None else parts.store_clock.problem()
+    return [] if off is None else [off]
 
 
 def _chore_problem(parts: Parts) -> str | None:

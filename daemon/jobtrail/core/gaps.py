@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 
-from jobtrail.core.collector import send
 from jobtrail.core.facts import EventRejected, Fact, GapRecorded, Observer, SamplesDropped, SamplesThinned
-from jobtrail.core.ports import Clock, EventIntake, EventSpool
+from jobtrail.core.own_events import OwnEvents
+from jobtrail.core.ports import Clock, EventSpool
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.errors import SpoolFull
-from jobtrail.domain.events import Actor, Event, EventKind, Gap
+from jobtrail.domain.events import EventKind, Gap
 
 SOURCE = "shedding"
 EVERY_SECONDS = 10.0
@@ -30,24 +29,11 @@ STILL_SECONDS = 30.0  # for so long nothing more was given up: what is left is t
 class GapRecords:
     """Counts what other parts tell they gave up, and sends an event about it now and then."""
 
-    def __init__(
-        self,
-        spool: EventSpool,
-        intake: EventIntake,
-        *,
-        node: str,
-        cluster: str,
-        clock: Clock,
-        tell: Observer,
-        new_event_id: Callable[[], str],
-    ) -> None:
+    def __init__(self, spool: EventSpool, events: OwnEvents, *, clock: Clock, tell: Observer) -> None:
         self._spool = spool
-        self._intake = intake
-        self._node = node
-        self._cluster = cluster
+        self._events = events
         self._clock = clock
         self._tell = tell
-        self._new_event_id = new_event_id
         self._shed: Counter[str] = Counter()
         self._purged_early = 0
         self._since_us = clock.time_us()
@@ -95,19 +81,9 @@ class GapRecords:
         if not told:
             self._since_us = now_us
             return
-        event = Event(
-            kind=EventKind.GAP,
-            event_id=self._new_event_id(),
-            time_us=now_us,
-            cluster=self._cluster,
-            job_id=None,
-            node=self._node,
-            changed_by=Actor.COLLECTOR,
-            source=SOURCE,
-            gap=Gap(since_us=self._since_us, shed=told),
-        )
+        gap = Gap(since_us=self._since_us, shed=told)
         try:
-            await send(self._intake, event)
+            await self._events.record(EventKind.GAP, SOURCE, time_us=now_us, gap=gap)
         except SpoolFull:
             return
         self._purged_early, self._since_us = purged, now_us

@@ -17,6 +17,7 @@ from jobtrail.domain.slurm import Origin
 
 NODES_KINDS = frozenset({
     EventKind.CHAIN_STARTED, EventKind.CHAIN_HEARTBEAT, EventKind.WITNESS_MISMATCH, EventKind.GAP,
+    EventKind.CLOCK_STEPPED,
     EventKind.JOB_STARTED, EventKind.JOB_FOUND, EventKind.CHECKPOINT, EventKind.JOB_FINISHED, EventKind.USAGE_RECORDED,
     EventKind.JOB_CLOSED, EventKind.BENCHMARK_RECORDED,
     EventKind.SLURM_REPORTED,  # slurmctld's hooks, on the machine where it runs

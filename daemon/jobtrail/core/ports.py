@@ -151,6 +151,7 @@ class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: tuple[int, ...] = ()  # sequence numbers held with another hash; on record in the store
     unapplied: Mapping[int, str] = {}  # sequence number -> why the trail has it and the projection does not
     anchor: Anchor | None = None  # what is sealed of the store's trail; None before the first checkpoint
+    store_time_us: int | None = None  # the store's own clock while it answered; None where it does not tell
 
 
 class EventSink(Protocol):
@@ -269,10 +270,12 @@ class JobPokes(Protocol):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the daemon can do its work now. `problems` are sentences for people; `details` figures for machines."""
+    """Whether the daemon can do its work now. `problems` and `warnings` are sentences for people, `details` figures for
+    machines. A warning is of what should be mended and keeps the daemon from nothing."""
 
     ready: bool
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     details: Mapping[str, int | float | str | bool | None] = {}
 
 

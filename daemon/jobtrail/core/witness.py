@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from jobtrail.core.audit_facts import CheckpointSeen, SealFailed, WitnessMismatch
 from jobtrail.core.audit_ports import AnchorLog
-from jobtrail.core.collector import send
 from jobtrail.core.facts import EventRejected, Observer
-from jobtrail.core.ports import Clock, EventIntake, EventSpool
+from jobtrail.core.own_events import OwnEvents
+from jobtrail.core.ports import EventSpool
 from jobtrail.domain.checkpoints import PREFIX_DIGITS, Anchor, Checkpoint, Inclusion, Sealed
 from jobtrail.domain.errors import SpoolFull
-from jobtrail.domain.events import Actor, Event, EventKind
+from jobtrail.domain.events import EventKind
 
 SOURCE = "witness"
 PROBLEMS = ("set_back", "replaced", "unlinked", "no_proof", "other_chain", "beyond", "row_differs")
@@ -20,26 +18,11 @@ PROBLEMS = ("set_back", "replaced", "unlinked", "no_proof", "other_chain", "beyo
 class Witness:
     """Takes what the store answers. What contradicts is told, and recorded in the chain, once each."""
 
-    def __init__(
-        self,
-        spool: EventSpool,
-        intake: EventIntake,
-        kept: AnchorLog,
-        *,
-        node: str,
-        cluster: str,
-        clock: Clock,
-        tell: Observer,
-        new_event_id: Callable[[], str],
-    ) -> None:
+    def __init__(self, spool: EventSpool, events: OwnEvents, kept: AnchorLog, *, tell: Observer) -> None:
         self._spool = spool
-        self._intake = intake
+        self._events = events
         self._kept = kept
-        self._node = node
-        self._cluster = cluster
-        self._clock = clock
         self._tell = tell
-        self._new_event_id = new_event_id
         self._last: Checkpoint | None = None
         self._own: Checkpoint | None = None
         self._read = False
@@ -101,19 +84,9 @@ class Witness:
             return
         self._told.add((problem, number))
         self._tell(WitnessMismatch(problem=problem, number=number, detail=detail))
-        event = Event(
-            kind=EventKind.WITNESS_MISMATCH,
-            event_id=self._new_event_id(),
-            time_us=self._clock.time_us(),
-            cluster=self._cluster,
-            job_id=None,
-            node=self._node,
-            changed_by=Actor.COLLECTOR,
-            source=SOURCE,
-            note=f"{problem}: checkpoint {number}: {detail}",
-        )
+        note = f"{problem}: checkpoint {number}: {detail}"
         try:
-            await send(self._intake, event)
+            await self._events.record(EventKind.WITNESS_MISMATCH, SOURCE, note=note)
         except SpoolFull as error:
             self._tell(EventRejected(reason="spool_full", detail=str(error)))
 

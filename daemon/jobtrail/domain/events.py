@@ -48,6 +48,7 @@ class EventKind(StrEnum):
     HOLD_PLACED = "hold_placed"  # in the database's own chain: nothing may be removed
     HOLD_LIFTED = "hold_lifted"  # in the database's own chain: removals are allowed again
     GAP = "gap"  # for want of room a writer gave something up; `gap` says what and how much
+    CLOCK_STEPPED = "clock_stepped"  # the writer's wall clock was set; `clock_step_us` says how far
     COMMENT_WRITTEN = "comment_written"  # `note` was written to the AdminComment of the run's job in Slurm's accounting
 
 
@@ -193,6 +194,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     benchmark: BenchmarkReport | None = None
     baseline: BaselineDecision | None = None
     gap: Gap | None = None
+    clock_step_us: int | None = None  # how far the wall clock was set; `time_us` is after that, by the new time
     claims: Claims | None = None  # what a person says of the job
     person: str | None = None  # who says so, in their own word; nobody checked it
     sent_by: str | None = None  # who sent it, as this daemon knows: a user by the kernel, or who showed a token

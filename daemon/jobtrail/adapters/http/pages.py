@@ -94,7 +94,7 @@ class Pages:
         body = {
             "status": "ok" if health.ready else "unavailable",
             "problems": health.problems,
-            "warnings": self._warnings(),
+            "warnings": (*self._warnings(), *health.warnings),
             "details": health.details,
         }
         return json_answer(200 if health.ready else 503, body)

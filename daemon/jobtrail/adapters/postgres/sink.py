@@ -83,6 +83,7 @@ class PostgresSink:
             conflicts=done.conflicts,
             unapplied={} if trail_only else {one.row.seq: one.unapplied for one in taken if one.unapplied is not None},
             anchor=anchor,
+            store_time_us=done.store_time_us,
         )
 
 

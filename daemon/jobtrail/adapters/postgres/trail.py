@@ -30,6 +30,7 @@ class Ingested(msgspec.Struct, frozen=True, kw_only=True):
     replayed: int
     conflicts: tuple[int, ...]
     problem: str | None
+    store_time_us: int  # the database's clock, just before or after it did
 
 
 async def lock_chain(connection: Connection, chain_id: str, node: str) -> ChainHead:
@@ -54,6 +55,7 @@ async def ingest(connection: Connection, chain_id: str, node: str, rows: Sequenc
         replayed=done["replayed"],
         conflicts=tuple(done["conflicts"]),
         problem=done["problem"],
+        store_time_us=done["store_time_us"],
     )
 
 

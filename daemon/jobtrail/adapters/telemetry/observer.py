@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 import jobtrail
 from jobtrail.adapters.telemetry.audit import HANDLERS as AUDIT_HANDLERS
 from jobtrail.adapters.telemetry.audit import AuditFigures
+from jobtrail.adapters.telemetry.clocks import HANDLERS as CLOCK_HANDLERS
+from jobtrail.adapters.telemetry.clocks import ClockFigures
 from jobtrail.adapters.telemetry.collectors import SpoolFigures, WithoutCreated
 from jobtrail.adapters.telemetry.line_budget import LineBudget
 from jobtrail.adapters.telemetry.link_figures import LinkFigures
@@ -74,6 +76,7 @@ class Telemetry:
         self._make_gpu_figures()
         self._make_benchmark_figures()
         self._audit = AuditFigures(self.registry, time_us)
+        self._clocks = ClockFigures(self.registry)
         self._link = LinkFigures(self.registry)
         build = Gauge("jobtrail_build_info", "Version of the daemon.", ("version", "python"), registry=self.registry)
         build.labels(jobtrail.__version__, platform.python_version()).set(1)
@@ -223,6 +226,9 @@ class Telemetry:
         if (audit := AUDIT_HANDLERS.get(type(fact))) is not None:
             of_audit, level, message = audit
             of_audit(self._audit, fact)
+        elif (clocks := CLOCK_HANDLERS.get(type(fact))) is not None:
+            of_clocks, level, message = clocks
+            of_clocks(self._clocks, fact)
         else:
             count, level, message = _HANDLERS[type(fact)]
             count(self, fact)

@@ -1,0 +1,48 @@
+"""Events of a writer about itself and its own chain: of no job, and nobody else's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jobtrail.core.collector import send
+from jobtrail.core.ports import Clock, EventIntake
+from jobtrail.domain.events import Actor, Event, EventKind, Gap
+
+
+class OwnEvents:
+    """Puts such events in by the one way in."""
+
+    def __init__(
+        self, intake: EventIntake, *, node: str, cluster: str, clock: Clock, new_event_id: Callable[[], str]
+    ) -> None:
+        self._intake = intake
+        self._node = node
+        self._cluster = cluster
+        self._clock = clock
+        self._new_event_id = new_event_id
+
+    async def record(
+        self,
+        kind: EventKind,
+        source: str,
+        *,
+        time_us: int | None = None,
+        note: str | None = None,
+        gap: Gap | None = None,
+        clock_step_us: int | None = None,
+    ) -> None:
+        """Hold an event of `kind`, of now unless `time_us` says when. Raises SpoolFull, SpoolBroken."""
+        event = Event(
+            kind=kind,
+            event_id=self._new_event_id(),
+            time_us=self._clock.time_us() if time_us is None else time_us,
+            cluster=self._cluster,
+            job_id=None,
+            node=self._node,
+            changed_by=Actor.COLLECTOR,
+            source=source,
+            note=note,
+            gap=gap,
+            clock_step_us=clock_step_us,
+        )
+        await send(self._intake, event)
