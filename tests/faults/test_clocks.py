@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import yaml
 
+from tests.daemon_process import wait_until
 from tests.faults import wire
 from tests.faults.conftest import NewTrial
 from tests.faults.figures import often
@@ -22,6 +23,10 @@ HOUR_SECONDS, YEAR_SECONDS = 3600.0, 31_557_600.0
 STEPS = {"an hour ahead": HOUR_SECONDS, "an hour back": -HOUR_SECONDS, "ten years ahead": 10 * YEAR_SECONDS,
          "a second back": -1.0, "a leap second": 1.0}  # fmt: skip
 NEGATIVE = "SELECT job_id, start_time, end_time FROM jobs WHERE end_time < start_time"
+STEPS_ON_RECORD = """
+    SELECT (convert_from(payload, 'UTF8')::jsonb ->> 'clock_step_us')::float8 / 1e6
+    FROM audit_log JOIN audit_payload USING (chain_id, seq) WHERE kind = 'clock_stepped' ORDER BY chain_id, seq
+"""
 MINUTES_APART = 7
 
 
@@ -55,26 +60,34 @@ class OwnClock:
 @pytest.mark.fault("T-34")
 @pytest.mark.parametrize("step", STEPS)
 def test_a_clock_that_steps(new_trial: NewTrial, place: Path, database: str, step: str) -> None:
-    """Jobs begin before steps and end after them; the trail's order is that of its numbers, no duration is negative."""
+    """Jobs begin before steps and end after them; the trail's order is that of its numbers, no duration is negative.
+
+    Every step is told and on record, also those that were taken back before the daemon looked for them on its own.
+    """
     clock = OwnClock(place)
     daemon = FaultDaemon(place / "d", database={"url": database}, sampling={"interval_seconds": 0.2})
     daemon.more_environment = clock.environment()
-    steps = often(quick=2, full=20)
+    steps, made = often(quick=2, full=20), list[float]()
     with new_trial(daemon=daemon) as trial:
         for number in range(steps):
             job, start = trial.next_job(), int(clock.now())
             prolog = wire.make("prolog", job, trial.draw, start=start, at=clock.now())
             assert trial.send(prolog) == [201]
             samples = trial.daemon.metric("jobtrail_samples_total")
-            clock.step(STEPS[step] if number % 2 == 0 or step == "a second back" else -STEPS[step])
+            made.append(STEPS[step] if number % 2 == 0 or step == "a second back" else -STEPS[step])
+            clock.step(made[-1])
             epilog = wire.make("epilog", job, trial.draw, start=start, at=clock.now())
             assert trial.send(epilog, *trial.fresh_job()) == [201, 201, 201]
             assert trial.daemon.metric("jobtrail_samples_total") >= samples
+        assert trial.daemon.metric("jobtrail_clock_steps_total") == steps
+        assert trial.daemon.metric("jobtrail_clock_last_step_seconds") == pytest.approx(made[-1], abs=0.05)
+        wait_until(lambda: len(rows(database, STEPS_ON_RECORD)) >= steps, "the steps on record", timeout_seconds=40)
         trial.settle()
+        assert [step for (step,) in rows(database, STEPS_ON_RECORD)] == pytest.approx(made, abs=0.05)
         assert rows(database, NEGATIVE) == []
         trial.kill()
         trial.revive()  # with the clock as it is now
-        trial.figures.set(step=step, steps=steps)
+        trial.figures.set(step=step, steps_recorded=steps)
         trial.check()
 
 
@@ -82,6 +95,12 @@ def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
     """What the statement finds."""
     with psycopg.connect(url) as connection:
         return connection.execute(statement.encode()).fetchall()
+
+
+def skew_told(daemon: FaultDaemon) -> float:
+    """How far the node's clock is ahead of the database's, as it says."""
+    ((_, seconds),) = daemon.metrics()["jobtrail_clock_skew_seconds"]
+    return seconds
 
 
 def call_it(daemon: FaultDaemon, node: str) -> None:
@@ -92,7 +111,10 @@ def call_it(daemon: FaultDaemon, node: str) -> None:
 
 @pytest.mark.fault("T-35")
 def test_nodes_whose_clocks_differ(new_trial: NewTrial, place: Path, database: str) -> None:
-    """A job of two nodes, one of them minutes behind: one run, its end not before its start, on both nodes."""
+    """A job of two nodes, one of them minutes behind: one run, its end not before its start, on both nodes.
+
+    The one that is behind tells by how much, and stays ready.
+    """
     clock = OwnClock(place)
     clock.step(-60.0 * MINUTES_APART)
     second = FaultDaemon(place / "b", database={"url": database}, roles=["node"])
@@ -112,6 +134,13 @@ def test_nodes_whose_clocks_differ(new_trial: NewTrial, place: Path, database: s
         found = rows(database, "SELECT job_id, run, state, end_time >= start_time FROM jobs ORDER BY job_id")
         assert len(found) == jobs
         assert {row[1:] for row in found} == {(1, "ended", True)}
+        behind = skew_told(other.daemon)
+        assert behind == pytest.approx(-60.0 * MINUTES_APART, abs=2.0)
+        assert "clock is" not in trial.daemon.get("/health")[1].decode()
+        assert skew_told(trial.daemon) == pytest.approx(0.0, abs=2.0)
+        status, health = other.daemon.get("/health")
+        assert status == 200
+        assert f"this node's clock is {-behind:.0f}" in health.decode()
         trial.oracles += other.oracles
-        trial.figures.set(jobs=jobs, minutes_apart=MINUTES_APART)
+        trial.figures.set(jobs=jobs, minutes_apart=MINUTES_APART, skew_told_s=behind)
         trial.check()

@@ -94,10 +94,7 @@ def test_rights_that_are_withdrawn(logged_in: Trial, cluster: Cluster) -> None:
 
 @pytest.mark.fault("T-26")
 def test_a_migration_while_events_come_in(new_trial: NewTrial, cluster: Cluster) -> None:
-    """The newest revision is undone and applied again below a daemon that writes; it waits, and loses nothing.
-
-    A second daemon, as of the release before the upgrade, is one whose connections began before it.
-    """
+    """The newest revision is undone and applied again below a daemon that writes; it waits, and loses nothing."""
     stalls = []
     newest = migrate.head()
     before = f"{int(newest) - 1:04d}"

@@ -152,6 +152,8 @@ def test_a_limit_of_the_database(
             trial.check()
             assert tries <= lasted + TRIES_AHEAD
             assert "the database is not reached" in visible
+            if limit == "statement_timeout":
+                assert trial.daemon.metric("jobtrail_forward_failures_total", of="events", reason="timeout") >= tries
             assert trial.daemon.metric("jobtrail_projection_refused_total") == 0
 
 
