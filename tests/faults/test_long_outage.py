@@ -74,7 +74,7 @@ def test_an_outage_until_everything_is_full(new_trial: NewTrial, place: Path, cl
             assert full["retained_events"] > 0, "events were refused while forwarded ones still took room"
             note_capacity(trial)
             cluster.start()
-            trial.settle(180)
+        trial.settle(180)  # the producer is done: without a break it may keep a spool from ever being empty
         trial.end_jobs(jobs)
         trial.settle()
         shed = shed_by_now(trial)
