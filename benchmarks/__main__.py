@@ -1,4 +1,7 @@
-"""`python -m benchmarks [NAME…] [--json]`: every figure beside its reference; `accuracy` and `questions` only where named."""
+"""`python -m benchmarks [NAME…] [--json]`: every figure beside its reference.
+
+`accuracy` and `questions` run only where named.
+"""
 
 from __future__ import annotations
 

@@ -242,7 +242,10 @@ def test_a_server_on_a_node_is_not_taken_away_by_the_servers_program(bare: Path)
         (["--listen", "a b"], "--listen a b is no address"),
         (["--listen", "10.0.0.5"], "give --web-config FILE with TLS and users (docs/security.md), or --insecure"),
         (["--listen", "10.0.0.5", "--web-config", "web.yaml"], "--web-config web.yaml must be a path from the root on"),
-        (["--database", "mysql://x"], "--database must begin with postgresql://, or of a node with https:// of a server"),
+        (
+            ["--database", "mysql://x"],
+            "--database must begin with postgresql://, or of a node with https:// of a server",
+        ),
         (["--database", 'postgresql://x"y'], "--database holds a quote"),
         (["--purge"], "--purge goes with --uninstall"),
         (["--root", "here"], "--root here is not an absolute path"),

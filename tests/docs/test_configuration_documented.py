@@ -70,7 +70,8 @@ def test_a_documented_name_sets_its_key(key: str) -> None:
         "slurm.rest_url": "http://slurm:6820", "slurm.rest_version": "v0.0.40",
         "slurm.admin_comment": "summary",
         "gpu.vendors": "nvidia,amd", "gpu.gres_conf": "/etc/slurm/gres.conf", "energy.emission_factor": "LU",
-        "http.account_readers": "pis:physics,pis:chemistry", "benchmarks.max_error_ratio": "0.5", "metrics.aliases": "slurm-job-exporter,jobstats",
+        "http.account_readers": "pis:physics,pis:chemistry", "benchmarks.max_error_ratio": "0.5",
+        "metrics.aliases": "slurm-job-exporter,jobstats",
     }.get(key)  # fmt: skip
     if changed is None:
         changed = (

@@ -19,7 +19,7 @@ from jobtrail.adapters.telemetry import (
     VERDICTS,
     Telemetry,
 )
-from jobtrail.core import audit_facts, facts
+from jobtrail.core import audit_facts, clock_facts, facts
 from jobtrail.core.ports import SpoolStatus
 from jobtrail.domain.states import State
 
@@ -71,9 +71,9 @@ def exposed_by_the_daemon() -> Families:
     telemetry.observe(facts.GpuValueAbsent(vendor="nvidia", gpu_id="x", value="y", reason="lost"))
     telemetry.observe(facts.GpuErrorsTold(vendor="nvidia", gpu_id="x", code=79, times=1))
     telemetry.observe(audit_facts.CheckpointSeen(number=1, digest="x", root="x", sealed_us=1))
-    telemetry.observe(
-        audit_facts.TrailVerified(kind="full", rows=1, checkpoint=1, findings=0, seconds=0.1)
-    )
+    telemetry.observe(audit_facts.TrailVerified(kind="full", rows=1, checkpoint=1, findings=0, seconds=0.1))
+    telemetry.observe(clock_facts.ClockStepped(seconds=1.0))
+    telemetry.observe(clock_facts.ClockCompared(ahead_seconds=0.1, within_seconds=0.01))
     telemetry.forwards_to("https://server:8443")
     telemetry.observe(facts.ServerAsked(server="https://server:8443", what="events", outcome="ok", seconds=0.01))
     telemetry.observe(facts.NodeServed(node="n1", what="events", status=200, rows=1, seconds=0.01))

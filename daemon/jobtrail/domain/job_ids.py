@@ -1,5 +1,7 @@
-"""Job ids as people write them: `123`, `slurm-123`, `local-4`, `manual-import-7`; and `123_7` for a task of an array, as
-squeue(1) has."""
+"""Job ids as people write them: `123`, `slurm-123`, `local-4`, `manual-import-7`.
+
+A task of an array may be written `123_7`, as squeue(1) has it.
+"""
 
 from __future__ import annotations
 
