@@ -97,7 +97,8 @@ async def session(pool: Pool, timeout_seconds: float) -> AsyncIterator[Connectio
         except TimeoutError:
             with suppress(TimeoutError, *_OWN, OSError):
                 await connection.close(timeout=CANCEL_SECONDS)
-            connection.terminate()
+            with suppress(asyncpg.InterfaceError):  # one that closed in time has left the pool
+                connection.terminate()
             raise
         except asyncio.CancelledError:
             connection.terminate()
