@@ -430,3 +430,12 @@ def test_migrating_is_what_loads_alembic_and_nothing_else() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(migrate.__file__).parents[3])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "set()"
+
+
+async def test_a_report_tells_the_databases_time(pool: Any) -> None:
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    before = time.time_ns() // 1000
+    told = (await PostgresSink(pool).store(writer.rows, node="n1")).store_time_us
+    assert told is not None
+    assert before <= told <= time.time_ns() // 1000
