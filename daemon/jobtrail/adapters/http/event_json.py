@@ -31,6 +31,7 @@ _UNKNOWN_FIELD = re.compile(r"(?:unknown|required) field `([^`]*)`")
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?([A-Za-z_]*)")
 
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+Label = Annotated[str, msgspec.Meta(max_length=255)]  # in an index of the database, whose entries are bounded
 # Checked in `parse`: with a pattern in a type, msgspec 0.22 at times ends an interpreter that exits with a
 # segmentation fault.
 NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}")
@@ -51,7 +52,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class JobStarted(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of POST /v1/events/job-started."""
 
-    user: Text | None = None
+    user: Label | None = None
     node_list: list[str] | str | None = None
     cpu_allocation: Annotated[int, msgspec.Meta(ge=1, le=1_048_576)] | None = None
     memory_allocation_mb: Annotated[int, msgspec.Meta(ge=1, le=MAX_EXACT_INT // MIB)] | None = None
@@ -63,8 +64,8 @@ class JobStarted(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     root_pid_start_ticks: Annotated[int, msgspec.Meta(ge=0, le=MAX_EXACT_INT)] | None = None
     job_name: Text | None = None
     command: list[str] | None = None
-    partition: Text | None = None
-    account: Text | None = None
+    partition: Label | None = None
+    account: Label | None = None
 
 
 class JobFinished(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
