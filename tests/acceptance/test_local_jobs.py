@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -167,6 +168,28 @@ def test_an_ordinary_user_runs_observed_jobs_from_the_process_tree(daemon: Daemo
     job = _job(daemon, usage["job_id"])
     assert (job["user_name"], job["state"]) == ("daemon", "completed")
     assert job["cpu_seconds"] == pytest.approx(usage["cpu_seconds"], rel=0.1, abs=0.05)
+
+
+def test_a_user_who_may_not_connect_is_told_what_an_administrator_can_do() -> None:
+    """The socket is root's on an installed node."""
+    require_root("starts a command as another user")
+    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as listener:
+        Path(place).chmod(0o755)
+        listener.bind(f"{place}/hooks.sock")
+        listener.listen()
+        Path(f"{place}/hooks.sock").chmod(0o660)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBTRAIL_")}
+        done = subprocess.run(
+            [sys.executable, "-c", AS_USER, "daemon", "exec", "--", "sh", "-c", "exit 6"],
+            env={**kept, "PYTHONPATH": str(REPOSITORY / "daemon"), "JOBTRAIL_SOCKET": f"{place}/hooks.sock"},
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 6, done.stderr
+    said = f"not recorded: no daemon answers on {place}/hooks.sock: Permission denied"
+    assert f"{said}; an administrator lets you by naming a group of yours in http.socket_group" in done.stderr
 
 
 def test_a_user_who_may_not_read_the_settings_runs_observed_jobs() -> None:

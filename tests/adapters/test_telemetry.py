@@ -140,6 +140,23 @@ def test_each_fact_counts_where_it_belongs(fact: facts.Fact, series: tuple[str, 
     assert figure(telemetry, *series) == before + grows_by
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (None, "database not reached"),
+        ("postgresql", "database not reached"),
+        ("https://s1:8443,https://s2:8443", "server not reached"),
+    ],
+)
+def test_what_was_not_reached_is_what_the_node_forwards_to(target: str | None, said: str) -> None:
+    """A node that forwards to servers has no database."""
+    stream = logged()
+    telemetry = Telemetry()
+    telemetry.forwards_to(target)
+    telemetry.observe(facts.ForwardFailed(reason="gone", retry_in_seconds=1.0))
+    assert json.loads(stream.getvalue())["event"] == said
+
+
 def test_a_duplicate_is_not_received_twice() -> None:
     """`received` counts events, not requests."""
     telemetry = Telemetry()

@@ -131,6 +131,15 @@ def test_sacct_that_does_not_answer(patient: Patient, script: str, level: str) -
     assert time.monotonic() - began < 15
 
 
+def test_sacct_without_accounting_where_slurmrestd_is_asked(patient: Patient) -> None:
+    """There is nothing to mend: slurmrestd tells what sacct cannot."""
+    sacct = patient.directory / "sacct"
+    sacct.write_text("#!/bin/sh\necho 'Slurm accounting storage is disabled' >&2; exit 1\n")
+    sacct.chmod(0o755)
+    patient.set(slurm={"sacct": str(sacct), "timeout_seconds": 1.0, "rest_url": "unix:/nowhere.sock"})
+    assert patient.doctor("sacct").levels("sacct") == []
+
+
 def test_nobody_to_ask_about_jobs(patient: Patient) -> None:
     patient.set(slurm={"sacct": ""})
     assert patient.doctor("sacct").worst("there is neither slurmrestd nor sacct") == "failure"

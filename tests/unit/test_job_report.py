@@ -254,7 +254,7 @@ FIGURES: list[tuple[dict[str, Any], str, str, str | None]] = [
     ({"memory_peak_bytes": None}, "Memory", "not known", "limit 8 GiB a node"),
     ({"memory_limit_bytes": None, "usage_absent": {"memory_limit_bytes": "unlimited"}}, "Memory", "6 GiB", "no limit"),
     ({"memory_limit_bytes": None, "usage_absent": {"memory_limit_bytes": "unlimited"}}, "Covered", "99 %",
-     "1 of 1 nodes told of their usage"),
+     "1 of 1 node told of its usage"),
     ({"oom_kills": 3}, "Memory", "75 %", "out-of-memory kills: 3"),
     ({}, "Time", "67 %", "limit 3 h"),
     ({"time_limit_seconds": None, "suspended_seconds": 60.0}, "Time", "2 h", "suspended for 1 min of it"),

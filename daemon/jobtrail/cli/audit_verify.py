@@ -17,6 +17,7 @@ from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.output import console, error_console, print_json
 from jobtrail.cli.settings import settings
 from jobtrail.domain.errors import ConfigError
+from jobtrail.domain.phrases import counted
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool
@@ -184,11 +185,17 @@ def _show(checked: Checked, *, anchored: int) -> None:
     out = console()
     for finding in checked.findings:
         out.print(str(finding), style="red", markup=False)
-    wrong = f"{len(checked.findings)} things are wrong" if checked.findings else "nothing is wrong"
-    removed = f", {checked.removed} payloads removed by order" if checked.removed else ""
-    anchors = f", compared with {anchored} anchors" if anchored else ""
-    out.print(
-        f"{wrong}: {checked.rows} rows of {checked.chains} chains recomputed, up to checkpoint {checked.checkpoint}; "
-        f"{checked.unsealed} rows are not covered by a checkpoint yet{removed}{anchors}",
-        markup=False,
+    out.print(summary(checked, anchored=anchored), markup=False)
+
+
+def summary(checked: Checked, *, anchored: int) -> str:
+    """What was looked at, in a line; `anchored`: checkpoints on record outside the database."""
+    found = len(checked.findings)
+    wrong = f"{counted(found, 'thing')} {'is' if found == 1 else 'are'} wrong" if found else "nothing is wrong"
+    removed = f", {counted(checked.removed, 'payload')} removed by order" if checked.removed else ""
+    anchors = f", compared with {counted(anchored, 'anchor')}" if anchored else ""
+    uncovered = f"{counted(checked.unsealed, 'row')} {'is' if checked.unsealed == 1 else 'are'}"
+    return (
+        f"{wrong}: {counted(checked.rows, 'row')} of {counted(checked.chains, 'chain')} recomputed, up to checkpoint "
+        f"{checked.checkpoint}; {uncovered} not covered by a checkpoint yet{removed}{anchors}"
     )

@@ -215,7 +215,14 @@ def _print(usage: Usage, job: LocalJob, *, as_json: bool) -> None:
     if job.warning is not None:
         console.print(job.warning, style="yellow", markup=False)
     if job.problem is not None:
-        console.print(f"not recorded: {job.problem}", style="yellow", markup=False)
+        console.print(f"not recorded: {job.problem}{_remedy(job.socket_path)}", style="yellow", markup=False)
+
+
+def _remedy(socket_path: str) -> str:
+    """What lets this user connect, where that is what was missing."""
+    if not Path(socket_path).is_socket() or os.access(socket_path, os.W_OK):
+        return ""
+    return "; an administrator lets you by naming a group of yours in http.socket_group"
 
 
 def run_command(

@@ -11,6 +11,7 @@ from jobtrail.cli.output import UNKNOWN, duration, energy, moment, size
 from jobtrail.core.ports import Row
 from jobtrail.core.query_ports import JobDetail
 from jobtrail.domain.job_report_making import OPEN_STATES, measured_seconds, ratio
+from jobtrail.domain.phrases import counted
 from jobtrail.domain.states import State
 
 NODE_COLUMNS = ("node", "started", "ended", "cpu", "peak memory", "samples", "covered")
@@ -72,7 +73,7 @@ def facts(detail: JobDetail) -> Iterator[tuple[str, str]]:
 def _usage(job: Row) -> Iterator[tuple[str, str]]:
     cpu, cpus, measured = job["cpu_seconds"], job["cpus_allocated"], measured_seconds(job)
     used = ratio(cpu, None if cpus is None or measured is None else cpus * measured)
-    efficiency = "" if used is None else f", {100 * used:.0f} % of {cpus} CPUs"
+    efficiency = "" if used is None else f", {100 * used:.0f} % of {counted(cpus, 'CPU')}"
     limit = "" if job["memory_limit_bytes"] is None else f" of a limit of {size(job['memory_limit_bytes'])}"
     if not limit and job["memory_requested_bytes"] is not None:
         limit = f"; requested for the whole job: {size(job['memory_requested_bytes'])}"
@@ -170,7 +171,7 @@ def _coverage(job: Row) -> str:
     last = "" if ratio is None else f", last at {100 * ratio:.0f} % of the run"
     total = job["nodes_total"]
     partly = total is not None and (total > 1 or job["nodes_reporting"] < total)
-    nodes = f"; usage covers {job['nodes_reporting']} of {total} node{'s' if total != 1 else ''}" if partly else ""
+    nodes = f"; usage covers {job['nodes_reporting']} of {counted(total, 'node')}" if partly else ""
     return samples + last + nodes
 
 

@@ -79,7 +79,10 @@ class EventsForwarded(Fact, frozen=True, kw_only=True):
 
 
 class ForwardFailed(Fact, frozen=True, kw_only=True):
-    """A batch did not reach the store; it is tried again after `retry_in_seconds`."""
+    """A batch did not reach the store; it is tried again after `retry_in_seconds`.
+
+    Of a node that forwards to servers the line is `server not reached`.
+    """
 
     reason: str
     retry_in_seconds: float

@@ -8,7 +8,7 @@ import msgspec
 
 from jobtrail.domain.advice_words import clock, percent
 from jobtrail.domain.job_report import Energy, JobReport, Memory
-from jobtrail.domain.phrases import describe_bytes, describe_duration
+from jobtrail.domain.phrases import counted, describe_bytes, describe_duration
 
 UNKNOWN = "not known"
 UNLIMITED = "unlimited"  # why there is no limit: the kernel knows none
@@ -92,7 +92,9 @@ def _by(source: str | None) -> str | None:
 
 def _cpu(report: JobReport) -> Figure:
     cpu = report.cpu
-    busy = None if cpu.cores is None or cpu.cpus is None else f"{cpu.cores:.1f} of {cpu.cpus} CPUs busy on the mean"
+    busy = None
+    if cpu.cores is not None and cpu.cpus is not None:
+        busy = f"{cpu.cores:.1f} of {counted(cpu.cpus, 'CPU')} busy on the mean"
     of = "" if cpu.allocated_seconds is None else f" of {span(cpu.allocated_seconds)}"
     used = f"{span(cpu.used_seconds)}{of} of CPU time"
     throttled = f"held back for {span(cpu.throttled_seconds)}" if cpu.throttled_seconds else None
@@ -188,10 +190,11 @@ def _emissions(energy: Energy) -> Figure:
 
 def _coverage(report: JobReport) -> Figure:
     coverage = report.coverage
-    samples = f"{coverage.samples} sample{'s' if coverage.samples != 1 else ''}"
+    samples = counted(coverage.samples, "sample")
     last = None if coverage.ratio is None else f"the last at {share(coverage.ratio)} of the run"
-    total = "an unknown number of" if coverage.nodes_total is None else str(coverage.nodes_total)
-    nodes = f"{coverage.nodes_reporting} of {total} nodes told of their usage"
+    total = coverage.nodes_total
+    all_nodes = "an unknown number of nodes" if total is None else counted(total, "node")
+    nodes = f"{coverage.nodes_reporting} of {all_nodes} told of {'its' if total == 1 else 'their'} usage"
     missing = ", ".join(f"{name} ({why})" for name, why in sorted(report.absent.items()) if why != UNLIMITED)
     known = share(coverage.ratio) if coverage.ratio is not None or report.is_over else "so far"
     absent = f"not measured: {missing}" if missing else None

@@ -23,6 +23,11 @@ def describe_duration(us: int) -> str:
     return " ".join(parts) or "less than 1 s"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, as `1 node` or `3 nodes`; `noun` is one of them, and takes an s for more or none."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def describe_bytes(n: int) -> str:
     """A size with a binary unit, as `512 MiB` or `1.5 GiB`."""
     amount, unit = float(n), 0

@@ -51,6 +51,7 @@ from jobtrail.core import facts
 from jobtrail.core.ports import SpoolStatus
 
 LOGGER = "jobtrail"
+SERVER_NOT_REACHED = "server not reached"
 TICK_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.0)
 
 
@@ -67,6 +68,7 @@ class Telemetry:
         self._time_us = time_us
         self._refusal_lines = LineBudget(time.monotonic)
         self._listeners: list[facts.Observer] = []
+        self._to_servers = False
         self._log = structlog.stdlib.get_logger(LOGGER)
         self._stdlib_log = logging.getLogger(LOGGER)
         ProcessCollector(registry=self.registry)
@@ -198,6 +200,7 @@ class Telemetry:
         """Show where events go; None: nowhere."""
         if target is not None:
             self._link.target(target)
+            self._to_servers = target.startswith(("https://", "http://"))
 
     def started(self, **details: object) -> None:
         """The daemon takes events now."""
@@ -232,6 +235,8 @@ class Telemetry:
         else:
             count, level, message = _HANDLERS[type(fact)]
             count(self, fact)
+        if self._to_servers and isinstance(fact, facts.ForwardFailed):
+            message = SERVER_NOT_REACHED
         level = _level(fact, level)
         if isinstance(fact, facts.EventRejected) and not self._refusal_lines.take(one_of(REJECT_REASONS, fact.reason)):
             level = logging.DEBUG

@@ -11,6 +11,7 @@ from jobtrail.adapters.cgroup import layout
 from jobtrail.adapters.rapl import RaplEnergy
 from jobtrail.cli.doctor.findings import Finding, Place, Saying
 from jobtrail.core.ports import GpuSource
+from jobtrail.domain.phrases import counted
 
 V2_NEEDED = ("cpu", "memory", "io", "pids")
 V1_NEEDED = ("cpuacct", "memory")
@@ -120,7 +121,8 @@ async def _of_source(say: Saying, vendor: str, source: GpuSource) -> Finding:
         return say.failure(f"{vendor}: no GPU can be read: {look.problem.replace('_', ' ')}", remedy)
     if not look.readings:
         return say.warning(f"{vendor}: the driver answers, and has no GPU", "see `dmesg` for what became of them")
-    return say.ok(f"{vendor}: {len(look.readings)} GPUs answer")
+    many = len(look.readings)
+    return say.ok(f"{vendor}: {counted(many, 'GPU')} {'answers' if many == 1 else 'answer'}")
 
 
 def check_energy(place: Place) -> list[Finding]:

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from jobtrail.cli.doctor.findings import Finding, Place, Saying
 from jobtrail.cli.doctor.slurm_files import RECONFIGURE, slurm_conf_of
@@ -20,6 +20,7 @@ from jobtrail.domain.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from jobtrail.domain.phrases import counted
 
 SLURM_SECONDS = 5.0
 CLOCK_SECONDS = 1.0
@@ -180,9 +181,8 @@ def check_slurmrestd(place: Place) -> list[Finding]:
         async with SlurmRest.opened(settings, clock=SystemClock()) as rest:
             return len(await rest.nodes())
 
-    return _of_slurm(
-        say, ask(), "{} nodes are known to it", "see slurm.rest_url, and whether slurmrestd and slurmctld run"
-    )
+    remedy = "see slurm.rest_url, and whether slurmrestd and slurmctld run"
+    return _of_slurm(say, ask(), lambda nodes: f"{counted(nodes, 'node')} known to it", remedy)
 
 
 def check_sacct(place: Place) -> list[Finding]:
@@ -202,16 +202,22 @@ def check_sacct(place: Place) -> list[Finding]:
     async def ask() -> int:
         return len((await sacct.runs_of([1], since=int(time.time()))).records)
 
-    return _of_slurm(say, ask(), "it answers", "see whether slurmdbd runs: `sacctmgr ping`")
+    # Without accounting there is nothing to be asked for where slurmrestd is asked.
+    remedy = "see whether slurmdbd runs: `sacctmgr ping`"
+    return _of_slurm(say, ask(), lambda _: "it answers", remedy, may_have_none=bool(slurm.rest_url))
 
 
-def _of_slurm(say: Saying, question: Awaitable[int], well: str, remedy: str) -> list[Finding]:
+def _of_slurm(
+    say: Saying, question: Awaitable[int], well: Callable[[int], str], remedy: str, *, may_have_none: bool = False
+) -> list[Finding]:
     async def answer() -> int:
         return await question
 
     try:
-        return [say.ok(well.format(asyncio.run(answer())))]
+        return [say.ok(well(asyncio.run(answer())))]
     except SlurmHasNone as error:
+        if may_have_none:
+            return []
         return [say.warning(str(error), "set slurm.rest_url, or have slurmdbd keep accounting")]
     except SlurmDenied as error:
         return [say.failure(str(error), "see slurm.token_file and slurm.rest_user, and whether the token has run out")]
