@@ -329,3 +329,10 @@ async def test_the_first_event_names_its_writer(tmp_path: Path) -> None:
         (row,) = await rows_after(spool)
     begun = decode(row.payload)
     assert (begun.kind, begun.node, begun.cluster, begun.note) == (EventKind.CHAIN_STARTED, "n9", "c9", "a new spool")
+
+
+async def test_the_first_event_says_whose_chain_it_is_where_it_is_no_nodes(tmp_path: Path) -> None:
+    """As an import's, which follows no other chain of the host."""
+    async with opened(tmp_path / "spool", note="a chain of its own") as spool:
+        (row,) = await rows_after(spool)
+    assert decode(row.payload).note == "a chain of its own"

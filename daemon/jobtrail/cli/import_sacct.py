@@ -107,6 +107,7 @@ async def _import(config: Config, url: str, batches: Iterator[Batch], cluster: s
     from jobtrail.adapters.spool import SqliteSpool
     from jobtrail.core.forwarder import Forwarder
     from jobtrail.core.waiting import Backoff
+    from jobtrail.domain.chain_beginnings import OF_IMPORT
 
     clock, node, tally = SystemClock(), config.node_name, Tally()
     pool = await open_pool(url, size=2, timeout_seconds=config.database.timeout_seconds)
@@ -118,6 +119,7 @@ async def _import(config: Config, url: str, batches: Iterator[Batch], cluster: s
                 max_bytes=config.spool.max_bytes,
                 keep_forwarded_us=0,
                 clock=clock,
+                note=OF_IMPORT,
             ) as spool:
                 forwarder = Forwarder(
                     spool, PostgresSink(pool), node=node, clock=clock, tell=lambda _fact: None, backoff=Backoff()

@@ -15,7 +15,7 @@ CODES = (
     "row_missing", "row_changed", "link_broken", "columns_changed", "payload_missing", "payload_changed",
     "snapshot_changed", "hash_missing", "tail_missing", "chain_missing", "head_differs", "removal_unreadable",
     "checkpoint_missing", "checkpoint_changed", "root_differs", "leaf_differs", "signature_missing", "signature_wrong",
-    "anchor_differs", "anchor_missing",
+    "anchor_differs", "anchor_missing", "chain_unexplained", "chain_predecessor_differs",
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from jobtrail.adapters.spool.schema import (
 from jobtrail.adapters.spool.schema import save_state as save
 from jobtrail.core.ports import OpenRun
 from jobtrail.domain.audit import ChainedEvent, ChainHead, link
+from jobtrail.domain.chain_beginnings import NEW, Predecessor
 from jobtrail.domain.errors import InvalidEvent, SpoolBroken
 from jobtrail.domain.events import Actor, Event, EventKind, decode, encode
 
@@ -51,6 +52,7 @@ class Writer(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     limit_bytes: int
     now_us: int
+    note: str = NEW  # what the first row of a chain says that follows none
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -112,7 +114,7 @@ def _open_present(
     try:
         if _is_empty(connection):
             lost = "; the directory was used before and its spool.db is missing or empty" if place.used_before else ""
-            return connection, _begin(connection, writer, note=f"a new spool{lost}"), None
+            return connection, _begin(connection, writer, note=f"{writer.note}{lost}"), None
         state, damage = _examine(connection, place.database)
     except UNREADABLE as error:
         return connection, None, _damage(error)
@@ -200,11 +202,15 @@ def _replace(place: SpoolDirectory, old: sqlite3.Connection | None, writer: Writ
 
 def _epoch_note(reason: Reason, aside: str, saved: _Salvage) -> str:
     last = saved.last_known()
-    known = f"chain {last[0]} up to sequence {last[1].seq} with hash {last[1].row_hash.hex()}" if last else "unknown"
+    carried = len(saved.good)
+    before = f"the chain before this one: unknown; {carried} of its events"
+    if last is not None:
+        chain_id, head = last
+        before = str(Predecessor(chain_id=chain_id, seq=head.seq, row_hash=head.row_hash, carried=carried))
     what = "the chain was given up" if reason.given_up else "the spool's file was damaged"
     return (
-        f"{what} ({reason.what}) and the file moved aside as {aside}; the chain before this one: {known}; "
-        f"{len(saved.good)} of its events that are not known to be forwarded follow under their own ids"
+        f"{what} ({reason.what}) and the file moved aside as {aside}; {before} that are not known to be forwarded "
+        "follow under their own ids"
     )
 
 

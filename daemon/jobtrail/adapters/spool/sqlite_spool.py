@@ -15,6 +15,7 @@ from jobtrail.adapters.spool.opening import Writer, open_file
 from jobtrail.adapters.spool.writer import Answer, Listener, Task, WriterThread
 from jobtrail.core.ports import Clock, OpenRun, Receipt, SpoolStatus
 from jobtrail.domain.audit import ChainedEvent
+from jobtrail.domain.chain_beginnings import NEW
 from jobtrail.domain.errors import ConfigError, JobtrailError, SpoolBroken
 from jobtrail.domain.events import Event
 
@@ -40,6 +41,7 @@ class SqliteSpool:
         cluster: str = "",
         boot_id: str | None = None,
         mountinfo: Path = MOUNTINFO,
+        note: str = NEW,
     ) -> None:
         self._place = SpoolDirectory(directory)
         self._node = node
@@ -49,6 +51,7 @@ class SqliteSpool:
         self._keep_forwarded_us = keep_forwarded_us
         self._clock = clock
         self._mountinfo = mountinfo
+        self._note = note
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[SpoolStatus] = self._loop.create_future()
         self._status: SpoolStatus | None = None
@@ -79,12 +82,15 @@ class SqliteSpool:
         cluster: str = "",
         boot_id: str | None = None,
         mountinfo: Path = MOUNTINFO,
+        note: str = NEW,
     ) -> AsyncIterator[SqliteSpool]:
         """The spool in `directory`, created where missing; closed in order at the end.
 
         `node` and `cluster` name the writer of the chain's first event; `boot_id` is the kernel's, kept with the runs
         that open, None where it is unknown. `mountinfo` is a table as in
-        /proc/self/mountinfo. Raises ConfigError (directory, lock, newer schema), SpoolBroken.
+        /proc/self/mountinfo; `note` is what the first event of a chain says that follows none.
+
+        Raises ConfigError (directory, lock, newer schema), SpoolBroken.
         """
         spool = cls(
             directory,
@@ -95,6 +101,7 @@ class SqliteSpool:
             cluster=cluster,
             boot_id=boot_id,
             mountinfo=mountinfo,
+            note=note,
         )
         spool._thread.start()
         try:
@@ -181,7 +188,11 @@ class SqliteSpool:
                 claimed.callback(self._place.release)
                 durability = durability_of(self._place.path, self._mountinfo)
                 writer = Writer(
-                    node=self._node, cluster=self._cluster, limit_bytes=self._max_bytes, now_us=self._clock.time_us()
+                    node=self._node,
+                    cluster=self._cluster,
+                    limit_bytes=self._max_bytes,
+                    now_us=self._clock.time_us(),
+                    note=self._note,
                 )
                 found = open_file(self._place, writer)
                 claimed.callback(found.connection.close)
