@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies an export of Jobtrail's audit trail against anchors, without Jobtrail and without its database.
 
-    verify_trail.py EXPORT [--anchors FILE]... [--public-key FILE]... [--json]
+    verify_trail.py EXPORT [--anchors FILE]... [--public-key FILE]... [--accept-chain ID]... [--json]
 
 EXPORT is what `jobtrail audit export` or `jobtrail audit evidence` wrote: lines of JSON. An anchors file holds
 checkpoints as a server's `audit.anchor_file` or a node's `checkpoints.jsonl` has them, or `number<TAB>digits`: the
@@ -28,6 +28,8 @@ ZERO = bytes(32)
 NOTE = ("changed_by", "source", "change_type", "cluster_name", "job_id", "run", "node", "correlation_id", "unapplied",
     "request_id")
 REMOVALS = ("payload_erased", "payload_pruned", "trail_pruned")
+NAMED = re.compile("the chain before this one: chain ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) up to sequence "
+    "([0-9]{1,18}) with hash ([0-9a-f]{64}); ([0-9]{1,18}) of its events")
 
 def sha(*parts):
     return hashlib.sha256(b"".join(parts)).digest()
@@ -95,7 +97,11 @@ def checkpoint_bytes(one):
         struct.pack(">QQQ", one["leaf_count"], one["total_rows"], one["time_us"]), ))
 
 class Verification:
-    def __init__(self, keys):
+    def __init__(self, keys, accepted=()):
+        self.accepted = accepted
+        self.firsts = []  # of each chain: when its first row was stored, chain, node, what that row says
+        self.ends = {}  # chain -> its last sequence
+        self.named = {}  # chain and sequence -> hash, of rows that the first row of a later chain names
         self.findings = []
         self.rows = self.removed = self.checkpoints = self.signed = self.uncovered = self.rows_uncovered = 0
         self.keys = keys
@@ -175,8 +181,7 @@ class Verification:
                 chain["chain_id"], start[0])
         if chain.get("begin"):  # of evidence: a leaf that is proved by its own path
             seq, head, store = chain["begin"]
-            held = covered.get(seq)
-            if held is None or held[:2] != (head, store):
+            if covered.get(seq, ())[:2] != (head, store):
                 self.find("leaf_differs", "no checkpoint covers where it begins", chain["chain_id"], seq)
             start = (seq, bytes.fromhex(head), bytes.fromhex(store))
         self.chain, self.at, self.uncovered = chain, start, 0
@@ -203,10 +208,13 @@ class Verification:
             if seq == at_seq + 1 and store_hash(at_store, row) != store:
                 self.find("columns_changed", "what the store noted is not what it noted then", chain, seq)
         self.check_payload(row)
+        if at_seq == self.begins.get(chain, (0,))[0]:
+            self.firsts.append((row["stored_us"], chain, row["node"] or "@", first_words(row)))
+        if (chain, str(seq)) in self.named:
+            self.named[chain, str(seq)] = row["row_hash"]
         self.at = (seq, bytes.fromhex(row["row_hash"]), store)
-        self.uncovered += 1
         leaf = self.leaves.get(chain, {}).pop(seq, None)
-        self.uncovered = 0 if leaf else self.uncovered
+        self.uncovered = 0 if leaf else self.uncovered + 1
         if leaf and leaf[:2] != (row["row_hash"], store.hex()):
             self.find("leaf_differs", "the row is not the one that the checkpoint covers", chain, seq, leaf[2])
 
@@ -242,6 +250,7 @@ class Verification:
         if self.chain is None:
             return
         chain, (seq, head, store) = self.chain, self.at
+        self.ends[chain["chain_id"]] = seq
         if chain["head_seq"] is None:
             self.find("chain_missing", "it is not in audit_chain", chain["chain_id"])
         elif chain["head_seq"] > seq:
@@ -251,8 +260,28 @@ class Verification:
         self.rows_uncovered += self.uncovered
         self.chain = None
 
+    def check_beginnings(self):
+        """A chain of a node that had one before is to say which, and rightly; those of imports follow none."""
+        nodes = set()
+        for _, chain, node, said in sorted(self.firsts):
+            if node.startswith("@") or "a chain of its own for an import" in (said or ""):
+                continue
+            named = NAMED.search(said or "")
+            if named and chain not in self.accepted:
+                before, seq, digest, carried = named.groups()
+                number, end, held = int(seq), self.ends.get(before, 0), self.named.get((before, seq))
+                least = end + int(carried) if end < number else self.begins.get(before, (0,))[0]
+                if held != digest if held else number > least:
+                    detail = f"row {seq} of chain {before}, which it is to follow, is another one, or not there"
+                    self.find("chain_predecessor_differs", detail, chain, 1)
+            elif node in nodes and said is not None and chain not in self.accepted:
+                self.find("chain_unexplained", f"node {node} had a chain before, and it does not name it", chain, 1)
+            nodes.add(node)
+
     def finish(self, anchors):
         self.end_chain()
+        if not self.is_evidence:
+            self.check_beginnings()
         for chain, left in self.leaves.items():
             begin = self.begins.get(chain, (0, ZERO, ZERO))
             lost = [] if self.is_evidence else [seq for seq in left if seq > begin[0]]
@@ -275,6 +304,12 @@ class Verification:
             "payloads_removed_by_order": self.removed, "signatures_checked": self.signed,
             "anchored_up_to": max(anchored, default=0), "findings": self.findings}
 
+def first_words(row):
+    """What the first row of a chain says; None where it is not the first, or its payload is removed."""
+    if row["seq"] != 1 or row["payload"] is None:
+        return None
+    return bytes.fromhex(row["payload"]).decode(errors="replace") if row["kind"] == "chain_started" else ""
+
 def read_anchors(paths):
     for path in paths:
         count = 0
@@ -293,14 +328,18 @@ def read_anchors(paths):
         if not count:
             raise ValueError(f"{path} holds no checkpoint")
 
-def verify(export, anchors, public_keys):
-    run = Verification(read_keys(public_keys))
+def verify(export, anchors, public_keys, accepted):
+    run = Verification(read_keys(public_keys), accepted)
     take = {"checkpoint": run.take_checkpoint, "chain": run.begin_chain, "row": run.take_row}
     with Path(export).open(encoding="utf-8") as file:
         head = json.loads(next(file))
         if head.get("jobtrail_export") != 1:
             raise ValueError("is no export of this version")
         run.is_evidence = head["scope"] != "trail"
+        said = [first_words(json.loads(line)) for line in file if '"chain_started"' in line]
+        run.named = {named.group(1, 2): None for named in map(NAMED.search, filter(None, said)) if named}
+        file.seek(0)
+        next(file)
         for line in file:
             one = json.loads(line)
             take[one["type"]](one)
@@ -318,10 +357,11 @@ def main():
     parser.add_argument("export", metavar="EXPORT", help="what is verified")
     parser.add_argument("--anchors", action="append", default=[], metavar="FILE", help="kept by a witness; repeatable")
     parser.add_argument("--public-key", action="append", default=[], metavar="FILE", help="of the servers' signing key")
+    parser.add_argument("--accept-chain", action="append", default=[], metavar="ID", help="looked into; repeatable")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     chosen = parser.parse_args()
     try:
-        result = verify(chosen.export, chosen.anchors, chosen.public_key)
+        result = verify(chosen.export, chosen.anchors, chosen.public_key, chosen.accept_chain)
     except (OSError, ValueError, KeyError, TypeError, StopIteration, struct.error) as error:
         print(f"verify_trail: {chosen.export} cannot be verified: {reason(error)}", file=sys.stderr)
         return 2

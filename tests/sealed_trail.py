@@ -88,11 +88,14 @@ async def export(url: str, path: Path) -> Path:
     return path
 
 
-def verify_offline(exported: Path, *, anchors: Path | None = None, key: Path | None = None) -> dict[str, Any]:
+def verify_offline(
+    exported: Path, *, anchors: Path | None = None, key: Path | None = None, accepted: Iterable[str] = ()
+) -> dict[str, Any]:
     """What the script finds; its exit code is held to what it prints."""
     command = [sys.executable, str(SCRIPT), str(exported), "--json"]
     command += ["--anchors", str(anchors)] if anchors is not None else []
     command += ["--public-key", str(key)] if key is not None else []
+    command += [word for chain in accepted for word in ("--accept-chain", chain)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode in (0, 1), done.stderr
     result: dict[str, Any] = json.loads(done.stdout)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -29,8 +30,8 @@ Role = Literal["node", "server"]
 GpuVendor = Literal["nvidia", "amd"]
 AliasOf = Literal["slurm-job-exporter", "cgroup_exporter", "jobstats", "dcgm-exporter"]
 # Written with commas in the environment; of the second, nothing there is a list of nothing.
-LISTS = frozenset({"roles", "gpu.vendors", "metrics.aliases", "http.account_readers"})
-MAY_BE_EMPTY = frozenset({"metrics.aliases", "http.account_readers"})
+LISTS = frozenset({"roles", "gpu.vendors", "metrics.aliases", "http.account_readers", "audit.accepted_chains"})
+MAY_BE_EMPTY = LISTS - {"roles", "gpu.vendors"}
 NO_LISTS = frozenset({"auto", "none"})  # words that may stand in a list's place
 
 
@@ -118,6 +119,7 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     verify_seconds: Seconds = 300.0  # how often a server recomputes what is new
     full_verify_seconds: Seconds = 604_800.0  # how often it recomputes everything
     heartbeat_seconds: Seconds = 3600.0  # after so long without an event a chain gets one about itself
+    accepted_chains: tuple[uuid.UUID, ...] = ()  # somebody looked into why they do not say what they follow
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -312,8 +314,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     _check_link(config, origins.get("database.url", str(path)))
     key = "energy.emission_factor"
     read_factor(config.energy.emission_factor, where=f"{origins.get(key, path)}: `{key}`")
-    key = "energy.pue"
-    check_pue(config.energy.pue, where=f"{origins.get(key, path)}: `{key}`")
+    check_pue(config.energy.pue, where=f"{origins.get('energy.pue', path)}: `energy.pue`")
     return config
 
 

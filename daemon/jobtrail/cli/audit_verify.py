@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from uuid import UUID
 
 import msgspec
 import typer
@@ -48,6 +49,10 @@ def verify(
     record: Annotated[
         bool, typer.Option("--record", help="the next incremental one begins where this one ended")
     ] = False,
+    accept_chain: Annotated[
+        list[UUID] | None,
+        typer.Option("--accept-chain", metavar="ID", help="as a chain in audit.accepted_chains; repeatable"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Recompute the trail, and say what is not as it was.
@@ -74,6 +79,7 @@ def verify(
                 keys=keys,
                 anchors=witnessed,
                 record=record,
+                accepted={str(chain) for chain in (*config.audit.accepted_chains, *(accept_chain or ()))},
                 progress=lambda rows, seals: status.update(f"{rows:,} rows and {seals:,} checkpoints recomputed"),
             )
             if job_id is not None:

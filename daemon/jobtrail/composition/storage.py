@@ -142,7 +142,9 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
             security=PostgresSecurity(pool, timeout_seconds=seconds),
             asked_security=PostgresSecurity(readers, timeout_seconds=seconds),
             seals=PostgresSeals(pool, timeout_seconds=seconds),
-            verifier=PostgresVerifier(pool, timeout_seconds=seconds, keys=_keys(config)),
+            verifier=PostgresVerifier(
+                pool, timeout_seconds=seconds, keys=_keys(config), accepted=set(map(str, config.audit.accepted_chains))
+            ),
             leadership_of=leadership_of,
         )
 

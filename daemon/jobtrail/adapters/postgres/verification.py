@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobtrail.adapters.postgres.anchors import sealed
+from jobtrail.adapters.postgres.chain_beginnings import check_beginnings
 from jobtrail.adapters.postgres.pool import transaction
 from jobtrail.adapters.postgres.removals import load_removals, note_removal
 from jobtrail.adapters.postgres.statements import SQL
@@ -40,13 +41,16 @@ class PostgresVerifier:
         anchors: Sequence[Sealed] = (),
         record: bool = True,
         progress: Progress | None = None,
+        accepted: Container[str] = (),
     ) -> None:
+        """`accepted`: chains that somebody looked into, though their first rows do not say what they follow."""
         self._pool = pool
         self._timeout = timeout_seconds
         self._keys = keys
         self._anchors = anchors
         self._record = record
         self._progress = progress
+        self._accepted = accepted
 
     async def verify(self, *, full: bool) -> Checked:
         """Recompute everything, or what is beyond the checkpoint of the last time. Raises StoreUnavailable."""
@@ -56,6 +60,7 @@ class PostgresVerifier:
             start = None if full else await run.last_verified()
             await run.check_checkpoints(start)
             await run.check_chains(start)
+            await run.check_beginnings(self._accepted)
             if full:
                 await run.check_stray_payloads()
             await run.check_anchors(self._anchors)
@@ -90,6 +95,7 @@ class _Run:
         self._removals = Removals()
         self._findings: list[Finding] = []
         self._rows = self._chains = self._removed = self._unsealed = 0
+        self._begun: set[str] = set()  # chains that were recomputed from their first row on
         self._newest: Checkpoint | None = None
         self._checkpoints = 0
 
@@ -164,6 +170,8 @@ class _Run:
 
     async def _check_chain(self, chain: Any, begin: Position, *, own: bool) -> None:
         chain_id = chain["chain_id"]
+        if begin.seq == 0 and not own:
+            self._begun.add(chain_id)
         end = await self._check_stretch(chain_id, begin, LAST_SEQ, own=own)
         self._chains += 1
         if chain["head_seq"] is None:
@@ -216,6 +224,11 @@ class _Run:
         if not note_removal(self._removals, row.kind, row.payload, row.seq):
             detail = "a row about a removal cannot be read"
             self._find(Finding(code="removal_unreadable", chain_id=row.chain_id, seq=row.seq, detail=detail))
+
+    async def check_beginnings(self, accepted: Container[str]) -> None:
+        """Whether chains of nodes that had one before say what they follow, and say it rightly."""
+        if self._begun:
+            self._find(*await check_beginnings(self._connection, self._begun, self._removals, accepted))
 
     async def check_stray_payloads(self) -> None:
         """Payloads without a row."""
