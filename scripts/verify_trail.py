@@ -208,7 +208,7 @@ class Verification:
             if seq == at_seq + 1 and store_hash(at_store, row) != store:
                 self.find("columns_changed", "what the store noted is not what it noted then", chain, seq)
         self.check_payload(row)
-        if at_seq == self.begins.get(chain, (0,))[0]:
+        if at_seq == self.begins.get(chain, (0,))[0] and not self.is_evidence:
             self.firsts.append((row["stored_us"], chain, row["node"] or "@", first_words(row)))
         if (chain, str(seq)) in self.named:
             self.named[chain, str(seq)] = row["row_hash"]
@@ -272,16 +272,14 @@ class Verification:
                 number, end, held = int(seq), self.ends.get(before, 0), self.named.get((before, seq))
                 least = end + int(carried) if end < number else self.begins.get(before, (0,))[0]
                 if held != digest if held else number > least:
-                    detail = f"row {seq} of chain {before}, which it is to follow, is another one, or not there"
-                    self.find("chain_predecessor_differs", detail, chain, 1)
+                    self.find("chain_predecessor_differs", f"row {seq} of {before} is another, or not there", chain, 1)
             elif node in nodes and said is not None and chain not in self.accepted:
                 self.find("chain_unexplained", f"node {node} had a chain before, and it does not name it", chain, 1)
             nodes.add(node)
 
     def finish(self, anchors):
         self.end_chain()
-        if not self.is_evidence:
-            self.check_beginnings()
+        self.check_beginnings()
         for chain, left in self.leaves.items():
             begin = self.begins.get(chain, (0, ZERO, ZERO))
             lost = [] if self.is_evidence else [seq for seq in left if seq > begin[0]]
@@ -332,14 +330,13 @@ def verify(export, anchors, public_keys, accepted):
     run = Verification(read_keys(public_keys), accepted)
     take = {"checkpoint": run.take_checkpoint, "chain": run.begin_chain, "row": run.take_row}
     with Path(export).open(encoding="utf-8") as file:
+        said = [first_words(json.loads(line)) for line in file if '"chain_started"' in line]
+        run.named = {named.group(1, 2): None for named in map(NAMED.search, filter(None, said)) if named}
+        file.seek(0)
         head = json.loads(next(file))
         if head.get("jobtrail_export") != 1:
             raise ValueError("is no export of this version")
         run.is_evidence = head["scope"] != "trail"
-        said = [first_words(json.loads(line)) for line in file if '"chain_started"' in line]
-        run.named = {named.group(1, 2): None for named in map(NAMED.search, filter(None, said)) if named}
-        file.seek(0)
-        next(file)
         for line in file:
             one = json.loads(line)
             take[one["type"]](one)
@@ -357,7 +354,8 @@ def main():
     parser.add_argument("export", metavar="EXPORT", help="what is verified")
     parser.add_argument("--anchors", action="append", default=[], metavar="FILE", help="kept by a witness; repeatable")
     parser.add_argument("--public-key", action="append", default=[], metavar="FILE", help="of the servers' signing key")
-    parser.add_argument("--accept-chain", action="append", default=[], metavar="ID", help="looked into; repeatable")
+    parser.add_argument("--accept-chain", action="append", default=[], type=str.lower, metavar="ID",
+        help="somebody looked into its beginning; repeatable")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     chosen = parser.parse_args()
     try:
