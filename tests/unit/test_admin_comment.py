@@ -57,8 +57,8 @@ def line(gpus: list[dict[str, Any]] | None = None, **known: Any) -> str:
             "jobtrail: completed, CPU 85% of 4 CPUs, memory 75% of 4 GiB, GPU 0% of 1 GPU",
         ),
         (
-            {"nodes_reporting": 2, "nodes_total": 4},
-            "jobtrail: completed, CPU 85% of 4 CPUs, memory 75% of 4 GiB, figures of 2 of 4 nodes",
+            {"nodes_reporting": 2, "nodes_total": 4},  # CPU time of two nodes, and nobody says how many CPUs they had
+            "jobtrail: completed, CPU not known, memory 75% of 4 GiB, figures of 2 of 4 nodes",
         ),
         (
             {"nodes_total": None},

@@ -82,10 +82,11 @@ class Sink(MemorySink):
         self.batches: list[tuple[int, ...]] = []
         self.tries = 0
         self.heads = 0
+        self.claimed: ChainHead | None = None
 
     async def head(self, chain_id: str) -> ChainHead:
         self.heads += 1
-        return await super().head(chain_id)
+        return self.claimed or await super().head(chain_id)
 
     async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
         assert node == "n1"
@@ -356,6 +357,15 @@ def test_a_last_row_that_was_changed_in_the_store_begins_a_new_chain_there() -> 
     bench.stored = list(other.rows)
     bench.spool.forwarded = 3
     assert gives_up(bench)[:2] == (2, "another_row")
+
+
+def test_a_store_that_names_another_end_and_holds_our_rows_loses_none_of_them() -> None:
+    """Somebody changed where the store says that the chain ends; every row behind it is ours."""
+    bench = Bench(events=3)
+    bench.stored = list(bench.spool.chain.rows)
+    bench.sink.claimed = ChainHead(3, bytes(range(32)))
+    assert gives_up(bench)[:2] == (3, "another_row")
+    assert bench.facts.of(ForwardConflict) == []
 
 
 def test_a_misfit_that_passes_ends_no_chain() -> None:
