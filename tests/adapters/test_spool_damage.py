@@ -206,8 +206,8 @@ async def test_any_flipped_bit_and_any_cut_leave_a_spool_that_serves(
             for row in rows:
                 if row.event_id in sent:
                     assert decode(row.payload) == sent[row.event_id]
-            if not any("damaged" in one for one in spool.notices):  # a cut at the very beginning leaves an empty file
-                assert len(rows) == (EVENTS + EVENTS // 2 + 1 if content else 1)
+            if not any("damaged" in one for one in spool.notices):  # SQLite takes a file of one byte for an empty one
+                assert len(rows) == (EVENTS + EVENTS // 2 + 1 if len(content) > 1 else 1)
             await add(spool, event())
             await verified(spool)
 
