@@ -70,7 +70,8 @@ class JobKills:
         except SubtreeChangedError:
             paths = [self._subtree.path]
             self._again = True
-        self._subtree.close()
+        finally:
+            self._subtree.close()  # also when the job went away under the walk
         for path in paths:
             values: dict[str, int] = {}
             absent: dict[str, str] = {}
