@@ -272,3 +272,15 @@ async def test_a_version_number_alone_is_no_newer_schema(copied: Path) -> None:
     patched(copied / "spool.db", 60, (1 << 20).to_bytes(4, "big"))
     async with opened(copied) as spool:
         assert len(await verified(spool)) >= EVENTS
+
+
+async def test_a_flipped_bit_in_a_columns_name_is_damage(copied: Path) -> None:
+    """SQLite finds nothing wrong with such a schema; only that no query of ours works any more."""
+    file = copied / "spool.db"
+    content = file.read_bytes()
+    at = content.index(b"event_id BLOB NOT NULL UNIQUE,\n    chain_id")
+    file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    async with opened(copied) as spool:
+        assert any("its schema lacks events.event_id" in notice for notice in spool.notices)
+        await add(spool, event())
+        await verified(spool)

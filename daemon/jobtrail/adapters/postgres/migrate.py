@@ -22,6 +22,7 @@ from jobtrail.domain.errors import ConfigError, StoreUnavailable
 Progress = Callable[[str, str], None]  # revision, what it does
 MIGRATION_LOCK = (19028, -2)  # an advisory lock: two migrations of one database run one after the other
 LOCK_TIMEOUT = "10s"
+DEADLOCK_TRIES = 5
 CONNECT_TIMEOUT_SECONDS = 10
 
 
@@ -31,14 +32,32 @@ def upgrade(url: str, revision: str = "head", progress: Progress | None = None) 
     Raises StoreUnavailable when the database cannot be reached or its locks not be had, ConfigError for an unknown
     revision.
     """
-    with _connection(url) as connection:
-        command.upgrade(_config(connection, progress), revision)
+    _beside_daemons(url, lambda connection: command.upgrade(_config(connection, progress), revision))
 
 
 def downgrade(url: str, revision: str, progress: Progress | None = None) -> None:
     """Undo revisions down to `revision`; `base` removes every table, the audit trail with them. Raises as `upgrade`."""
-    with _connection(url) as connection:
-        command.downgrade(_config(connection, progress), revision)
+    _beside_daemons(url, lambda connection: command.downgrade(_config(connection, progress), revision))
+
+
+def _beside_daemons(url: str, work: Callable[[sqlalchemy.Connection], None]) -> None:
+    """Do `work`, anew where PostgreSQL ended it to resolve a deadlock with a daemon that writes.
+
+    Each revision is a transaction of its own, so what was undone is whole revisions, and the rest goes on from there.
+    """
+    for tries_left in reversed(range(DEADLOCK_TRIES)):
+        try:
+            with _connection(url) as connection:
+                work(connection)
+            return
+        except StoreUnavailable as error:
+            if not tries_left or not isinstance(_driver_error(error), psycopg.errors.DeadlockDetected):
+                raise
+
+
+def _driver_error(error: StoreUnavailable) -> BaseException | None:
+    cause = error.__cause__
+    return cause.orig if isinstance(cause, sqlalchemy.exc.DBAPIError) else cause
 
 
 def current(url: str) -> str | None:

@@ -22,6 +22,7 @@ from jobtrail.adapters.spool.schema import (
     connect,
     create_tables,
     load_state,
+    lost_columns,
     pragma,
     refuse_newer_schema,
 )
@@ -143,6 +144,8 @@ def _examine(connection: sqlite3.Connection, path: Path) -> tuple[State | None, 
     found = pragma(connection, "quick_check(1)")
     if found != "ok":
         return None, found
+    if (lost := lost_columns(connection)) is not None:
+        return None, lost
     state = load_state(connection)
     if state is None:
         return None, "its state is damaged"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -94,6 +95,21 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 _encode_state = msgspec.json.Encoder().encode
 _decode_state = msgspec.json.Decoder(State).decode
+
+
+def lost_columns(connection: sqlite3.Connection) -> str | None:
+    """Names that the file's schema lacks: a flipped bit in one leaves a schema that is sound and not ours."""
+    with closing(sqlite3.connect(":memory:")) as whole:
+        whole.executescript(TABLES)
+        lost = _columns(whole) - _columns(connection)
+    return f"its schema lacks {', '.join(sorted(lost))}" if lost else None
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    found = connection.execute(
+        "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'"
+    )
+    return {f"{table}.{column}" for table, column in found}
 
 
 def connect(path: Path, limit_bytes: int) -> sqlite3.Connection:
