@@ -274,13 +274,20 @@ async def test_a_version_number_alone_is_no_newer_schema(copied: Path) -> None:
         assert len(await verified(spool)) >= EVENTS
 
 
-async def test_a_flipped_bit_in_a_columns_name_is_damage(copied: Path) -> None:
+async def test_a_flipped_bit_in_a_columns_name_is_damage_and_loses_no_event(
+    copied: Path, pristine: tuple[Path, list[Event]]
+) -> None:
     """SQLite finds nothing wrong with such a schema; only that no query of ours works any more."""
+    async with opened(pristine[0]) as whole:
+        status = whole.status()
+        waiting = {row.event_id for row in await rows_after(whole) if row.seq > status.forwarded_seq}
     file = copied / "spool.db"
     content = file.read_bytes()
     at = content.index(b"event_id BLOB NOT NULL UNIQUE,\n    chain_id")
     file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     async with opened(copied) as spool:
         assert any("its schema lacks events.event_id" in notice for notice in spool.notices)
+        assert waiting <= {row.event_id for row in await rows_after(spool)}
         await add(spool, event())
         await verified(spool)
+    assert len(waiting) > EVENTS / 2

@@ -23,6 +23,7 @@ from jobtrail.adapters.spool.schema import (
     create_tables,
     load_state,
     lost_columns,
+    name_columns_anew,
     pragma,
     refuse_newer_schema,
 )
@@ -145,6 +146,7 @@ def _examine(connection: sqlite3.Connection, path: Path) -> tuple[State | None, 
     if found != "ok":
         return None, found
     if (lost := lost_columns(connection)) is not None:
+        name_columns_anew(connection)
         return None, lost
     state = load_state(connection)
     if state is None:

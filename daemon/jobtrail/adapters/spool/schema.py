@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -99,17 +99,41 @@ _decode_state = msgspec.json.Decoder(State).decode
 
 def lost_columns(connection: sqlite3.Connection) -> str | None:
     """Names that the file's schema lacks: a flipped bit in one leaves a schema that is sound and not ours."""
+    found, expected = _columns(connection), _expected_columns()
+    lost = sorted(
+        f"{table}.{name}" for table, names in expected.items() for name in names if name not in found.get(table, ())
+    )
+    return f"its schema lacks {', '.join(lost)}" if lost else None
+
+
+def name_columns_anew(connection: sqlite3.Connection) -> None:
+    """Let queries of this connection find every column by its place, whatever the damaged file calls it.
+
+    A temporary view goes before a table of the same name (sqlite.org/lang_naming.html); the file stays as it is.
+    """
+    for table, names in _expected_columns().items():
+        with suppress(sqlite3.Error):  # then nothing of that table can be saved
+            # The names are those of TABLES above.
+            connection.execute(
+                f"CREATE TEMP VIEW {table} ({', '.join(names)}) AS SELECT * FROM main.{table}"  # noqa: S608
+            )
+
+
+def _expected_columns() -> dict[str, list[str]]:
     with closing(sqlite3.connect(":memory:")) as whole:
         whole.executescript(TABLES)
-        lost = _columns(whole) - _columns(connection)
-    return f"its schema lacks {', '.join(sorted(lost))}" if lost else None
+        return _columns(whole)
 
 
-def _columns(connection: sqlite3.Connection) -> set[str]:
-    found = connection.execute(
-        "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'"
-    )
-    return {f"{table}.{column}" for table, column in found}
+def _columns(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """The columns of each table, in their order."""
+    columns: dict[str, list[str]] = {}
+    for table, name in connection.execute(
+        "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c"
+        " WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' ORDER BY m.name, c.cid"
+    ):
+        columns.setdefault(table, []).append(name)
+    return columns
 
 
 def connect(path: Path, limit_bytes: int) -> sqlite3.Connection:
