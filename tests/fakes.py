@@ -40,15 +40,14 @@ class MemorySink:
 
     async def head(self, chain_id: str) -> ChainHead:
         self._check_available()
-        rows = self.chains.get(chain_id)
-        return ChainHead(rows[-1].seq, rows[-1].row_hash) if rows else EMPTY_CHAIN
+        return self._end(chain_id)
 
     async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
         self._check_available()
         if len({row.chain_id for row in events}) != 1:
             raise StoreRefused("a batch holds events of exactly one chain")
         chain_id = events[0].chain_id
-        head = await self.head(chain_id)
+        head = self._end(chain_id)
         if events[0].seq > head.seq + 1:
             raise ChainGap(head.seq)
         held = self.chains.get(chain_id, [])
@@ -65,13 +64,17 @@ class MemorySink:
         unapplied = self._apply(linked, trail_only=trail_only)
         self.chains.setdefault(chain_id, []).extend(linked)
         return StoreReport(
-            head=await self.head(chain_id),
+            head=self._end(chain_id),
             stored=len(linked),
             replayed=len(replays) - len(conflicts),
             conflicts=conflicts,
             unapplied=unapplied,
             anchor=self.anchor,
         )
+
+    def _end(self, chain_id: str) -> ChainHead:
+        rows = self.chains.get(chain_id)
+        return ChainHead(rows[-1].seq, rows[-1].row_hash) if rows else EMPTY_CHAIN
 
     def _check_available(self) -> None:
         if self.unavailable is not None:

@@ -421,6 +421,26 @@ async def test_a_lock_held_by_somebody_else_is_waited_for_no_longer_than_the_dea
     await close_pool(impatient, timeout_seconds=5.0)
 
 
+async def test_a_client_that_falls_silent_in_a_batch_holds_its_chain_no_longer_than_twice_the_deadline(
+    pool: Any, database: str
+) -> None:
+    """As behind a network that swallows all: the server's side of the connection stays open and says nothing."""
+    writer = ChainWriter()
+    writer.whole_job("slurm-1")
+    await PostgresSink(pool).store(writer.rows[:1], node="n1")
+    silent = await open_pool(database, size=1, timeout_seconds=0.3)
+
+    async def lock_and_fall_silent() -> None:
+        async with transaction(silent, 0.3) as connection:
+            await connection.execute("SELECT FROM audit_chain FOR UPDATE")
+            assert (await PostgresSink(pool).store(writer.rows, node="n1")).head == writer.head
+            await connection.execute("SELECT 1")
+
+    with pytest.raises(StoreUnavailable, match=r"25P03|closed"):
+        await lock_and_fall_silent()
+    await close_pool(silent, timeout_seconds=5.0)
+
+
 def test_migrating_is_what_loads_alembic_and_nothing_else() -> None:
     """The daemon's memory has no room for an ORM."""
     import subprocess

@@ -123,6 +123,8 @@ async def transaction(
         work = connection.transaction(isolation=isolation, readonly=readonly)
         await work.start()
         try:
+            if not readonly:
+                await connection.execute(limits(timeout_seconds))
             yield connection
         except (TimeoutError, asyncio.CancelledError):
             raise  # the session cuts the connection
@@ -134,6 +136,20 @@ async def transaction(
             raise
         else:
             await work.commit()
+
+
+def limits(timeout_seconds: float) -> str:
+    """What ends a transaction on the server's side when its client is gone and the network says nothing of it.
+
+    A server process that waits for its client, or for a lock, learns of a dead connection only from keepalives (after
+    two hours by default), and holds the rows of the chain that it has locked until then: nothing more of that node
+    would be stored. By twice the client's own deadline the client has given up. They hold for this transaction alone,
+    so that a pooler, which refuses settings at the start of a connection, does not mind.
+    """
+    milliseconds = max(1, round(2000 * timeout_seconds))
+    return (
+        f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+    )
 
 
 async def copy_rows(
