@@ -20,7 +20,8 @@ from typing import Any
 from benchmarks.fleet.node import Node
 from benchmarks.fleet.site import raise_descriptors
 from benchmarks.fleet.wire import Wire
-from jobtrail.domain.errors import JobtrailError
+from jobtrail.core.waiting import Backoff
+from jobtrail.domain.errors import StoreUnavailable
 
 JOBS_A_NODE = 10_000
 CONNECTING_AT_ONCE = 50
@@ -104,14 +105,13 @@ class Nodes:
 
         async def one(node: Node, after: float) -> None:
             await asyncio.sleep(after)
-            began, delay = time.monotonic(), 0.5
+            began, backoff = time.monotonic(), Backoff()
             while True:
                 try:
                     await ask(node)
                     break
-                except JobtrailError:
-                    await asyncio.sleep(self._draw.uniform(delay, 2 * delay))
-                    delay = min(15.0, 2 * delay)
+                except StoreUnavailable as error:
+                    await asyncio.sleep(backoff.after(error))
             node.chain.lags.append(time.monotonic() - began)
 
         await asyncio.gather(*(one(node, seconds * place / len(nodes)) for place, node in enumerate(nodes)))

@@ -438,7 +438,8 @@ async def test_who_finds_no_room_is_told_when_to_come_back(
     elif full == "time":
         monkeypatch.setattr(link_room, "TURN_SECONDS", 0.2)
     else:
-        monkeypatch.setattr(link_room.Room.__init__, "__kwdefaults__", {"most_bytes": 1500})
+        defaults = link_room.Room.__init__.__kwdefaults__ | {"most_bytes": 1500}
+        monkeypatch.setattr(link_room.Room.__init__, "__kwdefaults__", defaults)
     asyncio.get_running_loop().call_later(1.5, sink.gate.set)
     async with site(tmp_path, in_postgres(None, at_a_time=1, events=sink, owners=Owners())) as at:
         done = await crowd(at, 8)

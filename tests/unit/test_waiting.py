@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobtrail.core.waiting import MOST_ASKED_SECONDS, Backoff, wait_for_any
+from jobtrail.domain.errors import StoreUnavailable
 from tests.fakes import FakeClock
 from tests.unit import moved_time
 
@@ -65,8 +66,22 @@ def test_delays_double_up_to_the_most_and_keep_to_their_upper_half(first: float,
 @given(st.floats(-10, 1e12))
 def test_what_the_other_side_asks_for_is_kept_to_within_reason(asked: float) -> None:
     bounded = min(max(asked, 0.0), MOST_ASKED_SECONDS)
-    delay = Backoff(1.0, 8.0).next_seconds(at_least=asked)
+    delay = Backoff(1.0, 8.0).after(StoreUnavailable("away", retry_after_seconds=asked))
     assert bounded <= delay <= max(1.0, bounded * 1.5)
+
+
+def test_a_store_that_names_no_time_is_left_alone_twice_as_long_each_time() -> None:
+    backoff = Backoff(1.0, 8.0)
+    delays = [backoff.after(StoreUnavailable("full", turned_away=True)) for _ in range(4)]
+    assert [ceiling / 2 <= delay <= ceiling for delay, ceiling in zip(delays, (1, 2, 4, 8), strict=True)] == [True] * 4
+
+
+def test_a_store_that_names_a_time_for_want_of_room_is_taken_at_its_word() -> None:
+    """However often it does, and never at once."""
+    backoff = Backoff(1.0, 8.0)
+    for asked in (3.0, 3.0, 3.0, 3.0, 3.0, 0.0):
+        delay = backoff.after(StoreUnavailable("full", retry_after_seconds=asked, turned_away=True))
+        assert max(asked, 1.0) <= delay <= max(asked * 1.5, 1.0)
 
 
 def test_a_thousand_nodes_do_not_come_back_at_once() -> None:

@@ -69,7 +69,8 @@ class Forwarder:
                 await self._resume_after(gap.head_seq, stop)
             except StoreUnavailable as error:
                 known = self._position if error.turned_away else None
-                await self._wait_out(str(error), stop, at_least=error.retry_after_seconds)
+                delay = self._backoff.after(error)
+                await self._wait_out(str(error), stop, delay)
                 self._position = known
             else:
                 self._backoff.reset()
@@ -211,13 +212,13 @@ class Forwarder:
 
     async def _resume_after(self, head_seq: int, stop: asyncio.Event) -> None:
         if self._resumed or self._position == head_seq:
-            await self._wait_out(f"the store asks for what follows {head_seq} and refuses it", stop)
+            reason = f"the store asks for what follows {head_seq} and refuses it"
+            await self._wait_out(reason, stop, self._backoff.next_seconds())
         else:
             self._position, self._resumed = head_seq, True
 
-    async def _wait_out(self, reason: str, stop: asyncio.Event, *, at_least: float | None = None) -> None:
+    async def _wait_out(self, reason: str, stop: asyncio.Event, delay: float) -> None:
         self._position = None
         self.last_problem = reason
-        delay = self._backoff.next_seconds(at_least=at_least)
         self._tell(ForwardFailed(reason=reason, retry_in_seconds=delay))
         await wait_for_any(stop.wait(), timeout_seconds=delay)

@@ -113,7 +113,7 @@ class SampleBuffer(Generic[Row]):
             try:
                 await self.flush()
             except StoreUnavailable as error:
-                delay = self._backoff.next_seconds(at_least=error.retry_after_seconds)
+                delay = self._backoff.after(error)
                 self._tell(ForwardFailed(reason=f"samples: {error}", retry_in_seconds=delay))
                 await wait_for_any(stop.wait(), timeout_seconds=delay)
 

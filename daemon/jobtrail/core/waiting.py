@@ -9,6 +9,8 @@ import asyncio
 import random
 from collections.abc import Awaitable
 
+from jobtrail.domain.errors import StoreUnavailable
+
 MOST_ASKED_SECONDS = 300.0
 
 
@@ -41,12 +43,18 @@ class Backoff:
         """It worked: begin with the short delay again."""
         self._next = self._first
 
-    def next_seconds(self, *, at_least: float | None = None) -> float:
-        """How long to wait before trying again. `at_least` is what the other side asked for: up to MOST_ASKED_SECONDS
-        it is kept to, and up to half more is added, since all who were sent away were told the same."""
+    def next_seconds(self) -> float:
+        """How long to wait before trying again."""
         ceiling, self._next = self._next, min(self._most, self._next * 2)
-        own = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing
-        if at_least is None:
-            return own
-        asked = min(max(at_least, 0.0), MOST_ASKED_SECONDS)
+        return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing
+
+    def after(self, error: StoreUnavailable) -> float:
+        """How long to wait after `error`. What the store asks for is kept to, up to MOST_ASKED_SECONDS, and up to half
+        more is added, since others were told the same. One that sends us away for want of room knows when it will have
+        room: doubling delays of our own would only leave it idle."""
+        asked = error.retry_after_seconds
+        if asked is None:
+            return self.next_seconds()
+        asked = min(max(asked, 0.0), MOST_ASKED_SECONDS)
+        own = self._first if error.turned_away else self.next_seconds()
         return max(own, random.uniform(asked, asked * 1.5))  # noqa: S311 - as above

@@ -9,59 +9,95 @@ from contextlib import asynccontextmanager, contextmanager
 
 from jobtrail.adapters.http.refusals import Refused
 from jobtrail.core.node_link import MAX_BODY_BYTES
+from jobtrail.domain.errors import StoreUnavailable
 
 TURN_SECONDS = 5.0
-RETRY_SECONDS = 2  # nodes double their own delay on top of it
-# Where thousands of nodes come every two seconds, sending them away takes all the time there is and none is served. So
-# those who are sent away are asked to stay away for as long as makes as many come as can be served.
+RETRY_SECONDS = 2
 MOST_RETRY_SECONDS = 120
-WINDOW_SECONDS = 5.0
+MEASURED_SECONDS = 1.0  # of full rooms, for one measurement of the pace
+FIRST_PACE = (
+    500.0  # nodes a second. Too many come at first, and are told better; were it too few, turns would stay empty
+)
+FORGOTTEN_SECONDS = 60.0  # after which a pace says nothing any more: the machine may have been busy otherwise
+OVERBOOKED = 1.25  # nodes add up to half to the time they are told, so as not to come all at once
 WAITING_FOR_EACH = 16  # requests that are read or wait, for each that uses the database
 MOST_BYTES = 64 * 1024 * 1024  # of unpacked bodies, all together
 PLACES_OF_A_NODE = 8  # a node asks four things at a time, and may have given up waiting for others
 BYTES_OF_A_NODE = MAX_BODY_BYTES
 
 
-class Crowd:
-    """How long those stay away who are sent away: by how many came, in the last window, for each that was served."""
+class Pace:
+    """How many requests are served in a second, measured while every turn was taken."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._until = now() + WINDOW_SECONDS
-        self._served = self._refused = 0
-        self._seconds = float(RETRY_SECONDS)
+        self._a_second = FIRST_PACE
+        self._measured_at = now()
+        self._full_since: float | None = None
+        self._seconds = 0.0
+        self._served = 0
 
-    def served(self) -> None:
-        """One was served."""
-        self._turn_over()
-        self._served += 1
+    @property
+    def a_second(self) -> float:
+        """The pace."""
+        old = self._now() - self._measured_at > FORGOTTEN_SECONDS
+        return FIRST_PACE if old else self._a_second
 
-    def refused(self) -> int:
-        """One is sent away: for so many seconds."""
-        self._turn_over()
-        self._refused += 1
-        return round(self._seconds)
+    def full(self) -> None:
+        """Every turn is taken."""
+        if self._full_since is None:
+            self._full_since = self._now()
 
-    def _turn_over(self) -> None:
-        now = self._now()
-        if now < self._until:
+    def served(self, *, full: bool) -> None:
+        """A turn ended. `full`: another request takes it at once."""
+        if self._full_since is None:
             return
-        came = self._served + self._refused
-        factor = came / max(1, self._served) if self._refused else 0.5
-        self._seconds = min(MOST_RETRY_SECONDS, max(RETRY_SECONDS, self._seconds * factor))
-        self._until, self._served, self._refused = now + WINDOW_SECONDS, 0, 0
+        now = self._now()
+        self._served += 1
+        self._seconds += now - self._full_since
+        self._full_since = now if full else None
+        if self._seconds >= MEASURED_SECONDS:
+            self._a_second = (self.a_second + self._served / self._seconds) / 2
+            self._measured_at, self._seconds, self._served = now, 0.0, 0
+
+    def forget(self) -> None:
+        """The database was away: how fast that was found says nothing of how fast it serves."""
+        self._full_since, self._seconds, self._served = None, 0.0, 0
+
+
+class Appointments:
+    """When those come back who are sent away: one after another, as fast as nodes are served.
+
+    Were all told to come soon, sending thousands away would take all the time there is and none would be served; were
+    all told to come late, the server would stand idle until they do.
+    """
+
+    def __init__(self, pace: Pace, now: Callable[[], float]) -> None:
+        self._pace = pace
+        self._now = now
+        self._last = now()
+
+    def seconds(self) -> int:
+        """How long the next one who is sent away is asked to stay away."""
+        now = self._now()
+        self._last = max(self._last + 1 / (OVERBOOKED * self._pace.a_second), now + RETRY_SECONDS)
+        self._last = min(self._last, now + MOST_RETRY_SECONDS)
+        return round(self._last - now)
 
 
 class Room:
     """The places of one server."""
 
-    def __init__(self, at_a_time: int, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, at_a_time: int, *, most_bytes: int = MOST_BYTES, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._turns = asyncio.Semaphore(at_a_time)
         self._most_inside = at_a_time * WAITING_FOR_EACH
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._crowd = Crowd()
-        self._inside = 0
+        self._pace = Pace(now)
+        self._appointments = Appointments(self._pace, now)
+        self._inside = self._waiting = 0
         self._places: dict[str, list[Place]] = {}  # by node
 
     @contextmanager
@@ -95,19 +131,27 @@ class Room:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """A turn at the database, in the order of asking. Raises Refused (503) when none comes in time."""
+        self._waiting += 1
         try:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._turns.acquire()
         except TimeoutError as error:
             raise self._busy(f"no connection to the database became free in {TURN_SECONDS:g} s") from error
-        self._crowd.served()
+        finally:
+            self._waiting -= 1
+        if self._turns.locked():
+            self._pace.full()
         try:
             yield
+        except StoreUnavailable:
+            self._pace.forget()
+            raise
         finally:
+            self._pace.served(full=self._waiting > 0)
             self._turns.release()
 
     def _busy(self, why: str) -> Refused:
-        return busy(why, self._crowd.refused())
+        return busy(why, self._appointments.seconds())
 
 
 class Place:
