@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobtrail.adapters.nvml import words
+from jobtrail.adapters.nvml.reader import NICENESS
 from jobtrail.adapters.nvml.source import NO_DRIVER_DELAY_SECONDS, SLOW_LOOKS
 from tests.adapters.nvml_bench import bench, children, is_alive, open_descriptors, resident_bytes
 from tests.daemon_process import REPOSITORY, wait_until
@@ -82,6 +83,19 @@ def test_a_reader_that_hangs_in_the_driver_ends_with_a_killed_parent(tmp_path: P
         wait_until(lambda: not is_alive(pid), "the reader to end")
 
 
+def test_every_call_of_the_driver_is_told_once_however_often_one_asks(tmp_path: Path) -> None:
+    """Of the fake driver itself: other tests wait for a call that is made once."""
+    driver, calls = made(tmp_path), 5000
+    driver.set(log=1)
+    loop = f"import ctypes, sys\nnvml = ctypes.CDLL(sys.argv[1])\nfor _ in range({calls}): nvml.nvmlInitWithFlags(0)"
+    told: list[tuple[str, int]] = []
+    with subprocess.Popen([sys.executable, "-c", loop, str(driver.directory / "libnvidia-ml.so.1")]) as process:
+        while process.poll() is None:
+            told += driver.calls()
+    assert process.returncode == 0
+    assert [*told, *driver.calls()] == [("nvmlInitWithFlags", -1)] * calls
+
+
 async def test_closing_lets_the_driver_go_and_a_later_look_begins_anew(tmp_path: Path) -> None:
     async with bench(tmp_path, gpus=2) as it:
         await it.second()
@@ -146,7 +160,8 @@ async def test_the_reader_has_its_own_group_and_nothing_of_the_daemons(tmp_path:
             assert names == {"PYTHONPATH", "LC_ALL", "LD_LIBRARY_PATH"}
             assert "canary" not in environment
             assert os.getpgid(pid) == os.getsid(pid) == pid
-            assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+            niceness = os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+            assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, niceness)  # which is the most, setpriority(2)
             assert Path(f"/proc/{pid}/cwd").resolve() == Path("/")
             # Connection, a copy of it for answers, standard error, and the marks.
             assert len(os.listdir(f"/proc/{pid}/fd")) <= 6

@@ -117,6 +117,7 @@ class FakeDriver:
         self.root = directory / "root"
         self.directory = directory / "lib"
         self._script: dict[str, object] = {"driver_version": "575.57.08"}
+        self._calls_read = 0  # bytes of the log of calls
         (self.root / "dev").mkdir(parents=True)
         (self.root / "dev/nvidiactl").touch()
         self.directory.mkdir()
@@ -150,11 +151,15 @@ class FakeDriver:
         self.put({key: None for key in self._script if key.startswith(beginning)})
 
     def calls(self) -> list[tuple[str, int]]:
-        """The calls made since `log` was set, each with the GPU it was about, or -1; and forget them."""
-        path = self.directory / "calls"
+        """The calls made since `log` was set or they were last asked for, each with the GPU it was about, or -1.
+
+        The file stays, and only whole lines are taken: the driver makes it before it writes to it, so that whoever
+        removed what they have read would now and then remove a call that they have not.
+        """
         try:
-            lines = path.read_text(encoding="ascii").splitlines()
+            new = (self.directory / "calls").read_bytes()[self._calls_read :]
         except FileNotFoundError:
             return []
-        path.unlink()
-        return [(name, int(gpu)) for name, gpu in (line.split() for line in lines)]
+        whole = new[: new.rfind(b"\n") + 1]
+        self._calls_read += len(whole)
+        return [(name, int(gpu)) for name, gpu in (line.split() for line in whole.decode("ascii").splitlines())]
