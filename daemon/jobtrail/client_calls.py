@@ -5,15 +5,17 @@ Without the shapes of the answers, which take time to load: `jobtrail exec` begi
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 import aiohttp
 import msgspec
 
-from jobtrail.domain.errors import JobtrailError
+from jobtrail.domain.errors import ConfigError, JobtrailError
 
 T = TypeVar("T")
 Word = str | int | datetime | None
@@ -62,9 +64,19 @@ class Caller:
         *,
         socket: str | None = None,
         token: str | None = None,
+        ca_file: str | Path | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         timeout_seconds: float = 30.0,
     ) -> None:
-        """With a `socket`, that path is asked whatever `url` says of a host."""
+        """With a `socket`, that path is asked whatever `url` says of a host.
+
+        Over https the server's certificate must be signed by one of `ca_file` (PEM), else by one that the system
+        trusts; an `ssl_context` decides that alone, and can show a certificate of one's own. Raises ConfigError for a
+        `ca_file` that cannot be used.
+        """
+        if ssl_context is None and ca_file is not None:
+            ssl_context = tls_context(ca_file)
+        self._tls: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
         self._url = "http://localhost" if socket is not None else url.rstrip("/")
         self._socket = socket
         self._headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
@@ -104,9 +116,17 @@ class Caller:
             headers = {"Content-Type": "application/json", **(headers or {})}
         try:
             async with self._session.request(
-                method, self._url + path, params=params, data=body, headers=headers
+                method,
+                self._url + path,
+                params=params,
+                data=body,
+                headers=headers,
+                ssl=self._tls,
+                allow_redirects=False,  # the token is for this server
             ) as response:
                 return Answer(response.status, await response.read())
+        except aiohttp.ClientSSLError as error:
+            raise Unreachable(f"no TLS with {self.where}: {_tls_problem(error)}") from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"no daemon answers on {self.where}: {error.os_error.strerror or error}") from error
         except TimeoutError as error:
@@ -140,6 +160,29 @@ class Caller:
             return msgspec.json.decode(answer.body, type=kind)
         except msgspec.MsgspecError as error:
             raise Unreachable(f"what answers on {self.where} is not Jobtrail: {error}") from error
+
+
+def tls_context(ca_file: str | Path | None, *, named_by: str = "ca_file") -> ssl.SSLContext:
+    """Checks certificate and host name, by the certificates of a file, else by those that the system trusts.
+
+    Raises ConfigError, with what named the file.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError as error:
+        raise ConfigError(named_by, f"{ca_file} holds no certificates in PEM") from error
+    except OSError as error:
+        raise ConfigError(named_by, f"{ca_file} cannot be read: {error.strerror}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _tls_problem(error: aiohttp.ClientSSLError) -> str:
+    """What OpenSSL said."""
+    if not isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.os_error)
+    cause = error.certificate_error
+    return f"its certificate is not good: {getattr(cause, 'verify_message', '') or cause}"
 
 
 def _word(value: str | int | datetime | None) -> str:

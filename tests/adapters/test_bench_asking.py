@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from jobtrail.cli import exit_codes
+from jobtrail.cli import exit_codes, whom
 from jobtrail.cli.bench import asking
 from jobtrail.config import Config, Http
 
@@ -61,7 +61,7 @@ def daemon(tmp_path: Path) -> Iterator[Scripted]:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    monkeypatch.delenv(asking.SOCKET_VARIABLE, raising=False)
+    monkeypatch.delenv(whom.SOCKET_VARIABLE, raising=False)
     return Config(http=Http(socket=str(tmp_path / "hooks.sock")))
 
 
@@ -70,7 +70,7 @@ async def _not_asked(_: Any) -> Any:
 
 
 def ask(config: Config) -> dict[str, Any]:
-    return asking.ask(config, "/runs", {"recipe": "a b", "limit": 5, "model": None}, _not_asked)
+    return asking.ask(whom.of_this_machine(config), "/runs", {"recipe": "a b", "limit": 5, "model": None}, _not_asked)
 
 
 def test_what_is_not_given_is_not_asked(daemon: Scripted, config: Config) -> None:
@@ -100,7 +100,10 @@ def test_each_refusal_has_its_exit_code(
 ) -> None:
     status, body = answer
     daemon.answers = [(status, b"<html>" if body is None else json.dumps(body).encode())]
-    for call in (lambda: ask(config), lambda: asking.tell(config, "/runs/x/decisions", {"decision": "pin"})):
+    for call in (
+        lambda: ask(config),
+        lambda: asking.tell(whom.of_this_machine(config), "/runs/x/decisions", {"decision": "pin"}),
+    ):
         with pytest.raises(typer.Exit) as ended:
             call()
         assert ended.value.exit_code == code
@@ -110,9 +113,10 @@ def test_each_refusal_has_its_exit_code(
 def test_the_socket_that_is_named_is_the_only_one(
     daemon: Scripted, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert asking.sockets(config) == [str(tmp_path / "poke.sock"), str(tmp_path / "hooks.sock")]
-    monkeypatch.setenv(asking.SOCKET_VARIABLE, str(tmp_path / "other.sock"))
-    assert asking.sockets(config) == [str(tmp_path / "other.sock")]
+    paths = [place.socket for place in whom.of_this_machine(config).places]
+    assert paths == [str(tmp_path / "poke.sock"), str(tmp_path / "hooks.sock")]
+    monkeypatch.setenv(whom.SOCKET_VARIABLE, str(tmp_path / "other.sock"))
+    assert [place.socket for place in whom.of_this_machine(config).places] == [str(tmp_path / "other.sock")]
     with pytest.raises(typer.Exit) as ended:
         ask(config)
     assert (ended.value.exit_code, daemon.asked) == (exit_codes.UNREACHABLE, [])
@@ -121,6 +125,6 @@ def test_the_socket_that_is_named_is_the_only_one(
 def test_the_other_socket_is_tried_where_the_first_is_not_there(
     daemon: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(asking.SOCKET_VARIABLE, raising=False)
+    monkeypatch.delenv(whom.SOCKET_VARIABLE, raising=False)
     elsewhere = Config(http=Http(socket=str(tmp_path / "poke.sock"), poke_socket=str(tmp_path / "gone.sock")))
     assert ask(elsewhere) == {"runs": []}

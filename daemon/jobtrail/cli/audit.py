@@ -13,6 +13,7 @@ from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.job_asking import Asking
 from jobtrail.cli.output import UNKNOWN, console, error_console, moment, print_json, table
 from jobtrail.cli.settings import settings
+from jobtrail.cli.whom import asks_daemon
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres import RebuildReport
@@ -32,6 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 @application.command("log")
+@asks_daemon
 def log(
     context: typer.Context,
     job_id: JobId,

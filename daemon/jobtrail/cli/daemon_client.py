@@ -1,40 +1,31 @@
-"""Asks the daemon on this machine through its Unix sockets, with the client of the REST API."""
+"""Asks the daemons of one command's choice, with the client of the REST API."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from jobtrail.cli.whom import Place
 from jobtrail.client_calls import ApiError, Caller, Unreachable
-from jobtrail.config import Config
 
 T = TypeVar("T")
 AnyCaller = TypeVar("AnyCaller", bound=Caller)
 ANSWER_SECONDS = 15.0
 BUSY = 429
 BUSY_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0)
-SOCKET_VARIABLE = "JOBTRAIL_POKE_SOCKET"
-
-
-def sockets(config: Config) -> list[str]:
-    """Where a daemon may answer: where JOBTRAIL_POKE_SOCKET says, else the socket open to all users, else the other."""
-    if named := os.environ.get(SOCKET_VARIABLE):
-        return [named]
-    return [path for path in (config.poke_socket, config.http.socket) if path]
 
 
 async def first_answer(
-    paths: Sequence[str], client: type[AnyCaller], question: Callable[[AnyCaller], Awaitable[T]]
+    places: Sequence[Place], client: type[AnyCaller], question: Callable[[AnyCaller], Awaitable[T]]
 ) -> T:
     """The first answer there is. Raises ApiError for a refusal, Unreachable where nobody answers who is a daemon.
 
-    What is written needs one event id for all of `paths`, so that what was taken once is not taken again.
+    What is written needs one event id for all of `places`, so that what was taken once is not taken again.
     """
     problems = []
-    for path in paths:
-        async with client(socket=path, timeout_seconds=ANSWER_SECONDS) as one:
+    for place in places:
+        async with place.client(client, seconds=ANSWER_SECONDS) as one:
             try:
                 return await _patiently(one, question)
             except Unreachable as error:

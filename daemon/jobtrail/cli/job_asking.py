@@ -1,4 +1,4 @@
-"""Asks of jobs and their trail: the database where the caller knows one, else the daemon of this machine.
+"""Asks of jobs and their trail: whom the caller names, else the database where the caller knows one, else a daemon.
 
 Ordinary users may not read the settings, which can hold a password of the database; the daemon lets them read their own
 jobs on the socket for all users.
@@ -15,10 +15,10 @@ import msgspec
 import typer
 
 from jobtrail.cli import exit_codes
-from jobtrail.cli.daemon_client import first_answer, sockets
+from jobtrail.cli.daemon_client import first_answer
 from jobtrail.cli.database import ask
 from jobtrail.cli.output import error_console
-from jobtrail.cli.settings import readable_settings
+from jobtrail.cli.whom import whom
 from jobtrail.client import ApiError, Client, Unreachable
 from jobtrail.core.ports import Row
 from jobtrail.core.query_ports import JobDetail, JobFilter, JobList
@@ -36,11 +36,11 @@ class Asking:
     """One command's questions."""
 
     def __init__(self, context: typer.Context) -> None:
-        self._config = readable_settings(context)
+        self._whom = whom(context)
 
     def jobs(self, wanted: JobFilter, *, limit: int, offset: int) -> JobList:
         """Runs, newest first."""
-        if self._config.database.url:
+        if self._whom.database_url:
             return self._of_database(lambda reader: reader.list_jobs(wanted, limit=limit, offset=offset))
         words = {name: value for name, value in msgspec.structs.asdict(wanted).items() if name != "uid"}
         page = self._of_daemon(lambda client: client.jobs(**words, limit=limit, offset=offset))
@@ -48,7 +48,7 @@ class Asking:
 
     def job(self, job_id: str, *, run: int | None, cluster: str | None) -> JobDetail:
         """One run, the newest unless `run` names one."""
-        if self._config.database.url:
+        if self._whom.database_url:
             return self._of_database(lambda reader: reader.show_job(job_id, run=run, cluster=cluster))
         # The answer as it is, since Report has not all of what is shown here.
         path, words = f"/v1/jobs/{job_id}/report", {"run": run, "cluster": cluster}
@@ -65,7 +65,7 @@ class Asking:
 
     def trail(self, job_id: str, *, run: int | None, cluster: str | None, limit: int) -> list[Row]:
         """Events of a job, oldest first; of more than `limit` the newest."""
-        if self._config.database.url:
+        if self._whom.database_url:
             return self._of_database(lambda reader: reader.audit_log(job_id, run=run, cluster=cluster, limit=limit))
         events = self._of_daemon(lambda client: client.job_audit(job_id, run=run, cluster=cluster, limit=limit))
         return [msgspec.structs.asdict(event) for event in events]
@@ -73,16 +73,17 @@ class Asking:
     def _of_database(self, question: Callable[[PostgresReader], Awaitable[T]]) -> T:
         from jobtrail.adapters.postgres import PostgresReader
 
-        seconds = self._config.database.timeout_seconds
-        return ask(self._config, lambda pool: question(PostgresReader(pool, timeout_seconds=seconds)))
+        config = self._whom.config
+        seconds = config.database.timeout_seconds
+        return ask(config, lambda pool: question(PostgresReader(pool, timeout_seconds=seconds)))
 
     def _of_daemon(self, question: Callable[[Client], Awaitable[T]]) -> T:
         try:
-            return asyncio.run(first_answer(sockets(self._config), Client, question))
+            return asyncio.run(first_answer(self._whom.places, Client, question))
         except ApiError as error:
-            _fail(error.message, _CODES.get(error.status, exit_codes.FAILED))
+            _fail(self._whom.words(error), _CODES.get(error.status, exit_codes.FAILED))
         except Unreachable as error:
-            _fail(f"{error}; and no database is configured (database.url, or DATABASE_URL)", exit_codes.UNREACHABLE)
+            _fail(self._whom.unreachable(error), exit_codes.UNREACHABLE)
 
 
 def _row(told: Row) -> Row:

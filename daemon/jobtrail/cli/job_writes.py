@@ -1,4 +1,4 @@
-"""`jobtrail jobs create|amend|withdraw`: what people say of jobs, through the daemon of this machine."""
+"""`jobtrail jobs create|amend|withdraw`: what people say of jobs, through a daemon."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import msgspec
 import typer
 
 from jobtrail.cli import exit_codes
-from jobtrail.cli.daemon_client import first_answer, sockets
+from jobtrail.cli.daemon_client import first_answer
 from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.output import console, error_console, print_json
-from jobtrail.cli.settings import readable_settings
 from jobtrail.cli.times import ALLOWED
 from jobtrail.cli.times import moment as parse_moment
+from jobtrail.cli.whom import asks_daemon, whom
 from jobtrail.client import ApiError, Author, Client, Unreachable
 from jobtrail.client_rows import Written
 from jobtrail.domain.states import State
@@ -61,6 +61,7 @@ Correlation = Annotated[Text, typer.Option("--correlation-id", help="a UUID kept
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
+@asks_daemon
 def create(
     context: typer.Context,
     job_id: Annotated[Text, typer.Option("--id", help="manual-NAME; default: one is made")] = None,
@@ -95,6 +96,7 @@ def create(
     _print(written, written.job_id, as_json=as_json)
 
 
+@asks_daemon
 def amend(
     context: typer.Context,
     job_id: JobId,
@@ -138,6 +140,7 @@ def amend(
     _print(written, f"{written.job_id} amended", as_json=as_json)
 
 
+@asks_daemon
 def withdraw(
     context: typer.Context,
     job_id: JobId,
@@ -194,13 +197,14 @@ def _login_name() -> str:
 
 def _send(context: typer.Context, write: Callable[[Client], Awaitable[Written]]) -> Written:
     """What the daemon answers; its refusals end the command with their exit code."""
+    to = whom(context, writes=True)
     try:
-        return asyncio.run(first_answer(sockets(readable_settings(context)), Client, write))
+        return asyncio.run(first_answer(to.places, Client, write))
     except Unreachable as error:
         _fail(str(error))
         raise typer.Exit(exit_codes.UNREACHABLE) from error
     except ApiError as error:
-        _fail(error.message)
+        _fail(to.words(error))
         codes = {INVALID: exit_codes.USAGE, MISSING: exit_codes.NOT_FOUND}
         unavailable = error.code == "unavailable"
         code = exit_codes.UNREACHABLE if unavailable else codes.get(error.status, exit_codes.FAILED)

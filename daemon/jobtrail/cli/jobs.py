@@ -16,6 +16,7 @@ from jobtrail.cli.job_asking import Asking
 from jobtrail.cli.job_page import exit_text, is_outcome_unknown, ran_seconds
 from jobtrail.cli.output import UNKNOWN, clean, console, duration, moment, print_json, size, table
 from jobtrail.cli.times import moment as parse_moment
+from jobtrail.cli.whom import asks_daemon
 from jobtrail.core.query_ports import JobDetail, JobFilter
 from jobtrail.domain.states import State, Verdict
 
@@ -29,6 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 @application.command("list")
+@asks_daemon
 def list_jobs(
     context: typer.Context,
     state: Annotated[State | None, typer.Option(help="only jobs in this state")] = None,
@@ -108,6 +110,7 @@ WIDE_COLUMNS = 150
 
 
 @application.command("show")
+@asks_daemon
 def show_job(
     context: typer.Context,
     job_id: JobId,

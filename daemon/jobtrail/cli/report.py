@@ -13,13 +13,12 @@ import msgspec
 import typer
 
 from jobtrail.cli import exit_codes
-from jobtrail.cli.daemon_client import first_answer, sockets
+from jobtrail.cli.daemon_client import first_answer
 from jobtrail.cli.job_argument import JobId
 from jobtrail.cli.output import console, error_console, print_json
 from jobtrail.cli.report_page import print_report
-from jobtrail.cli.settings import readable_settings
+from jobtrail.cli.whom import Whom, asks_daemon, whom
 from jobtrail.client import ApiError, Client, Unreachable
-from jobtrail.config import Config
 from jobtrail.domain.job_report import JobReport
 from jobtrail.domain.job_report_making import make_report
 
@@ -27,6 +26,7 @@ T = TypeVar("T")
 _CODES = {400: exit_codes.USAGE, 404: exit_codes.NOT_FOUND}
 
 
+@asks_daemon
 def run_report(
     context: typer.Context,
     job_id: JobId,
@@ -43,7 +43,7 @@ def run_report(
     """What a job used of what it had, why it ended, and what to do about it."""
     if as_json and html is not None:
         raise typer.BadParameter("--json and --html exclude each other")
-    asked = _Asked(readable_settings(context), job_id, run=run, cluster=cluster)
+    asked = _Asked(whom(context), job_id, run=run, cluster=cluster)
     if html is not None:
         _write(html, asked.page())
         return
@@ -58,10 +58,10 @@ def run_report(
 
 
 class _Asked:
-    """One question, put to the daemon of this machine, else to the database."""
+    """One question, put to whom the caller names, else to the daemon of this machine, else to the database."""
 
-    def __init__(self, config: Config, job_id: str, *, run: int | None, cluster: str | None) -> None:
-        self._config, self._job_id, self._run, self._cluster = config, job_id, run, cluster
+    def __init__(self, to: Whom, job_id: str, *, run: int | None, cluster: str | None) -> None:
+        self._whom, self._job_id, self._run, self._cluster = to, job_id, run, cluster
 
     def report(self) -> JobReport:
         """The figures."""
@@ -86,23 +86,25 @@ class _Asked:
     def _of_daemon(self, question: Callable[[Client], Awaitable[T]]) -> T | None:
         """None where no daemon answers that has a database."""
         try:
-            return asyncio.run(first_answer(sockets(self._config), Client, question))
+            return asyncio.run(first_answer(self._whom.places, Client, question))
         except ApiError as error:
-            problem = error.message
+            problem = self._whom.words(error)
             if error.status != 503:
                 _fail(problem, _CODES.get(error.status, exit_codes.FAILED))
         except Unreachable as error:
-            problem = str(error)
-        if not self._config.database.url:
-            _fail(f"{problem}; and no database is configured (database.url)", exit_codes.UNREACHABLE)
+            problem = self._whom.unreachable(error)
+        if not self._whom.database_url:
+            _fail(problem, exit_codes.UNREACHABLE)
         return None
 
     def _of_database(self, *, lines: bool) -> tuple[JobReport, Any]:
         from jobtrail.adapters.postgres import PostgresReader
         from jobtrail.cli import database
 
+        config = self._whom.config
+
         async def asked(pool: Any) -> Any:
-            reader = PostgresReader(pool, timeout_seconds=self._config.database.timeout_seconds)
+            reader = PostgresReader(pool, timeout_seconds=config.database.timeout_seconds)
             detail = await reader.show_job(self._job_id, run=self._run, cluster=self._cluster)
             now = datetime.now(UTC)
             timeline = await reader.job_timeline(detail, now=now) if lines else None
@@ -116,7 +118,7 @@ class _Asked:
             )
             return report, timeline
 
-        found: tuple[JobReport, Any] = database.ask(self._config, asked)
+        found: tuple[JobReport, Any] = database.ask(config, asked)
         return found
 
 

@@ -1,4 +1,4 @@
-"""`jobtrail top`: the jobs of this node, live, from the metrics of its daemon."""
+"""`jobtrail top`: the jobs of this node, or of the one that --url names, live, from the metrics of its daemon."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated, NoReturn
 
-import aiohttp
 import typer
 from rich.live import Live
 
@@ -23,12 +22,15 @@ from jobtrail.cli import exit_codes
 from jobtrail.cli.output import console, error_console, print_json
 from jobtrail.cli.settings import readable_settings
 from jobtrail.cli.top_page import ORDERS, NodeNow, in_order, read, shown
+from jobtrail.cli.whom import TOKEN_VARIABLE, UNAUTHORIZED, Place, asks_daemon, named_by_option
+from jobtrail.client_calls import OK, Caller, Unreachable
 from jobtrail.config import Config
 from jobtrail.domain.errors import StoreUnavailable
 
 TIMEOUT_SECONDS = 5.0
+FORBIDDEN = 403
 # Figures of a job that has ended are kept for a few scrapes: looking is to take none of them from Prometheus.
-LOOKING = {"Jobtrail-Look": "top"}
+LOOKING = {"Jobtrail-Look": "top", "Accept": "text/plain"}
 LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens everywhere listens here
 
 
@@ -42,6 +44,7 @@ class Order(StrEnum):
     TIME = "time"
 
 
+@asks_daemon
 def run_top(
     context: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="print one table and end; so does a pipe")] = False,
@@ -50,9 +53,10 @@ def run_top(
     every: Annotated[float, typer.Option(min=0.5, max=3600, help="seconds between two looks")] = 2.0,
 ) -> None:
     """This node's jobs, live: CPU, memory, GPUs and their power. Keys: c m g p t sort, q ends."""
-    config = readable_settings(context)
+    named = named_by_option(context)
+    places = _places(readable_settings(context)) if named is None else [named]
     try:
-        now = in_order(_look(config), sort)
+        now = in_order(_look(places), sort)
     except StoreUnavailable as error:
         _fail(str(error))
     if as_json:
@@ -61,42 +65,44 @@ def run_top(
         out = console()
         out.print(shown(now, width=out.width))
     else:
-        _watch(config, now, sort.value, every)
+        _watch(places, now, sort.value, every)
 
 
-def _look(config: Config) -> NodeNow:
-    return read(asyncio.run(_page(config)))
+def _look(places: list[Place]) -> NodeNow:
+    return read(asyncio.run(_page(places)))
 
 
-async def _page(config: Config) -> bytes:
-    """The metrics, over the socket where the caller may, else over TCP. Raises StoreUnavailable."""
+async def _page(places: list[Place]) -> bytes:
+    """The metrics, of the first that gives them. Raises StoreUnavailable."""
     problems = []
-    for connector, base in _ways(config):
-        try:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout, headers=LOOKING) as session,
-                session.get(f"{base}/metrics") as response,
-            ):
-                if response.status == 200:
-                    return await response.read()
-                problems.append(f"{base} answers {response.status}")
-        except aiohttp.ClientConnectorError as error:
-            problems.append(f"no daemon answers on {base}: {error.os_error.strerror}")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            problems.append(f"no daemon answers on {base}: {error or 'in time'}")
+    for place in places:
+        async with place.client(Caller, seconds=TIMEOUT_SECONDS) as daemon:
+            try:
+                answer = await daemon.call("GET", "/metrics", headers=LOOKING)
+            except Unreachable as error:
+                problems.append(str(error))
+                continue
+        if answer.status == OK:
+            return answer.body
+        problems.append(_refused(daemon.where, answer.status))
     raise StoreUnavailable("; ".join(problems) or "no daemon is configured: http.socket and http.port")
 
 
-def _ways(config: Config) -> Iterator[tuple[aiohttp.BaseConnector, str]]:
-    if os.access(config.http.socket, os.W_OK):
-        yield aiohttp.UnixConnector(config.http.socket), "http://localhost"
+def _refused(where: str, status: int) -> str:
+    wanted = f"; name a file with a token for it in {TOKEN_VARIABLE}" if status in (UNAUTHORIZED, FORBIDDEN) else ""
+    return f"{where} answers {status}{wanted}"
+
+
+def _places(config: Config) -> list[Place]:
+    """Where this machine's daemon answers: on the socket where the caller may use it, else over TCP."""
+    found = [Place(socket=config.http.socket)] if os.access(config.http.socket, os.W_OK) else []
     if config.http.port:
         host = LOOPBACK.get(config.http.host, config.http.host)
-        yield aiohttp.TCPConnector(), f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}"
+        found.append(Place(url=f"http://{f'[{host}]' if ':' in host else host}:{config.http.port}"))
+    return found
 
 
-def _watch(config: Config, now: NodeNow, order: str, every: float) -> None:
+def _watch(places: list[Place], now: NodeNow, order: str, every: float) -> None:
     """Until `q`, Ctrl-C or SIGTERM; the terminal is left as it was."""
     out, problem = console(), None
     with _ending_on_sigterm(), _keys_at_once(), Live(console=out, screen=True, auto_refresh=False) as live:
@@ -111,7 +117,7 @@ def _watch(config: Config, now: NodeNow, order: str, every: float) -> None:
                 continue
             next_look = time.monotonic() + every
             try:
-                now, problem = _look(config), None
+                now, problem = _look(places), None
             except StoreUnavailable as error:
                 problem = str(error)
 

@@ -1,4 +1,4 @@
-"""Asks the daemon of this machine about benchmarks, and the database where no daemon answers."""
+"""Asks a daemon about benchmarks: the one that is named, else that of this machine, else the database."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 import typer
 
 from jobtrail.cli import exit_codes
-from jobtrail.cli.daemon_client import SOCKET_VARIABLE, first_answer, sockets
+from jobtrail.cli.daemon_client import first_answer
 from jobtrail.cli.output import error_console
-from jobtrail.cli.settings import readable_settings
+from jobtrail.cli.whom import Whom
 from jobtrail.client_calls import ApiError, Caller, Unreachable
 from jobtrail.config import Config
 from jobtrail.domain.errors import InvalidEvent
@@ -23,44 +23,43 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Question = Callable[["PostgresBenchmarkReader"], Awaitable[Any]]
 
-__all__ = ["SOCKET_VARIABLE", "Row", "ask", "readable_settings", "sockets", "tell"]
 BASE = "/v1/benchmarks"
 UNAVAILABLE = 503
 
 
-def ask(config: Config, path: str, words: Mapping[str, str | int | None], from_database: Question) -> Row:
+def ask(whom: Whom, path: str, words: Mapping[str, str | int | None], from_database: Question) -> Row:
     """The answer of a daemon, else of the database; what goes wrong ends the command with its exit code."""
     try:
-        return _of_daemon(config, lambda daemon: daemon.ask("GET", f"{BASE}{path}", Row, words=words))
+        return _of_daemon(whom, lambda daemon: daemon.ask("GET", f"{BASE}{path}", Row, words=words))
     except ApiError as error:
         if error.status != UNAVAILABLE:
-            _end(error)
-        why = error.message
+            _end(whom, error)
+        why = whom.words(error)
     except Unreachable as error:
-        why = str(error)
-    if not config.database.url:
-        _fail(f"{why}; and no database is configured (database.url)", exit_codes.UNREACHABLE)
-    return _ask_database(config, from_database)
+        why = whom.unreachable(error)
+    if not whom.database_url:
+        _fail(why, exit_codes.UNREACHABLE)
+    return _ask_database(whom.config, from_database)
 
 
-def tell(config: Config, path: str, body: Row) -> Row:
+def tell(whom: Whom, path: str, body: Row) -> Row:
     """Send something to a daemon and return its answer; what goes wrong ends the command with its exit code."""
     encoded = msgspec.json.encode(body)
     try:
-        return _of_daemon(config, lambda daemon: daemon.ask("POST", f"{BASE}{path}", Row, body=encoded))
+        return _of_daemon(whom, lambda daemon: daemon.ask("POST", f"{BASE}{path}", Row, body=encoded))
     except ApiError as error:
-        _end(error)
+        _end(whom, error)
     except Unreachable as error:
         _fail(str(error), exit_codes.UNREACHABLE)
 
 
-def _of_daemon(config: Config, question: Callable[[Caller], Awaitable[Row]]) -> Row:
-    return asyncio.run(first_answer(sockets(config), Caller, question))
+def _of_daemon(whom: Whom, question: Callable[[Caller], Awaitable[Row]]) -> Row:
+    return asyncio.run(first_answer(whom.places, Caller, question))
 
 
-def _end(error: ApiError) -> NoReturn:
+def _end(whom: Whom, error: ApiError) -> NoReturn:
     codes = {400: exit_codes.USAGE, 404: exit_codes.NOT_FOUND, UNAVAILABLE: exit_codes.UNREACHABLE}
-    _fail(error.message, codes.get(error.status, exit_codes.FAILED))
+    _fail(whom.words(error), codes.get(error.status, exit_codes.FAILED))
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from jobtrail.cli.bench import result_pages
-from jobtrail.cli.bench.asking import Row, ask, readable_settings, tell
+from jobtrail.cli.bench.asking import Row, ask, tell
 from jobtrail.cli.output import clean, console, print_json
 from jobtrail.cli.times import moment as parse_moment
+from jobtrail.cli.whom import asks_daemon, whom
 from jobtrail.core.benchmark_ports import RunFilter
 from jobtrail.domain.benchmarks.metrics import default_stat
 from jobtrail.domain.benchmarks.report import Decision, Status
@@ -36,6 +37,7 @@ class VerdictWord(StrEnum):
     INSUFFICIENT = "insufficient"
 
 
+@asks_daemon
 def runs_command(
     context: typer.Context,
     recipe: Recipe = None,
@@ -73,7 +75,7 @@ def runs_command(
         rows, total = await reader.list_runs(wanted, limit=limit, offset=offset)
         return {"runs": rows, "total": total}
 
-    page = ask(readable_settings(context), "/runs", words, from_database)
+    page = ask(whom(context), "/runs", words, from_database)
     if as_json:
         print_json(page)
     elif as_csv:
@@ -85,15 +87,17 @@ def runs_command(
             console().print(f"{shown} of {page['total']}; more with --limit or --offset", style="dim")
 
 
+@asks_daemon
 def result_command(context: typer.Context, uid: Uid, as_json: Json = False) -> None:
     """One run: what ran where, how it went and why, its numbers, energy, jobs and verdicts."""
-    run = ask(readable_settings(context), f"/runs/{uid}", {}, lambda reader: reader.show_run(uid))
+    run = ask(whom(context), f"/runs/{uid}", {}, lambda reader: reader.show_run(uid))
     if as_json:
         print_json(run)
     else:
         result_pages.print_run(console(), run)
 
 
+@asks_daemon
 def compare_command(
     context: typer.Context,
     one: Annotated[str, typer.Argument(metavar="A", help="a run's UUID, or a beginning of it")],
@@ -102,13 +106,14 @@ def compare_command(
 ) -> None:
     """Two runs side by side: what changed, whether it is better, and whether it is more than noise."""
     words = {"a": one, "b": other}
-    found = ask(readable_settings(context), "/compare", words, lambda reader: reader.compare(one, other))
+    found = ask(whom(context), "/compare", words, lambda reader: reader.compare(one, other))
     if as_json:
         print_json(found)
     else:
         result_pages.print_comparison(console(), found)
 
 
+@asks_daemon
 def leaderboard_command(
     context: typer.Context,
     metric: Annotated[str, typer.Option(help="a number; docs/benchmark-formats.md names those of files")] = (
@@ -134,7 +139,7 @@ def leaderboard_command(
         rows = await reader.leaderboard(metric, chosen, wanted, limit=limit)
         return {"metric": metric, "stat": chosen, "runs": rows}
 
-    board = ask(readable_settings(context), "/leaderboard", words, from_database)
+    board = ask(whom(context), "/leaderboard", words, from_database)
     if as_json:
         print_json(board)
     elif as_csv:
@@ -143,16 +148,19 @@ def leaderboard_command(
         result_pages.print_leaderboard(console(), board)
 
 
+@asks_daemon
 def accept_command(context: typer.Context, uid: Uid, note: Note = None) -> None:
     """Take a run's regression for the new normal: it counts in what later runs are held against."""
     _decide(context, uid, Decision.ACCEPT, note)
 
 
+@asks_daemon
 def pin_command(context: typer.Context, uid: Uid, note: Note = None) -> None:
     """Hold later runs against this one as well, until another is pinned."""
     _decide(context, uid, Decision.PIN, note)
 
 
+@asks_daemon
 def unpin_command(context: typer.Context, uid: Uid, note: Note = None) -> None:
     """Hold later runs against this one no longer."""
     _decide(context, uid, Decision.UNPIN, note)
@@ -160,7 +168,7 @@ def unpin_command(context: typer.Context, uid: Uid, note: Note = None) -> None:
 
 def _decide(context: typer.Context, uid: str, decision: Decision, note: str | None) -> None:
     body: Row = {"decision": decision, **({} if note is None else {"note": note})}
-    receipt = tell(readable_settings(context), f"/runs/{uid}/decisions", body)
+    receipt = tell(whom(context, writes=True), f"/runs/{uid}/decisions", body)
     console().print(clean(f"recorded as event {receipt['event_id']}: {decision} {uid}"))
 
 
