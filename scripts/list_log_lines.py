@@ -11,9 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from jobtrail.adapters.telemetry.audit import HANDLERS as AUDIT_HANDLERS
-from jobtrail.adapters.telemetry.clocks import HANDLERS as CLOCK_HANDLERS
-from jobtrail.adapters.telemetry.observer import _HANDLERS
+from jobtrail.adapters.telemetry import audit, benchmarks, clocks, events, gpus, link, samples, slurm
 from jobtrail.core import facts
 
 PAGE = Path(__file__).parents[1] / "docs" / "logs.md"
@@ -32,8 +30,8 @@ This page is made of the program by `python -m scripts.list_log_lines`.
 
 def told() -> list[tuple[int, str, type[facts.Fact]]]:
     """Level, text and fact of each line; the gravest first, then in the order of the program."""
-    tables = (_HANDLERS, AUDIT_HANDLERS, CLOCK_HANDLERS)
-    lines = [(level, text, fact) for table in tables for fact, (_, level, text) in table.items()]
+    areas = (events, samples, slurm, gpus, benchmarks, audit, clocks, link)
+    lines = [(level, text, fact) for area in areas for fact, (_, level, text) in area.HANDLERS.items()]
     return sorted(lines, key=lambda line: -line[0])
 
 

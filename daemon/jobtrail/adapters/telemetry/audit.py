@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from jobtrail.adapters.telemetry.handlers import Handlers
 from jobtrail.adapters.telemetry.words import FINDINGS, OTHER, VERIFICATIONS, WITNESS_PROBLEMS, one_of
 from jobtrail.core import audit_facts as facts
 
@@ -109,8 +109,7 @@ class AuditFigures(Collector):
         self._mismatches.labels(one_of(WITNESS_PROBLEMS, fact.problem)).inc()
 
 
-# fact → what counts it, its level in the log, its line; as observer.py has them
-HANDLERS: dict[type[Any], tuple[Callable[[AuditFigures, Any], None], int, str]] = {
+HANDLERS: Handlers[AuditFigures] = {
     facts.CheckpointSeen: (AuditFigures.seen, logging.DEBUG, "newest checkpoint seen"),
     facts.CheckpointSealed: (AuditFigures.sealed, logging.INFO, "checkpoint sealed"),
     facts.SealTurn: (AuditFigures.seal_turn, logging.DEBUG, "nothing is left to be sealed"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from jobtrail.adapters.telemetry.handlers import Handlers
 from jobtrail.core import clock_facts as facts
 
 
@@ -48,10 +47,7 @@ class ClockFigures(Collector):
         self._ahead = fact.ahead_seconds
 
 
-# fact → what counts it, its level in the log, its line; as observer.py has them
-HANDLERS: MappingProxyType[type[Any], tuple[Callable[[ClockFigures, Any], None], int, str]] = MappingProxyType(
-    {
-        facts.ClockStepped: (ClockFigures.stepped, logging.WARNING, "the clock was set"),
-        facts.ClockCompared: (ClockFigures.compared, logging.DEBUG, "clock compared with the store's"),
-    }
-)
+HANDLERS: Handlers[ClockFigures] = {
+    facts.ClockStepped: (ClockFigures.stepped, logging.WARNING, "the clock was set"),
+    facts.ClockCompared: (ClockFigures.compared, logging.DEBUG, "clock compared with the store's"),
+}

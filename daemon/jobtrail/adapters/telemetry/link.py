@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from jobtrail.adapters.telemetry.handlers import Handlers
 from jobtrail.adapters.telemetry.words import (
     LINK_CONTRADICTIONS,
     LINK_OUTCOMES,
@@ -20,7 +24,8 @@ STATUSES = ("200", "400", "401", "403", "408", "409", "413", "415", "422", "429"
 class LinkFigures:
     """What a node asked of servers, and what a server answered nodes."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, time_us: Callable[[], int]) -> None:
+        self._time_us = time_us
         self._target = Gauge(
             "jobtrail_forward_target_info", "Where this daemon's events go.", ("target",), registry=registry
         )
@@ -57,12 +62,12 @@ class LinkFigures:
         """Show where events go."""
         self._target.labels(target).set(1)
 
-    def asked(self, fact: facts.ServerAsked, now_seconds: float) -> None:
+    def asked(self, fact: facts.ServerAsked) -> None:
         """Count what this node asked. A server that refuses the content has still answered."""
         self._asked.labels(one_of(LINK_SUBJECTS, fact.what), one_of(LINK_OUTCOMES, fact.outcome)).inc()
         self._sent.inc(fact.sent_bytes)
         if fact.outcome in {"ok", "gap", "refused"}:
-            self._last.labels(fact.server).set(now_seconds)
+            self._last.labels(fact.server).set(self._time_us() / 1e6)
 
     def served(self, fact: facts.NodeServed) -> None:
         """Count an answer to a node."""
@@ -75,3 +80,12 @@ class LinkFigures:
     def contradicted(self, fact: facts.NodeContradicted) -> None:
         """Count a node that spoke in another's name."""
         self._contradicted.labels(one_of((*LINK_CONTRADICTIONS, OTHER), fact.what)).inc()
+
+
+HANDLERS: Handlers[LinkFigures] = {
+    facts.ServerAsked: (LinkFigures.asked, logging.DEBUG, "server asked"),
+    facts.NodeServed: (LinkFigures.served, logging.DEBUG, "node answered"),
+    facts.NodeContradicted: (
+        LinkFigures.contradicted, logging.WARNING, "node spoke in another node's name, refused",
+    ),
+}  # fmt: skip
