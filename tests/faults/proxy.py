@@ -24,7 +24,8 @@ class Proxy(threading.Thread):
 
     `silent`: nothing is read any more and new connections are taken up by the kernel alone, as by a black hole behind
     a firewall's state; `delay_seconds`: each piece waits so long; `stall_share` of the pieces wait `stall_seconds`
-    more; `bytes_a_second`: no more than that goes through each connection and direction.
+    more. `trickle` lets so little through each connection and direction, and while a line is as slow as that the server
+    does not hear either that a client has gone; what is on its way then arrives at once when the line is swift again.
     """
 
     def __init__(self, port: int, draw: random.Random) -> None:
@@ -37,9 +38,11 @@ class Proxy(threading.Thread):
         self._clients: set[asyncio.StreamWriter] = set()
         self._heard = asyncio.Event()
         self._heard.set()
+        self._swift = asyncio.Event()
+        self._swift.set()
         self.port = 0
         self.connections = self.stalls = 0
-        self.delay_seconds = self.stall_share = self.stall_seconds = self.bytes_a_second = 0.0
+        self.delay_seconds = self.stall_share = self.stall_seconds = self._bytes_a_second = 0.0
 
     def __enter__(self) -> Proxy:
         self.start()
@@ -76,6 +79,15 @@ class Proxy(threading.Thread):
     def speak(self) -> None:
         """Go on."""
         self._on_loop(self._heard.set)
+
+    def trickle(self, bytes_a_second: float) -> None:
+        """Be so slow from now on."""
+        self._bytes_a_second = bytes_a_second
+        self._on_loop(self._swift.clear)
+
+    def flow(self) -> None:
+        """Be swift again."""
+        self._on_loop(self._swift.set)
 
     def reset_all(self) -> None:
         """RST to every client: close without lingering (socket(7), SO_LINGER)."""
@@ -137,7 +149,7 @@ class Proxy(threading.Thread):
     async def _take(self, reader: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]]) -> None:
         """Note of each piece when it is to arrive: many are on their way at once, as on a long line."""
         while True:
-            size = max(1, int(self.bytes_a_second)) if self.bytes_a_second else CHUNK
+            size = CHUNK if self._swift.is_set() else max(1, int(self._bytes_a_second))
             data = await reader.read(size)
             await self._heard.wait()
             delay = self.delay_seconds
@@ -154,8 +166,9 @@ class Proxy(threading.Thread):
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             if not data:
                 raise ConnectionResetError
-            if self.bytes_a_second:
-                await asyncio.sleep(len(data) / self.bytes_a_second)
+            if not self._swift.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._swift.wait(), len(data) / self._bytes_a_second)
             with suppress(RuntimeError):  # half-closed: what comes is lost
                 writer.write(data)
             await writer.drain()

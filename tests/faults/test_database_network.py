@@ -47,12 +47,12 @@ def cause(proxy: Proxy, fault: str) -> None:
     elif fault == "reset":
         proxy.reset_all()
     else:
-        proxy.bytes_a_second = TRICKLE_BYTES_A_SECOND
+        proxy.trickle(TRICKLE_BYTES_A_SECOND)
 
 
 def mend(proxy: Proxy) -> None:
     """End it, whatever it was."""
-    proxy.bytes_a_second = 0.0
+    proxy.flow()
     proxy.speak()
 
 
