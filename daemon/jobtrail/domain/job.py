@@ -135,6 +135,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """The nodes of the run, the batch host first; empty while unknown."""
         return next((known.nodes for known in self._said() if known.nodes is not None), ())
 
+    @property
+    def named_by_slurm(self) -> frozenset[str]:
+        """The nodes that Slurm's controller or its accounting names as the run's; empty while neither did.
+
+        What slurmctld's hooks say does not count: they are told through nodes.
+        """
+        records = [word.record for word in self.words if word.record.origin is not Origin.CONTROLLER_HOOK]
+        said = [_facts_in(record).nodes or () for record in records if not record.is_pending]
+        return frozenset(node for nodes in said for node in nodes)
+
     def _said(self) -> list[JobFacts]:
         """All facts about the job, those that count most first."""
         said = {word.record.origin: _facts_in(word.record) for word in self.words}

@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from jobtrail.domain.audit import ChainedEvent
+from jobtrail.domain.belonging import refused_part
 from jobtrail.domain.benchmarks.holding import is_about_benchmarks
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Event, decode
@@ -90,6 +91,8 @@ class Folding:
             return Taken(row=row, event=event)
         runs = self._runs.setdefault((event.cluster, event.job_id), [])
         chosen = choose_run(runs, event)
+        if (reason := refused_part(runs, chosen, event)) is not None:
+            return Taken(row=row, event=event, unapplied=reason)
         if chosen is None and (reason := about_nothing(event)) is not None:
             return Taken(row=row, event=event, unapplied=reason)
         number = max((run.job.run for run in runs), default=0) + 1
