@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
 
 import msgspec
+import pytest
 
-from jobtrail.core.facts import EventRejected, GapRecorded, SamplesDropped, SamplesThinned, SamplesWritten
-from jobtrail.core.gaps import EVERY_SECONDS, GapRecords
+from jobtrail.core.facts import ChoreFailed, EventRejected, GapRecorded, SamplesDropped, SamplesThinned, SamplesWritten
+from jobtrail.core.gap_ports import Tally
+from jobtrail.core.gaps import EVERY_SECONDS, LOOK_SECONDS, STILL_SECONDS, GapRecords
 from jobtrail.core.intake import Intake
 from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import SpoolStatus
@@ -27,10 +30,34 @@ class Spool(MemorySpool):
         return msgspec.structs.replace(super().status(), purged_early=self.purged_early)
 
 
-class Bench:
+class Tallies:
+    """A TallyLog in memory."""
+
     def __init__(self) -> None:
-        self.clock, self.facts = FakeClock(), Facts()
-        self.spool = Spool(clock=self.clock)
+        self.kept: Tally | None = None
+        self.written: list[Tally] = []
+        self.broken = False
+
+    async def read(self) -> Tally | None:
+        if self.broken:
+            raise OSError("no such disk")
+        return self.kept
+
+    async def write(self, tally: Tally) -> None:
+        if self.broken:
+            raise OSError("no room")
+        self.kept = tally
+        self.written.append(tally)
+
+
+class Bench:
+    """A daemon. `after`: another one on the same disk, which was killed."""
+
+    def __init__(self, after: Bench | None = None, ask: tuple[Callable[[], None], ...] = ()) -> None:
+        self.facts = Facts()
+        self.clock = FakeClock() if after is None else after.clock
+        self.spool = Spool(clock=self.clock) if after is None else after.spool
+        self.tallies = Tallies() if after is None else after.tallies
         self.records = GapRecords(
             self.spool,
             OwnEvents(
@@ -40,9 +67,27 @@ class Bench:
                 clock=self.clock,
                 new_event_id=lambda: str(uuid.uuid4()),
             ),
+            self.tallies,
             clock=self.clock,
             tell=self.facts,
+            ask=ask,
         )
+
+    def lives(self, during: Callable[[], Awaitable[None]], *, killed: bool = False) -> None:
+        """Run it for as long as `during` takes; then it stops, or is killed."""
+
+        async def main() -> None:
+            stop = asyncio.Event()
+            running = asyncio.create_task(self.records.run(stop))
+            await during()
+            if killed:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            else:
+                stop.set()
+                await running
+
+        moved_time.run(self.clock, main())
 
     @property
     def gaps(self) -> list[Event]:
@@ -114,25 +159,181 @@ def test_it_records_now_and_then_and_once_more_at_the_end() -> None:
     assert bench.shed == [{"samples_dropped": 1}, {"samples_dropped": 2}]
 
 
-def test_a_day_in_which_something_is_given_up_all_the_time_takes_few_records_and_loses_no_count() -> None:
+def test_hours_in_which_something_is_given_up_all_the_time_takes_few_records_and_loses_no_count() -> None:
     """A record is an event, and takes room that is short. What is left is told soon after the last was given up."""
     bench = Bench()
 
     async def main() -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(bench.records.run(stop))
-        for _ in range(8640):
+        for _ in range(720):
             bench.records.observe(SamplesThinned(rows=3))
             await asyncio.sleep(EVERY_SECONDS)
-        assert 100 < len(bench.gaps) < 160
-        assert sum(shed["samples_thinned"] for shed in bench.shed) > 0.99 * 8640 * 3
+        assert 10 < len(bench.gaps) < 25
+        assert sum(shed.get("samples_thinned", 0) for shed in bench.shed) > 0.85 * 720 * 3
         await asyncio.sleep(60)
-        assert sum(shed["samples_thinned"] for shed in bench.shed) == 8640 * 3
+        assert sum(shed.get("samples_thinned", 0) for shed in bench.shed) == 720 * 3
         await asyncio.sleep(3600)  # after a quiet while the next is told at once
         bench.records.observe(SamplesThinned(rows=1))
-        await asyncio.sleep(2 * EVERY_SECONDS)
+        await asyncio.sleep(2 * LOOK_SECONDS)
         assert bench.shed[-1] == {"samples_thinned": 1}
         stop.set()
         await running
 
     moved_time.run(bench.clock, main())
+
+
+def test_the_first_that_is_given_up_is_told_at_once_and_the_end_when_nothing_more_was() -> None:
+    """So a reader of the trail sees that something is being given up, and that it is over."""
+    bench = Bench()
+
+    async def during() -> None:
+        await asyncio.sleep(100)
+        bench.records.observe(SamplesThinned(rows=3))
+        await asyncio.sleep(1.5 * LOOK_SECONDS)
+        assert bench.shed == [{"samples_thinned": 3}]
+        await asyncio.sleep(STILL_SECONDS + 2 * LOOK_SECONDS)
+
+    bench.lives(during)
+    told = [event.gap for event in bench.gaps if event.gap is not None]
+    assert [(gap.shed, gap.goes_on) for gap in told] == [({"samples_thinned": 3}, True), ({}, False)]
+    assert [gap.uncounted_since_us for gap in told] == [None, None]
+    assert told[1].since_us == bench.gaps[0].time_us
+
+
+def test_a_daemon_that_is_killed_loses_the_counts_of_a_second_and_the_next_says_so() -> None:
+    first = Bench()
+    ended_us = 0
+
+    async def during() -> None:
+        nonlocal ended_us
+        for _ in range(5):
+            first.records.observe(SamplesThinned(rows=10))
+            await asyncio.sleep(1.5 * LOOK_SECONDS)
+        first.records.observe(SamplesThinned(rows=1))  # nobody will know of it
+        ended_us = first.clock.time_us()
+
+    first.lives(during, killed=True)
+    assert sum(shed["samples_thinned"] for shed in first.shed) < 50
+    first.clock.advance(3600)
+    second = Bench(after=first)
+
+    async def short() -> None:
+        await asyncio.sleep(5)
+
+    second.lives(short)
+    assert sum(shed.get("samples_thinned", 0) for shed in second.shed) == 50
+    last = second.gaps[-1].gap
+    assert last is not None
+    assert not last.goes_on
+    assert last.uncounted_since_us is not None
+    assert 0 <= ended_us - last.uncounted_since_us <= 2_000_000
+    count = len(second.gaps)
+    third = Bench(after=second)  # the second had its last word
+    third.lives(short)
+    assert len(third.gaps) == count
+
+
+def test_what_a_full_spool_kept_from_the_record_is_told_by_the_daemon_after_a_stop_or_a_kill() -> None:
+    for killed in (False, True):
+        first = Bench()
+        first.spool.full = True
+
+        async def during(bench: Bench = first) -> None:
+            bench.records.observe(EventRejected(reason="spool_full"))
+            bench.spool.purged_early = 4
+            await asyncio.sleep(60)
+
+        first.lives(during, killed=killed)
+        first.spool.purged_early = 0  # it is of each daemon's life
+        second = Bench(after=first)
+
+        async def later(bench: Bench = second) -> None:
+            bench.records.observe(EventRejected(reason="spool_full"))
+            await asyncio.sleep(60)
+            assert bench.shed == []
+            bench.spool.full = False
+            await asyncio.sleep(EVERY_SECONDS + 2)
+
+        second.lives(later)
+        assert second.shed[0] == {"events_refused": 2, "retained_events": 4}
+        told = second.gaps[0].gap
+        assert told is not None
+        assert (told.uncounted_since_us is not None) == killed
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_what_was_told_just_before_the_kill_is_not_told_again(goes_on: bool) -> None:
+    first = Bench()
+    first.records.observe(SamplesDropped(rows=7))
+    await first.records.record()
+    told = first.gaps[0]
+    first.tallies.kept = Tally(
+        event_id=told.event_id, since_us=1, noted_us=told.time_us, shed={"samples_dropped": 6}, goes_on=goes_on
+    )
+    second = Bench(after=first)
+    await second.records.resume()
+    assert second.shed == [{"samples_dropped": 7}, *([{}] if goes_on else [])]
+    assert [event.gap.uncounted_since_us for event in second.gaps if event.gap] == (
+        [None, told.time_us] if goes_on else [None]
+    )
+    assert second.tallies.kept is not None
+    assert (second.tallies.kept.shed, second.tallies.kept.goes_on) == ({}, False)
+
+
+def test_that_counts_are_missing_is_not_forgotten_by_a_second_kill() -> None:
+    first = Bench()
+    first.spool.full = True
+
+    async def during() -> None:
+        first.records.observe(EventRejected(reason="spool_full"))
+        await asyncio.sleep(5)
+
+    first.lives(during, killed=True)
+    second = Bench(after=first)
+    second.lives(during, killed=True)
+    assert first.tallies.kept is not None
+    noted_us = first.tallies.written[0].noted_us
+    assert first.tallies.kept.uncounted_since_us == noted_us
+    first.spool.full = False
+    third = Bench(after=second)
+    third.lives(lambda: asyncio.sleep(1))
+    told = third.gaps[-1].gap
+    assert told is not None
+    assert (told.shed, told.uncounted_since_us) == ({"events_refused": 1}, noted_us)
+
+
+def test_parts_that_tell_late_are_asked_at_each_look() -> None:
+    asked: list[float] = []
+    bench = Bench(ask=(lambda: asked.append(bench.clock.monotonic()),))
+    bench.lives(lambda: asyncio.sleep(10))
+    assert len(asked) >= 9
+
+
+def test_where_nothing_can_be_noted_that_is_told_once_and_records_go_on() -> None:
+    bench = Bench()
+    bench.tallies.broken = True
+
+    async def during() -> None:
+        for _ in range(5):
+            bench.records.observe(SamplesDropped(rows=1))
+            await asyncio.sleep(2)
+        bench.tallies.broken = False
+        bench.records.observe(SamplesDropped(rows=1))
+        await asyncio.sleep(2)
+
+    bench.lives(during)
+    reasons = [fact.reason for fact in bench.facts.of(ChoreFailed)]
+    assert reasons == [
+        "what was given up before the start cannot be read: no such disk",
+        "what is given up cannot be noted: no room",
+    ]
+    assert sum(shed.get("samples_dropped", 0) for shed in bench.shed) == 6
+    assert bench.tallies.written
+
+
+def test_a_quiet_daemon_notes_nothing() -> None:
+    bench = Bench()
+    bench.lives(lambda: asyncio.sleep(300))
+    assert bench.tallies.written == []
+    assert bench.gaps == []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,7 @@ from jobtrail.adapters.cgroup import CgroupReader
 from jobtrail.adapters.clock import SystemClock
 from jobtrail.adapters.procfs import read_boot_id
 from jobtrail.adapters.spool import SqliteSpool
+from jobtrail.adapters.tally_file import TallyFile
 from jobtrail.adapters.telemetry import Telemetry
 from jobtrail.composition.audit_role import make_heartbeat, make_own_events, make_witness
 from jobtrail.composition.gpu_role import GpuParts, make_gpu_parts
@@ -44,6 +46,7 @@ from jobtrail.core.verifying import Verifying
 from jobtrail.core.waiting import Backoff
 
 DAY_US = 86_400_000_000
+TALLY_FILE = "shed.tally"
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +130,16 @@ def wire(
     server = make_server_parts(
         config, store, slurm, board=board, intake=intake, last_cluster=spool.last_cluster, clock=clock, tell=tell
     )
+    gpus = make_gpu_parts(
+        config,
+        sampler=sampler,
+        board=board,
+        sink=sinks.gpu_samples if sinks else None,
+        energy_sink=sinks.energy_samples if sinks else None,
+        clock=clock,
+        tell=tell,
+    )
+    gpu_buffers = () if gpus is None else (gpus.buffer, gpus.energy_buffer)
     return Parts(
         config=config,
         clock=clock,
@@ -141,15 +154,7 @@ def wire(
             config, spool=spool, intake=intake, sampler=sampler, clock=clock, tell=tell, over_runs=over_runs
         ),
         buffer=buffer,
-        gpus=make_gpu_parts(
-            config,
-            sampler=sampler,
-            board=board,
-            sink=sinks.gpu_samples if sinks else None,
-            energy_sink=sinks.energy_samples if sinks else None,
-            clock=clock,
-            tell=tell,
-        ),
+        gpus=gpus,
         forwarder=_forwarder(config, clock, telemetry, spool, store_clock, own_events),
         housekeeper=server.housekeeper,
         slurm=slurm,
@@ -160,7 +165,7 @@ def wire(
         security=SecurityLog(store.security if store else None, node=config.node_name, clock=clock, tell=tell),
         auditors=(
             *server.auditors,
-            _gap_records(spool, own_events, clock, telemetry),
+            _gap_records(config, spool, own_events, clock, telemetry, (buffer, *gpu_buffers)),
             _clock_watch(own_events, clock, telemetry),
             make_heartbeat(config, spool=spool, events=own_events, tell=tell),
         ),
@@ -170,8 +175,17 @@ def wire(
     )
 
 
-def _gap_records(spool: SqliteSpool, events: OwnEvents, clock: SystemClock, telemetry: Telemetry) -> GapRecords:
-    records = GapRecords(spool, events, clock=clock, tell=telemetry.observe)
+def _gap_records(
+    config: Config,
+    spool: SqliteSpool,
+    events: OwnEvents,
+    clock: SystemClock,
+    telemetry: Telemetry,
+    buffers: Iterable[SampleBuffer[Any]],
+) -> GapRecords:
+    tally = TallyFile(Path(config.spool.directory) / TALLY_FILE, clock_us=clock.time_us)
+    ask = [buffer.tell_shed for buffer in buffers]
+    records = GapRecords(spool, events, tally, clock=clock, tell=telemetry.observe, ask=ask)
     telemetry.tell_too(records.observe)
     return records
 

@@ -21,6 +21,10 @@ class OwnEvents:
         self._clock = clock
         self._new_event_id = new_event_id
 
+    def new_id(self) -> str:
+        """An id for an event that is to be recorded once, also by a daemon that tries again."""
+        return self._new_event_id()
+
     async def record(
         self,
         kind: EventKind,
@@ -30,11 +34,15 @@ class OwnEvents:
         note: str | None = None,
         gap: Gap | None = None,
         clock_step_us: int | None = None,
+        event_id: str | None = None,
     ) -> None:
-        """Hold an event of `kind`, of now unless `time_us` says when. Raises SpoolFull, SpoolBroken."""
+        """Hold an event of `kind`, of now unless `time_us` says when, under a new id unless `event_id` is one.
+
+        Raises SpoolFull, SpoolBroken; EventConflict where `event_id` is held already.
+        """
         event = Event(
             kind=kind,
-            event_id=self._new_event_id(),
+            event_id=event_id or self._new_event_id(),
             time_us=self._clock.time_us() if time_us is None else time_us,
             cluster=self._cluster,
             job_id=None,

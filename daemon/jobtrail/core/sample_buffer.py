@@ -64,7 +64,7 @@ class SampleBuffer(Generic[Row]):
     def add(self, row: Row) -> None:
         """Queue one reading. Without a store readings live on the board only.
 
-        What is shed to make room is told at the next flush: one fact for many rows.
+        What is shed to make room is told at the next flush, or when `tell_shed` asks for it.
         """
         if self._sink is None or not self._keeps(row):
             return
@@ -117,15 +117,19 @@ class SampleBuffer(Generic[Row]):
                 self._tell(ForwardFailed(reason=f"samples: {error}", retry_in_seconds=delay))
                 await wait_for_any(stop.wait(), timeout_seconds=delay)
 
-    async def flush(self) -> None:
-        """Write all that is queued. Raises StoreUnavailable; what was not written stays queued."""
-        self._more.clear()
+    def tell_shed(self) -> None:
+        """Tell what was shed since it was last told: one fact for many rows."""
         if self._thinned:
             self._tell(SamplesThinned(rows=self._thinned))
             self._thinned = 0
         if self._shed:
             self._tell(SamplesDropped(rows=self._shed))
             self._shed = 0
+
+    async def flush(self) -> None:
+        """Write all that is queued. Raises StoreUnavailable; what was not written stays queued."""
+        self._more.clear()
+        self.tell_shed()
         while self._rows and self._sink is not None:
             batch = list(islice(self._rows, BATCH_ROWS))
             self._in_flight = len(batch)

@@ -165,6 +165,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     since_us: int
     shed: dict[str, int]
+    goes_on: bool = False  # it was not over: another record follows, from this writer or from the one after it
+    uncounted_since_us: int | None = None  # the writer ended while it gave things up; from then on it counted no more
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
