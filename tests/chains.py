@@ -62,9 +62,16 @@ class ChainWriter:
     def begin(self) -> str:
         return self.event(EventKind.CHAIN_STARTED, None, 0, Actor.COLLECTOR)
 
-    def started(self, job_id: str, at: int = 0, nodes: Sequence[str] | None = None, **facts: Any) -> str:
+    def started(
+        self,
+        job_id: str,
+        at: int = 0,
+        nodes: Sequence[str] | None = None,
+        slurm_start_time: int | None = None,
+        **facts: Any,
+    ) -> str:
         known = JobFacts(user_name="ada", partition="p1", cpus=4, nodes=tuple(nodes or [self.node]), **facts)
-        return self.event(EventKind.JOB_STARTED, job_id, at, facts=known)
+        return self.event(EventKind.JOB_STARTED, job_id, at, facts=known, slurm_start_time=slurm_start_time)
 
     def used(self, job_id: str, at: int, usage: NodeUsage, **fields: Any) -> str:
         return self.event(EventKind.USAGE_RECORDED, job_id, at, Actor.COLLECTOR, usage=usage, **fields)

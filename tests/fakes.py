@@ -7,6 +7,7 @@ from typing import TypeVar
 from jobtrail.core.facts import Fact
 from jobtrail.core.ports import OpenRun, SampleRow, StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, broken_link
+from jobtrail.domain.belonging import refused_part
 from jobtrail.domain.benchmarks.holding import content_sha256, is_about_benchmarks, precedence, refusal
 from jobtrail.domain.checkpoints import Anchor
 from jobtrail.domain.errors import (
@@ -109,6 +110,8 @@ class MemorySink:
             return None
         runs = self.runs.setdefault((event.cluster, event.job_id), [])
         chosen = choose_run(runs, event)
+        if (reason := refused_part(runs, chosen, event)) is not None:
+            return reason
         if chosen is None and (reason := about_nothing(event)) is not None:
             return reason
         result = apply(chosen or open_run(event.cluster, event.job_id, len(runs) + 1), event, created=chosen is None)

@@ -12,8 +12,10 @@ from jobtrail.adapters.postgres import PostgresSink, close_pool, open_pool, sess
 from jobtrail.core.ports import EventSink
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent
 from jobtrail.domain.errors import ChainGap, StoreRefused
-from jobtrail.domain.events import EventKind
+from jobtrail.domain.events import Actor, EventKind, NodeUsage
 from jobtrail.domain.job import Job
+from jobtrail.domain.job_facts import JobFacts
+from jobtrail.domain.slurm import Origin, SlurmRecord
 from jobtrail.domain.states import State
 from tests.benchmark_reports import claim, report, tell, uid
 from tests.chains import SECOND, T0, ChainWriter
@@ -324,3 +326,27 @@ async def test_what_people_cannot_say_is_kept_in_the_trail_and_named(bench: Benc
     assert unapplied[before + 3] == "no run 1 of slurm-2 is held to be amended"
     (job,) = await bench.jobs()
     assert (job.job_id, job.facts.comment, job.facts.partition) == ("slurm-1", "ran hot", "p1")
+
+
+@at_a_database
+async def test_a_node_that_slurm_does_not_name_changes_nothing_of_the_job(bench: Bench) -> None:
+    """Its claims are in the trail, with the reason why nothing came of them."""
+    node, server, thief = ChainWriter("n1"), ChainWriter("s1"), ChainWriter("n9")
+    node.started("slurm-1", slurm_start_time=T0 // SECOND)
+    await store(bench, node)
+    record = SlurmRecord(
+        origin=Origin.SLURMCTLD, job_id="slurm-1", state="RUNNING", start_time=T0 // SECOND,
+        facts=JobFacts(nodes=("n1",), user_name="ada"),
+    )  # fmt: skip
+    server.event(EventKind.SLURM_REPORTED, "slurm-1", SECOND, Actor.RECONCILER, slurm=record)
+    await store(bench, server)
+    before = await bench.jobs()
+    usage = NodeUsage(cpu_usage_us=1 << 40, memory_peak_bytes=1 << 50, sample_count=1)
+    opened_by = thief.started("slurm-1", 2 * SECOND, slurm_start_time=T0 // SECOND)
+    thief.started("slurm-1", 2 * SECOND)
+    thief.used("slurm-1", 3 * SECOND, usage, opened_by=opened_by)
+    thief.finished("slurm-1", 4 * SECOND, 137, opened_by=opened_by)
+    report = await store(bench, thief)
+    reason = "Slurm says that run 1 of the job is on n1, and not on n9"
+    assert (report.stored, dict(report.unapplied)) == (4, dict.fromkeys(range(1, 5), reason))
+    assert await bench.jobs() == before

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.core.node_words import NODES_KINDS, Overstepped, overstepped
+from jobtrail.core.node_words import NODES_KINDS, Allowed, Overstepped, overstepped
 from jobtrail.domain.claims import made_id
 from jobtrail.domain.events import Actor, Closing, Event, EventKind, encode
 from jobtrail.domain.slurm import Origin, SlurmRecord
@@ -19,8 +19,8 @@ def of_kind(kind: EventKind, **fields: Any) -> ChainWriter:
     return writer
 
 
-def problem_of(writer: ChainWriter) -> str | None:
-    found = overstepped(writer.rows, "n1")
+def problem_of(writer: ChainWriter, **allowed: frozenset[str]) -> str | None:
+    found = overstepped(writer.rows, writer.node, Allowed(**allowed))
     return None if found is None else found.problem
 
 
@@ -75,6 +75,68 @@ def test_of_slurms_parts_its_hooks_alone_speak_through_a_node(origin: Origin) ->
     found = problem_of(of_kind(EventKind.SLURM_REPORTED, slurm=SlurmRecord(origin=origin, job_id="slurm-1")))
     expected = None if origin is Origin.CONTROLLER_HOOK else f"is the word of {origin}, which a node does not ask"
     assert found == expected
+
+
+@pytest.mark.parametrize("kind", [EventKind.JOB_STARTED, EventKind.JOB_FINISHED, EventKind.JOB_CLOSED])
+def test_a_node_is_no_reconciler(kind: EventKind) -> None:
+    found = problem_of(of_kind(kind, by=Actor.RECONCILER))
+    assert found == "is said by reconciler, and a node does not ask Slurm"
+
+
+CLUSTERS = frozenset({"lab", "local"})
+
+
+@pytest.mark.parametrize("kind", sorted(NODES_KINDS - {EventKind.JOB_CREATED}))
+def test_a_node_names_the_clusters_of_its_site(kind: EventKind) -> None:
+    for cluster in ("lab", "local", "lab2", "Lab", ""):
+        writer = ChainWriter("n1", cluster=cluster)
+        writer.event(kind, "slurm-1", 0)
+        expected = None if cluster in CLUSTERS else f"is of cluster {cluster!r}, which is none of link.clusters"
+        assert problem_of(writer, clusters=CLUSTERS) == expected
+        assert problem_of(writer) is None
+
+
+def test_a_chain_may_begin_before_the_cluster_is_known() -> None:
+    """And benchmarks, which are about no run of a job, are of a cluster all the same."""
+    for kind, fine in ((EventKind.CHAIN_STARTED, True), (EventKind.GAP, True), (EventKind.BENCHMARK_RECORDED, False)):
+        writer = ChainWriter("n1", cluster="c1")
+        writer.event(kind, None, 0)
+        assert (problem_of(writer, clusters=CLUSTERS) is None) is fine
+
+
+@pytest.mark.parametrize(("cluster", "fine"), [(None, True), ("lab", True), ("other", False)])
+def test_slurms_record_is_of_the_sites_cluster_too(cluster: str | None, fine: bool) -> None:
+    record = SlurmRecord(origin=Origin.CONTROLLER_HOOK, job_id="slurm-1", cluster=cluster)
+    writer = ChainWriter("n1", cluster="lab")
+    writer.event(EventKind.SLURM_REPORTED, "slurm-1", 0, slurm=record)
+    assert (problem_of(writer, clusters=CLUSTERS) is None) is fine
+
+
+@pytest.mark.parametrize(
+    ("kind", "by"),
+    [(EventKind.SLURM_REPORTED, Actor.SLURM_CONTROLLER), (EventKind.SLURM_REPORTED, Actor.COLLECTOR),
+     (EventKind.JOB_FINISHED, Actor.SLURM_CONTROLLER)],
+)  # fmt: skip
+def test_slurmctld_speaks_through_its_own_machines(kind: EventKind, by: Actor) -> None:
+    controllers = frozenset({"ctl1", "ctl2"})
+    for node, fine in (("ctl1", True), ("ctl2", True), ("n1", False), ("ctl", False)):
+        writer = ChainWriter(node)
+        writer.event(kind, "slurm-1", 0, by)
+        expected = None if fine else "is slurmctld's word, and the node is none of link.controllers"
+        assert problem_of(writer, controllers=controllers) == expected
+        assert problem_of(writer) is None
+
+
+def test_a_node_that_is_no_controller_speaks_of_itself() -> None:
+    writer = ChainWriter("n1")
+    writer.whole_job("slurm-1")
+    assert problem_of(writer, controllers=frozenset({"ctl"}), clusters=frozenset({"c1"})) is None
+
+
+def test_a_kind_of_a_later_release_is_of_no_effect_and_of_no_cluster() -> None:
+    writer = ChainWriter("n1")
+    writer.raw(b'{"node":"n1","kind":"of_tomorrow","cluster":"far","job_id":"slurm-1"}')
+    assert problem_of(writer, clusters=CLUSTERS) is None
 
 
 def test_without_a_database_a_job_is_made_under_the_name_that_follows_from_the_request() -> None:

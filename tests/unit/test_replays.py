@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.slurm_env import hook_decoder
+from jobtrail.domain.belonging import refused_part
 from jobtrail.domain.events import Actor, Event, EventKind
 from jobtrail.domain.hostlist import expand_nodes
 from jobtrail.domain.job import Run
@@ -131,6 +132,7 @@ def replay(events: Iterable[Event]) -> dict[str, list[Run]]:
         if event is None:
             continue
         chosen = choose_run(runs, event)
+        assert refused_part(runs, chosen, event) is None  # no node of a real cluster is taken for a stranger
         result = apply(chosen or open_run("c1", one.job_id, len(runs) + 1), event, created=chosen is None)
         assert not isinstance(result, Rejected)
         kept = [run for run in runs if run.job.run != result.run.job.run]
