@@ -69,12 +69,14 @@ def _numbers() -> tuple[Panel, ...]:
         return number(title, description, asked, unit=unit, absent=absent, steps=steps)
 
     return (
-        of("CPU used", "CPU time used, of CPUs held times time (view job_efficiency), up to the last sample.",
+        of("CPU used", "CPU time used, of CPUs held times the time for which the job was not suspended (view "
+           "job_efficiency), up to the last sample.",
            "j.cpu_efficiency", "job_efficiency", "percentunit", "Unknown: no CPU time or no allocation",
            looks.USED_RATIO),
         of("Memory peak of limit", "Highest memory use, of the limit. Near 100 % the job may be killed; far below, "
-           "others could have used it.", "j.memory_efficiency", "job_efficiency", "percentunit",
-           "Unknown: no limit, or not measured", ((None, "orange"), (0.4, "green"), (0.9, "orange"), (0.98, "red"))),
+           "others could have used it. Of nodes with different limits, the one nearest to its own.",
+           "j.memory_efficiency", "job_efficiency", "percentunit", "Unknown: no limit, or not measured",
+           ((None, "orange"), (0.4, "green"), (0.9, "orange"), (0.98, "red"))),
         of("GPU busy", "Time in which kernels ran, of the time for which the job's GPUs were looked at.",
            "j.gpu_efficiency", "job_efficiency", "percentunit", "No GPU held", looks.USED_RATIO),
         of("Energy", "Energy of the job's GPUs, CPU packages and memory, as far as they were measured.",

@@ -115,6 +115,20 @@ async def test_each_metric_and_what_it_rests_on(api: Served, metric: str, told: 
     assert answer["units"].keys() == {metric}
 
 
+async def test_suspended_time_and_nodes_that_did_not_tell_are_not_held_against_a_run(pool: Any, api: Served) -> None:
+    """As in the view: slurm-4 was suspended for one of its four hours, and a node of slurm-5 told nothing."""
+    async with session(pool, 10.0) as connection:
+        await connection.execute("UPDATE jobs SET suspended_seconds = 3600 WHERE job_id = 'slurm-4'")
+        await connection.execute("UPDATE jobs SET nodes_reporting = 1, nodes_total = 2 WHERE job_id = 'slurm-5'")
+        await connection.execute("UPDATE job_nodes SET sample_count = 1, cpus = 3 WHERE job_id = 'slurm-5'")
+    answer = await ask(api, "cpu_efficiency", "run_seconds")
+    allocated = 14_400 + 8 * 3 * 3600 + 3 * 3 * 3600
+    assert table(answer["totals"], "cpu_efficiency") == {(): (pytest.approx(79_200 / allocated), 3, 4)}
+    assert table(answer["totals"], "run_seconds") == {(): (36_000.0, 4, 4)}, "it held its nodes"
+    by_node = await ask(api, "cpu_efficiency", filters={"node": ["n2"]})
+    assert table(by_node["totals"], "cpu_efficiency") == {(): (pytest.approx(28_800 * 2 / 3 / (4 * 3 * 3600)), 1, 1)}
+
+
 async def test_buckets_hold_what_ended_in_them(api: Served) -> None:
     """The last is shorter; one without runs is there only when it is asked for."""
     fields = {"bucket": {"unit": "hour", "interval": 2}, "to": DAY + timedelta(hours=7)}

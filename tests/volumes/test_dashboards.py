@@ -25,7 +25,7 @@ _ERRORS = "SELECT count(*) + (SELECT count(*) FROM job_gpus WHERE errors IS NOT 
 # What of each table is in the time of a dashboard: a question may look at so many rows of it, not at those before.
 IN_TIME = {
     "jobs": "SELECT count(*) FROM jobs WHERE start_time BETWEEN {begin} AND {end} OR state = 'running'",
-    "job_nodes": f"{_ERRORS} FROM job_nodes WHERE started_at BETWEEN {{begin}} AND {{end}}",
+    "job_nodes": f"{_ERRORS} FROM job_nodes WHERE started_at BETWEEN {{begin}} AND {{end}} OR ended_at IS NULL",
     "job_gpus": (
         f"{_ERRORS} FROM job_gpus JOIN jobs USING (cluster_name, job_id, run)"
         " WHERE start_time BETWEEN {begin} AND {end}"

@@ -11,7 +11,7 @@ from tests.volumes.bounds import SCOPES, WHOLE, scope_of, whole_of
 from tests.volumes.plans import explain
 
 PAGES_A_ROW = 12  # looks at pages of 8 KiB: an index is three or four pages deep, and a summary joins some tables
-OF_ONE_RUN = {"benchmark_metric": 16, "benchmark_energy": 4}  # rows that a benchmark's run has
+OF_ONE_RUN = {"benchmark_metric": 16, "benchmark_energy": 4, "job_nodes": 4}  # rows that a run has
 # A period of samples is found by blocks of pages (BRIN): at its edges all rows of a block are looked at.
 BLOCK_RANGE = {"job_samples": 10_000, "gpu_samples": 10_000, "energy_samples": 15_000}
 

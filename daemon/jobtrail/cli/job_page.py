@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from jobtrail.cli.output import UNKNOWN, duration, energy, moment, size
 from jobtrail.core.ports import Row
 from jobtrail.core.query_ports import JobDetail
-from jobtrail.domain.job_report_making import OPEN_STATES, measured_seconds, ratio
+from jobtrail.domain.efficiency import OPEN_STATES, cpu_use
 from jobtrail.domain.phrases import counted
 from jobtrail.domain.states import State
 
@@ -66,14 +66,13 @@ def facts(detail: JobDetail) -> Iterator[tuple[str, str]]:
     yield "ended", open_words if job["state"] in OPEN_STATES else ended(job, "end_time")
     yield "ran", duration(ran_seconds(job)) + _suspended(job)
     yield "outcome", outcome(job)
-    yield from _usage(job)
+    yield from _usage(job, detail.nodes)
     yield "correlation", job["correlation_id"]
 
 
-def _usage(job: Row) -> Iterator[tuple[str, str]]:
-    cpu, cpus, measured = job["cpu_seconds"], job["cpus_allocated"], measured_seconds(job)
-    used = ratio(cpu, None if cpus is None or measured is None else cpus * measured)
-    efficiency = "" if used is None else f", {100 * used:.0f} % of {counted(cpus, 'CPU')}"
+def _usage(job: Row, nodes: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    cpu, use = job["cpu_seconds"], cpu_use(job, nodes)
+    efficiency = "" if use.ratio is None else f", {100 * use.ratio:.0f} % of {counted(use.cpus or 0, 'CPU')}"
     limit = "" if job["memory_limit_bytes"] is None else f" of a limit of {size(job['memory_limit_bytes'])}"
     if not limit and job["memory_requested_bytes"] is not None:
         limit = f"; requested for the whole job: {size(job['memory_requested_bytes'])}"

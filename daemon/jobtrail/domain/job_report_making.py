@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from jobtrail.domain.advice import advise
+from jobtrail.domain.efficiency import (
+    OPEN_STATES,
+    Row,
+    active_seconds,
+    between,
+    cpu_use,
+    measured_seconds,
+    memory_use,
+    ratio,
+    source_of,
+)
 from jobtrail.domain.job_report import (
     Coverage,
     Cpu,
@@ -21,12 +31,7 @@ from jobtrail.domain.job_report import (
     NodeLine,
     Time,
 )
-from jobtrail.domain.states import State
-from jobtrail.domain.usage import SLURM_ACCOUNTING
 
-Row = Mapping[str, Any]
-
-OPEN_STATES = frozenset({State.PENDING, State.RUNNING})
 UNEVEN_BY = 0.2  # of what there was: less says nothing, as some node always does a little more
 
 
@@ -50,7 +55,7 @@ def make_report(
         is_over=job["state"] not in OPEN_STATES,
         node_names=tuple(job["nodes"] or (line.node for line in node_lines)),
         time=time,
-        cpu=_cpu(job, nodes, measured),
+        cpu=_cpu(job, nodes),
         memory=memory,
         gpus=_gpus(job, measured),
         io=Io(read_bytes=job["io_read_bytes"], written_bytes=job["io_write_bytes"]),
@@ -77,93 +82,45 @@ _SAME = (
 )  # fmt: skip
 
 
-def ratio(part: float | None, whole: float | None) -> float | None:
-    """How much of `whole` a part is; None where either is unknown or there is no whole."""
-    return None if part is None or not whole else part / whole
-
-
 def _time(job: Row, now: datetime) -> Time:
     end = now if job["state"] in OPEN_STATES else job["end_time"]
-    ran, suspended = _between(job["start_time"], end), job["suspended_seconds"]
-    counted = None if ran is None else max(0.0, ran - (suspended or 0.0))
+    ran, suspended = between(job["start_time"], end), job["suspended_seconds"]
+    counted = active_seconds(ran, suspended)
     return Time(
         ran_seconds=ran,
         counted_seconds=counted,
         limit_seconds=job["time_limit_seconds"],
         ratio=ratio(counted, job["time_limit_seconds"]),
-        waited_seconds=_between(job["submit_time"], job["start_time"]),
+        waited_seconds=between(job["submit_time"], job["start_time"]),
         suspended_seconds=suspended,
     )
 
 
-def measured_seconds(job: Row) -> float | None:
-    """The time that the usage is of. Of a run that goes on it is told minutes apart: up to the last sample in it."""
-    return _between(job["start_time"], job["last_sample_at"] if job["state"] in OPEN_STATES else job["end_time"])
-
-
-def _between(begin: datetime | None, end: datetime | None) -> float | None:
-    return None if begin is None or end is None else max(0.0, (end - begin).total_seconds())
-
-
-def _cpu(job: Row, nodes: Sequence[Row], measured: float | None) -> Cpu:
-    cpus, used = _cpus_measured(job, nodes), job["cpu_seconds"]
-    allocated = None if not cpus or not measured else cpus * measured
+def _cpu(job: Row, nodes: Sequence[Row]) -> Cpu:
+    use = cpu_use(job, nodes)
     return Cpu(
-        used_seconds=used,
-        allocated_seconds=allocated,
-        cpus=cpus,
-        ratio=ratio(used, allocated),
-        cores=ratio(used, measured),
+        used_seconds=job["cpu_seconds"],
+        allocated_seconds=use.allocated_seconds,
+        cpus=use.cpus,
+        ratio=use.ratio,
+        cores=use.cores,
         throttled_seconds=job["throttled_seconds"],
-        source=_source(job, "cpu"),
+        source=source_of(job, "cpu"),
     )
-
-
-def _cpus_measured(job: Row, nodes: Sequence[Row]) -> int | None:
-    """The CPUs that the CPU time is of: those of the nodes that told, unless Slurm's accounting told of all."""
-    reporting, total = job["nodes_reporting"], job["nodes_total"]
-    everything: int | None = job["cpus_allocated"]
-    if not reporting or total is None or reporting >= total or _source(job, "cpu") == SLURM_ACCOUNTING:
-        return everything
-    known = [node["cpus"] for node in nodes if node["sample_count"]]
-    return sum(known) if known and None not in known else None
-
-
-def _source(job: Row, name: str) -> str | None:
-    source: str | None = (job["usage_sources"] or {}).get(name)
-    return source
 
 
 def _memory(job: Row, nodes: Sequence[Row]) -> Memory:
-    """The limit is a node's cgroup's, else a node's share of what was asked for.
-
-    Where nodes have different ones, as with --mem-per-cpu, the peak and the limit are those of the node that came
-    nearest to its own: one node's peak against another's limit says nothing.
-    """
-    peak, limit, requested = job["memory_peak_bytes"], job["memory_limit_bytes"], job["memory_requested_bytes"]
-    if limit is None and requested is not None and job["nodes_total"]:
-        limit = requested // job["nodes_total"]
-    node = _nearest_to_limit(nodes)
-    if node is not None:
-        peak, limit = node["memory_peak_bytes"], node["memory_limit_bytes"]
+    use = memory_use(job, nodes)
     return Memory(
-        peak_bytes=peak,
-        limit_bytes=limit,
-        limit_of=None if node is None else node["node"],
-        ratio=ratio(peak, limit),
-        requested_bytes=requested,
+        peak_bytes=use.peak_bytes,
+        limit_bytes=use.limit_bytes,
+        limit_of=use.limit_of,
+        ratio=use.ratio,
+        requested_bytes=job["memory_requested_bytes"],
         oom_kills=job["oom_kills"],
-        source=_source(job, "memory_peak"),
-        file_cache="cgroup" in (_source(job, "usage") or "") and _source(job, "memory_peak") is None,
+        source=source_of(job, "memory_peak"),
+        file_cache="cgroup" in (source_of(job, "usage") or "") and source_of(job, "memory_peak") is None,
     )
-
-
-def _nearest_to_limit(nodes: Sequence[Row]) -> Row | None:
-    """Of nodes whose limits differ, the one that used most of its own; None where they do not."""
-    known = [node for node in nodes if node["memory_limit_bytes"] and node["memory_peak_bytes"] is not None]
-    if len({node["memory_limit_bytes"] for node in known}) < 2:
-        return None
-    return max(known, key=lambda node: (node["memory_peak_bytes"] / node["memory_limit_bytes"], node["node"]))
 
 
 def _gpus(job: Row, measured: float | None) -> Gpus:
@@ -200,22 +157,21 @@ def _node_lines(job: Row, nodes: Sequence[Row], limit: int | None) -> tuple[Node
     """A line for each node, also for one that never reported."""
     rows = {node["node"]: node for node in nodes}
     names = [*rows, *(name for name in job["nodes"] or () if name not in rows)]
-    is_open = job["state"] in OPEN_STATES
     return tuple(
-        _node_line(rows[name], limit, is_open=is_open) if name in rows else NodeLine(node=name, reported=False)
-        for name in names
+        _node_line(job, rows[name], limit) if name in rows else NodeLine(node=name, reported=False) for name in names
     )
 
 
-def _node_line(node: Row, limit: int | None, *, is_open: bool) -> NodeLine:
-    measured = _between(node["started_at"], node["ended_at"] or (node["last_sample_at"] if is_open else None))
+def _node_line(job: Row, node: Row, limit: int | None) -> NodeLine:
+    end = node["ended_at"] or (node["last_sample_at"] if job["state"] in OPEN_STATES else None)
+    active = active_seconds(between(node["started_at"], end), job["suspended_seconds"])
     cpus, own_limit = node["cpus"], node["memory_limit_bytes"]
     return NodeLine(
         node=node["node"],
         reported=bool(node["sample_count"]),
         cpus=cpus,
         cpu_seconds=node["cpu_seconds"],
-        cpu_ratio=ratio(node["cpu_seconds"], None if not cpus or measured is None else cpus * measured),
+        cpu_ratio=ratio(node["cpu_seconds"], None if not cpus or active is None else cpus * active),
         memory_peak_bytes=node["memory_peak_bytes"],
         memory_ratio=ratio(node["memory_peak_bytes"], limit if own_limit is None else own_limit),
         gpu_busy_ratio=ratio(node["gpu_busy_seconds"], node["gpu_seconds"]),

@@ -25,7 +25,14 @@ parts AS (
         r.gpus_allocated IS DISTINCT FROM 0 AS may_have_gpus,
         extract(epoch FROM CASE WHEN $13::boolean THEN coalesce(n.ended_at, r.end_time) - coalesce(n.started_at, r.start_time)
                                 ELSE r.end_time - r.start_time END)::double precision AS run_seconds,
-        CASE WHEN $13 THEN n.cpus ELSE r.cpus_allocated END AS cpus,
+        coalesce(r.suspended_seconds, 0) AS suspended_seconds,
+        -- Of a run: the CPUs that its CPU time is of, as in the view job_efficiency.
+        CASE WHEN $13 THEN n.cpus
+             WHEN r.nodes_reporting > 0 AND r.nodes_reporting < r.nodes_total
+                  AND r.usage_sources ->> 'cpu' IS DISTINCT FROM 'slurm_accounting'
+             THEN (SELECT CASE WHEN bool_and(p.cpus IS NOT NULL) THEN sum(p.cpus) END FROM job_nodes p
+                   WHERE p.cluster_name = r.cluster_name AND p.job_id = r.job_id AND p.run = r.run AND p.sample_count > 0)
+             ELSE r.cpus_allocated END AS cpus,
         CASE WHEN $13 THEN n.cpu_seconds ELSE r.cpu_seconds END AS cpu_seconds,
         CASE WHEN $13 THEN n.memory_peak_bytes ELSE r.memory_peak_bytes END AS memory_peak_bytes,
         CASE WHEN $13 THEN n.gpu_seconds ELSE r.gpu_seconds END AS gpu_seconds,
@@ -48,7 +55,7 @@ measured AS (
     SELECT
         *,
         NOT began AS ended,
-        run_seconds * cpus AS cpu_seconds_allocated,
+        (run_seconds - least(suspended_seconds, run_seconds)) * cpus AS cpu_seconds_allocated,
         verdict IN ('failed', 'timeout', 'out_of_memory', 'node_fail', 'killed_by_signal') AS failed
     FROM parts
 ),
