@@ -120,22 +120,27 @@ async def transaction(
     A value no row can be made of, such as a time beyond the year 9999, is refused as one that PostgreSQL refuses.
     """
     async with session(pool, timeout_seconds) as connection:
-        work = connection.transaction(isolation=isolation, readonly=readonly)
-        await work.start()
+        await connection.execute(_beginning(isolation, timeout_seconds, readonly=readonly))
         try:
-            if not readonly:
-                await connection.execute(limits(timeout_seconds))
             yield connection
         except (TimeoutError, asyncio.CancelledError):
             raise  # the session cuts the connection
         except BaseException as error:
             if not connection.is_closed():
-                await work.rollback()
+                await connection.execute("ROLLBACK")
             if not readonly and isinstance(error, OverflowError | ValueError) and not isinstance(error, _OWN):
                 raise StoreRefused(_describe(error)) from error
             raise
         else:
-            await work.commit()
+            await connection.execute("COMMIT")
+
+
+def _beginning(isolation: str, timeout_seconds: float, *, readonly: bool) -> str:
+    """BEGIN and its limits, in one way there and back."""
+    level = isolation.replace("_", " ").upper()
+    if readonly:
+        return f"BEGIN ISOLATION LEVEL {level} READ ONLY"
+    return f"BEGIN ISOLATION LEVEL {level}; {limits(timeout_seconds)}"
 
 
 def limits(timeout_seconds: float) -> str:
