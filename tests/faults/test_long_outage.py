@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import psycopg
@@ -16,6 +17,7 @@ from tests.faults.figures import FULL, often
 from tests.faults.trial import FaultDaemon, Trial
 
 MIB = 2**20
+REST_SECONDS = 3.0
 DEFAULT_SPOOL_BYTES = 512 * MIB
 SHED = {
     "samples_thinned": "jobtrail_samples_thinned_total",
@@ -33,6 +35,21 @@ def shed_by_now(trial: Trial) -> dict[str, int]:
         samples = [value for labels, value in page.get(name, []) if labels.get("reason", "spool_full") == "spool_full"]
         found[what] = int(sum(samples))
     return found
+
+
+def shed_at_rest(trial: Trial) -> dict[str, int]:
+    """What it counts once nothing more is given up: samples may be queued, and what they cost is told each second."""
+    seen, since = shed_by_now(trial), time.monotonic()
+
+    def at_rest() -> bool:
+        nonlocal seen, since
+        now = shed_by_now(trial)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > REST_SECONDS
+
+    wait_until(at_rest, "nothing more to be given up", timeout_seconds=60, every_seconds=0.2)
+    return seen
 
 
 def shed_on_record(url: str) -> dict[str, int]:
@@ -77,9 +94,9 @@ def test_an_outage_until_everything_is_full(new_trial: NewTrial, place: Path, cl
         trial.settle(180)  # the producer is done: without a break it may keep a spool from ever being empty
         trial.end_jobs(jobs)
         trial.settle()
-        shed = shed_by_now(trial)
+        shutil.rmtree((tree / V2_JOB).parent)  # as Slurm does, or the next start would take the jobs for running
+        shed = shed_at_rest(trial)
         if not FULL:  # a daemon that lives tells the rest half a minute later, one that ends tells it now
-            shutil.rmtree((tree / V2_JOB).parent)  # as Slurm does, or the next start would take the jobs for running
             trial.daemon.stop()
             trial.revive()
             trial.settle()
