@@ -45,7 +45,7 @@ def _section(path: tuple[str, ...], command: Any) -> str:
     rows = "".join(_row(one, context) for one in command.params if "--help" not in one.opts)
     if hasattr(command, "list_commands") and not rows:
         return ""
-    told = "\n\n".join(_paragraph(one) for one in re.split(r"\n\s*\n", (command.help or "").strip()))
+    told = "\n\n".join(_paragraph(one) for one in re.split(r"\n\s*\n", (command.help or "").strip("\n")))
     table = f"\n| argument or option | meaning |\n|---|---|\n{rows}" if rows else ""
     return f"\n## {' '.join(path)}\n{told}\n{table}"
 
@@ -67,10 +67,11 @@ def _cell(text: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """A paragraph of a docstring as Markdown; one that Click is told to leave alone is a block of code."""
-    if text.startswith("\b"):
-        return f"```\n{text.removeprefix(chr(8)).strip()}\n```"
-    return re.sub(r"\s*\n\s*", " ", text.strip()).replace("<", "&lt;")
+    """A paragraph as Markdown; its indented lines, which are for a shell, are a block of code."""
+    lines = text.splitlines()
+    words = " ".join(line for line in lines if not line.startswith(" ")).replace("<", "&lt;")
+    code = "\n".join(line.strip() for line in lines if line.startswith(" "))
+    return "\n\n".join(filter(None, (words, code and f"```sh\n{code}\n```")))
 
 
 def main(arguments: list[str]) -> int:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from jobtrail.adapters.postgres import RebuildReport
     from jobtrail.adapters.postgres.pool import Pool
 
-application = typer.Typer(help="The audit trail.", no_args_is_help=True, add_completion=False)
+application = typer.Typer(
+    help="The audit trail: of a job, whether it is whole, orders on it.", no_args_is_help=True, add_completion=False
+)
 
 application.command("verify")(audit_verify.verify)
 application.command("export")(audit_verify.export)
@@ -83,7 +85,10 @@ def rebuild(
     yes: Annotated[bool, typer.Option("--yes", help="rewrite without asking")] = False,
     as_json: Json = False,
 ) -> None:
-    """Recompute jobs and benchmarks from the trail: compare with --check, else rewrite them."""
+    """Recompute jobs and benchmarks from the trail.
+
+    With --check they are compared, else rewritten; writers wait meanwhile.
+    """
     config = settings(context)
     if not check and not yes:
         typer.confirm("rewrite all jobs and benchmarks from the trail? Writers wait meanwhile", abort=True)

@@ -27,7 +27,10 @@ def keygen(
         Path, typer.Argument(metavar="FILE", help="the private key goes there, the public one to FILE.pub")
     ],
 ) -> None:
-    """Make the key that checkpoints are signed with. Keep the public part out of the database's reach."""
+    """Make the key that checkpoints are signed with.
+
+    Keep the public part out of the database's reach.
+    """
     from jobtrail.adapters.signing import generate
 
     try:
@@ -44,7 +47,10 @@ def erase(
     basis: Basis,
     yes: Yes = False,
 ) -> None:
-    """Erase what the trail says of a person; its hashes stay, and a row says that it was erased."""
+    """Erase what the trail says of a person.
+
+    Its hashes stay, and a row says that it was erased.
+    """
     if not yes:
         typer.confirm(f"erase everything that is said of {user}? It cannot be undone", abort=True)
     done = _order(context, "audit_erase", user, basis, _actor())
@@ -65,7 +71,10 @@ def prune(
     payloads_only: Annotated[bool, typer.Option("--payloads-only", help="keep the rows with their hashes")] = False,
     yes: Yes = False,
 ) -> None:
-    """Remove old rows that lie under an anchored checkpoint; a row says where each chain begins now."""
+    """Remove old rows that lie under an anchored checkpoint.
+
+    A row says where each chain begins now.
+    """
     from jobtrail.adapters.anchor_file import read_all
 
     config = settings(context)
@@ -98,7 +107,10 @@ def hold(
     reason: Annotated[str, typer.Option("--reason", help="why; stands in the trail")],
     lift: Annotated[bool, typer.Option("--lift", help="end all holds")] = False,
 ) -> None:
-    """Place a legal hold: nothing is erased or pruned until it is lifted."""
+    """Place a legal hold, or lift it.
+
+    Meanwhile nothing is erased or pruned.
+    """
     done = _order(context, "audit_hold", reason, _actor(), lift)
     what = "lifted" if lift else "placed"
     console().print(f"hold {what}, on record in row {done['noted_seq']} of the database's own chain", markup=False)

@@ -57,8 +57,7 @@ def verify(
 ) -> None:
     """Recompute the trail, and say what is not as it was.
 
-    Exit code: 0 nothing is wrong, 1 something is, 2 wrong usage or setting, 3 the database cannot be asked, 4 the trail
-    has nothing about the job.
+    Without --full or --job, what is new since the last time. docs/audit.md tells what each finding means.
     """
     config = settings(context)
     try:
@@ -100,7 +99,10 @@ def verify(
 
 
 def export(context: typer.Context, output: Output = None) -> None:
-    """Write the whole trail as lines of JSON, salts included: for `scripts/verify_trail.py` and for archives."""
+    """Write the whole trail as lines of JSON.
+
+    Salts are included. It is for archives, and for `scripts/verify_trail.py`, which needs no database.
+    """
 
     def lines(pool: Pool, seconds: float) -> AsyncIterator[dict[str, Any]]:
         from jobtrail.adapters.postgres.export import PostgresExport
@@ -111,7 +113,10 @@ def export(context: typer.Context, output: Output = None) -> None:
 
 
 def evidence(context: typer.Context, job_id: JobId, cluster: Cluster = None, output: Output = None) -> None:
-    """Write what proves one job's rows: the rows, and paths to the roots of sealed checkpoints."""
+    """Write what proves one job's rows.
+
+    That is the rows, and paths to the roots of sealed checkpoints.
+    """
 
     def lines(pool: Pool, seconds: float) -> AsyncIterator[dict[str, Any]]:
         from jobtrail.adapters.postgres.export import PostgresExport

@@ -42,7 +42,6 @@ class Commands(LazyGroup):
 
 application = typer.Typer(
     cls=Commands,
-    help="Audited job observability for Slurm clusters.",
     epilog="Exit codes: 0 done · 1 failed or differences found · 2 wrong usage or setting · 3 daemon or database "
     "unreachable · 4 no such job, run, recipe or metric. `exec` passes on the code of its command.",
     add_completion=False,
@@ -74,5 +73,8 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
-    """Audited job observability for Slurm clusters."""
+    """Audited job observability for Slurm clusters.
+
+    `jobtrail COMMAND --help` tells what a command does and shows an example.
+    """
     context.obj = config

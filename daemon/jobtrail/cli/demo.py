@@ -57,9 +57,10 @@ def run_demo(
     directory: Annotated[Path, typer.Option(help="where the database and the spool are kept")] = Path(".jobtrail"),
     once: Annotated[bool, typer.Option("--once", help="leave after the jobs have been shown")] = False,
 ) -> None:
-    """Start an embedded PostgreSQL and the daemon, measure three short jobs, show them, serve until Ctrl-C.
+    """Try it: a database, the daemon and three measured jobs.
 
-    What is measured stays in DIRECTORY; a second start keeps it. SEED_DEMO=true adds 100 synthetic jobs in a cluster
+    Starts an embedded PostgreSQL and the daemon, measures three short jobs, shows them, and serves until Ctrl-C. What
+    is measured stays in the directory; a second start keeps it. SEED_DEMO=true adds 100 synthetic jobs in a cluster
     named `demo`.
     """
     from jobtrail.adapters import embedded_postgres

@@ -235,7 +235,7 @@ def run_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing at the end")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the usage as JSON, on standard error")] = False,
 ) -> None:
-    """Run CMD as an observed local job; print what it used; exit with its exit code.
+    """Run CMD as an observed local job, and print what it used.
 
     Without a daemon the command runs all the same and its usage is printed but not recorded.
     """

@@ -64,10 +64,10 @@ def run_import(
         bool, typer.Option("--command", callback=_print_command, is_eager=True, help="print what makes such a file")
     ] = False,
 ) -> None:
-    """Bring in past jobs from Slurm's accounting. May be called again: what is known is left alone.
+    """Bring in past jobs from Slurm's accounting.
 
-    Jobs that are not over are left to the daemon. The file is made on a machine with Slurm, by who may see all jobs,
-    with this command; `--command` prints it in one line.
+    It may be called again: what is known is left alone. Jobs that are not over are left to the daemon. The file is made
+    on a machine with Slurm, by who may see all jobs, with the command that `--command` prints.
     """
     config = settings(context)
     url = database_url(config)
@@ -86,9 +86,6 @@ def run_import(
     _tell(tally, dry_run)
     if tally.complaints:
         raise typer.Exit(exit_codes.FAILED)
-
-
-run_import.__doc__ = f"{(run_import.__doc__ or '').rstrip()}\n\n    \b\n    {COMMAND}\n"
 
 
 def _text_of(file: str) -> str:

@@ -49,7 +49,10 @@ Cpus = Annotated[Number, typer.Option("--cpus", min=0, help="CPUs allocated, all
 Gpus = Annotated[Number, typer.Option("--gpus", min=0, help="GPUs allocated, all nodes together")]
 Memory = Annotated[Text, typer.Option("--memory-limit", help="bytes it may use on a node: 512M, 16G, or a number")]
 TimeLimit = Annotated[Number, typer.Option("--time-limit", min=0, help="seconds it may run")]
-JobState = Annotated[State | None, typer.Option("--state", help="how it stands; left out, the times say it")]
+JobState = Annotated[
+    State | None,
+    typer.Option("--state", metavar="STATE", help=f"how it stands: {', '.join(State)}; left out, the times say it"),
+]
 ExitCode = Annotated[Number, typer.Option(min=0, max=255, help="exit code of a job that is over")]
 ExitSignal = Annotated[Number, typer.Option(min=1, max=64, help="the signal that ended it")]
 Submitted = Annotated[Text, typer.Option("--submit-time", help=f"when it was submitted: {ALLOWED}")]
@@ -125,7 +128,10 @@ def amend(
     correlation_id: Correlation = None,
     as_json: Json = False,
 ) -> None:
-    """Change what is said of a manual job; of any other, its account and comment."""
+    """Change what is said of a manual job.
+
+    Of any other job, its account and comment can be changed.
+    """
     fields = _said(locals())
     for field in clear or []:
         if field not in FIELDS:
@@ -149,7 +155,10 @@ def withdraw(
     correlation_id: Correlation = None,
     as_json: Json = False,
 ) -> None:
-    """Take a manual job back for good: it is counted nowhere any more. Its trail stays."""
+    """Take a manual job back for good.
+
+    It is counted nowhere any more. Its trail stays.
+    """
     author = _author(changed_by, correlation_id)
     written = _send(context, lambda client: client.withdraw_job(job_id, author, cluster=cluster))
     _print(

@@ -20,7 +20,9 @@ from jobtrail.cli.whom import asks_daemon
 from jobtrail.core.query_ports import JobDetail, JobFilter
 from jobtrail.domain.states import State, Verdict
 
-application = typer.Typer(help="Jobs as the trail tells them.", no_args_is_help=True, add_completion=False)
+application = typer.Typer(
+    help="Jobs: lists, one of them, and jobs kept by hand.", no_args_is_help=True, add_completion=False
+)
 
 application.command("create")(job_writes.create)
 application.command("amend")(job_writes.amend)
@@ -33,7 +35,9 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 @asks_daemon
 def list_jobs(
     context: typer.Context,
-    state: Annotated[State | None, typer.Option(help="only jobs in this state")] = None,
+    state: Annotated[
+        State | None, typer.Option(metavar="STATE", help=f"only jobs in this state: {', '.join(State)}")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="only this user's")] = None,
     account: Annotated[str | None, typer.Option(help="only this account's")] = None,
     partition: Annotated[str | None, typer.Option(help="only in this partition")] = None,

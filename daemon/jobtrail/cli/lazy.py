@@ -8,12 +8,16 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
+from jobtrail.cli.help_pages import complete
+
 
 class LazyGroup(TyperGroup):
-    """`members` are command → module below `jobtrail.cli` and function; `settings` what Click is told beyond that."""
+    """`members` are command → module below `jobtrail.cli` and function; `settings` what Click is told beyond that;
+    `prefix` what stands before their names."""
 
     members: ClassVar[dict[str, tuple[str, str]]] = {}
     settings: ClassVar[dict[str, dict[str, Any]]] = {}
+    prefix: ClassVar[str] = ""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Names in the order people meet them."""
@@ -32,4 +36,5 @@ class LazyGroup(TyperGroup):
             single.command(context_settings=self.settings.get(cmd_name))(member)
             command = typer.main.get_command(single)
         command.name = cmd_name
+        complete(command, f"{self.prefix}{cmd_name}")
         return command

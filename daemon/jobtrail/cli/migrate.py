@@ -21,9 +21,10 @@ def run_migrate(
     revision: Annotated[str, typer.Option(help="how far; with --sql also a range such as 0001:head")] = "head",
     check: Annotated[bool, typer.Option("--check", help="change nothing; exit 1 when revisions are missing")] = False,
 ) -> None:
-    """Create or upgrade the tables, each revision in its own transaction.
+    """Create or upgrade the tables of the database.
 
-    Needs a login that may create tables, and roles the first time: the table owner, not the daemon's own login.
+    Each revision is a transaction of its own. Needs a login that may create tables, and roles the first time: the table
+    owner, not the daemon's own login.
     """
     from jobtrail.adapters.postgres import migrate
 

@@ -20,7 +20,7 @@ from jobtrail.cli.settings import settings
 from jobtrail.domain.errors import StoreRefused
 
 application = typer.Typer(
-    help="Tokens by which servers know nodes. With the login that owns the tables, as `migrate`.",
+    help="Tokens by which servers know nodes.\n\nWith the login that owns the tables, as `migrate`.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -35,7 +35,10 @@ def add(
     expires: Annotated[str | None, typer.Option(help="valid for so many days, such as 365d; else for good")] = None,
     output: Annotated[Path | None, typer.Option(help="write the token to this new file (0600) instead")] = None,
 ) -> None:
-    """Make a token, print it once, and keep its SHA-256. Two of a node may be valid at once, to change them."""
+    """Make a token for a node, and print it once.
+
+    Its SHA-256 is kept. Two of a node may be valid at once, to change them.
+    """
     from jobtrail.adapters.postgres import PostgresNodeTokens
 
     if not _NODE.fullmatch(node):
@@ -65,7 +68,10 @@ def show(
     all_states: Annotated[bool, typer.Option("--all", help="also those revoked or expired")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """The tokens there are, without the tokens themselves, which nobody has but the nodes."""
+    """The tokens there are.
+
+    Without the tokens themselves, which nobody has but the nodes.
+    """
     from jobtrail.adapters.postgres import PostgresNodeTokens
 
     config = settings(context)
@@ -90,7 +96,10 @@ def revoke(
     context: typer.Context,
     which: Annotated[str, typer.Argument(metavar="ID|NODE", help="a token's id as `list` shows it, or a whole node")],
 ) -> None:
-    """Make a token, or all of a node, worth nothing: within ten seconds on every server."""
+    """Make a token, or all of a node, worth nothing.
+
+    On every server within ten seconds.
+    """
     from jobtrail.adapters.postgres import PostgresNodeTokens
 
     config = settings(context)

@@ -40,7 +40,7 @@ def run_report(
         int | None, typer.Option(min=40, max=500, help="columns; default: the terminal's, 100 without one")
     ] = None,
 ) -> None:
-    """What a job used of what it had, why it ended, and what to do about it."""
+    """What a job used, why it ended, and what to do about it."""
     if as_json and html is not None:
         raise typer.BadParameter("--json and --html exclude each other")
     asked = _Asked(whom(context), job_id, run=run, cluster=cluster)

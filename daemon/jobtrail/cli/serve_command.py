@@ -8,5 +8,8 @@ from jobtrail.cli.serve import run
 
 
 def run_serve(context: typer.Context) -> None:
-    """Run the daemon until SIGTERM or SIGINT: hooks on the Unix socket, /metrics on TCP, events to the database."""
+    """Run the daemon until SIGTERM or SIGINT.
+
+    It takes hooks on the Unix socket, shows /metrics over TCP, and brings events to the database.
+    """
     raise typer.Exit(run(context.obj))

@@ -52,7 +52,10 @@ def run_top(
     sort: Annotated[Order, typer.Option(help="by what, the most first; unknown last")] = Order.CPU,
     every: Annotated[float, typer.Option(min=0.5, max=3600, help="seconds between two looks")] = 2.0,
 ) -> None:
-    """This node's jobs, live: CPU, memory, GPUs and their power. Keys: c m g p t sort, q ends."""
+    """This node's jobs, live: CPU, memory, GPUs and their power.
+
+    Keys: c, m, g, p and t sort by CPU, memory, GPU, power and time; q ends. With --url the jobs of that node.
+    """
     named = named_by_option(context)
     places = _places(readable_settings(context)) if named is None else [named]
     try:

@@ -25,7 +25,10 @@ def run_user(
     name: Annotated[str, typer.Argument(help="the user's name")],
     cost: Annotated[int, typer.Option(min=4, max=16, help="of bcrypt: one more takes twice as long")] = 10,
 ) -> None:
-    """Ask for a password, or read it from standard input, and print the line for `basic_auth_users`."""
+    """Print the line of `basic_auth_users` for a user.
+
+    Asks for the password, or reads it from standard input.
+    """
     import bcrypt
 
     if not name.isprintable() or ":" in name or not name:
@@ -44,7 +47,10 @@ def run_token(
     scope: Annotated[str, typer.Option(help="what it may do: read, write, admin, or several with commas")] = "read",
     output: Annotated[Path | None, typer.Option(help="write the token to this new file (0600) instead")] = None,
 ) -> None:
-    """Make a token, print it once, and then the line for `http.tokens_file`, which holds its SHA-256."""
+    """Make a token, and the line of `http.tokens_file` for it.
+
+    The token is printed once; the line holds its SHA-256.
+    """
     if not _NAME.fullmatch(name):
         raise typer.BadParameter(f"{name!r} must be letters, digits, dots, underscores and hyphens")
     if not set(scope.split(",")) <= set(SCOPES):

@@ -80,7 +80,10 @@ def push_command(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR…", help="of runs, as `bench run` made them")],
     as_json: Json = False,
 ) -> None:
-    """Report runs again whose manifests did not reach the daemon. A run that it knows stays as it is."""
+    """Report runs again that did not reach the daemon.
+
+    A run that it knows stays as it is.
+    """
     to = Sender(_places(context))
     outcomes: list[Outcome] = []
     for directory in directories:
@@ -108,10 +111,10 @@ def import_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be recorded; send nothing")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring in results that were measured without `bench run`. What is known already stays as it is.
+    """Bring in results that were measured without `bench run`.
 
-    Of which job a result is says the run's manifest beside it, else the file, else a directory above it named like the
-    job, else --job.
+    What is known already stays as it is. Of which job a result is says the run's manifest beside it, else the file,
+    else a directory above it named like the job, else --job.
     """
     job_id = None if job is None else job_id_of(job)
     if job is not None and job_id is None:

@@ -35,7 +35,10 @@ SHOWN_UID = "RUN_UID"
 
 
 def list_command(as_json: Json = False) -> None:
-    """Recipes: those shipped, the site's in /etc/jobtrail/recipes, those in the directories of $JOBTRAIL_RECIPES."""
+    """Recipes there are, and what each needs.
+
+    Those shipped, the site's in /etc/jobtrail/recipes, those in the directories of $JOBTRAIL_RECIPES.
+    """
     rows: list[dict[str, Any]] = []
     refused = False
     try:
@@ -121,7 +124,10 @@ def assignments(given: list[str] | None) -> dict[str, str]:
 
 
 def show_command(context: typer.Context, recipe: RecipeName, setting: Setting = None, as_json: Json = False) -> None:
-    """One recipe with all defaults and settings in it: its parameters, the commands that would run, its hash."""
+    """One recipe with all defaults and settings in it.
+
+    Its parameters, the commands that would run, its hash.
+    """
     settings = assignments(setting)
     found, resolved = load(recipe, settings)
     identity = identify(resolved)

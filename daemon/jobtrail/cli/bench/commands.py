@@ -31,6 +31,7 @@ class BenchCommands(LazyGroup):
     """Commands of `bench`, imported when used."""
 
     members = {name: (f"bench.{module}", f"{name}_command") for name, module in MODULES.items()}  # noqa: RUF012
+    prefix = "bench "
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import and return one command."""

@@ -89,7 +89,10 @@ def runs_command(
 
 @asks_daemon
 def result_command(context: typer.Context, uid: Uid, as_json: Json = False) -> None:
-    """One run: what ran where, how it went and why, its numbers, energy, jobs and verdicts."""
+    """One run of a benchmark, with its numbers.
+
+    What ran where, how it went and why, its energy, jobs and verdicts.
+    """
     run = ask(whom(context), f"/runs/{uid}", {}, lambda reader: reader.show_run(uid))
     if as_json:
         print_json(run)
@@ -104,7 +107,10 @@ def compare_command(
     other: Annotated[str, typer.Argument(metavar="B", help="the run that is held against it")],
     as_json: Json = False,
 ) -> None:
-    """Two runs side by side: what changed, whether it is better, and whether it is more than noise."""
+    """Two runs side by side, and what changed.
+
+    Of each number, whether it is better or worse, and whether the change is more than noise.
+    """
     words = {"a": one, "b": other}
     found = ask(whom(context), "/compare", words, lambda reader: reader.compare(one, other))
     if as_json:
@@ -127,7 +133,7 @@ def leaderboard_command(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """The best valid run of each recipe, model and hardware; the best first."""
+    """The best valid run of each recipe, model and hardware."""
     _one_form(as_json=as_json, as_csv=as_csv)
     chosen = stat or default_stat(metric)
     wanted = RunFilter(recipe=recipe, model=model, hardware=hardware)
@@ -150,13 +156,19 @@ def leaderboard_command(
 
 @asks_daemon
 def accept_command(context: typer.Context, uid: Uid, note: Note = None) -> None:
-    """Take a run's regression for the new normal: it counts in what later runs are held against."""
+    """Take a run's regression for the new normal.
+
+    It then counts in what later runs are held against.
+    """
     _decide(context, uid, Decision.ACCEPT, note)
 
 
 @asks_daemon
 def pin_command(context: typer.Context, uid: Uid, note: Note = None) -> None:
-    """Hold later runs against this one as well, until another is pinned."""
+    """Hold later runs against this one as well.
+
+    Until another is pinned, or this one unpinned.
+    """
     _decide(context, uid, Decision.PIN, note)
 
 

@@ -58,7 +58,7 @@ def run_command(
     sbatch: Annotated[str, typer.Option(metavar="PATH", help="which sbatch to call")] = "sbatch",
     as_json: Json = False,
 ) -> None:
-    """Run a recipe as a Slurm job, or here with --local. Exits with 0 if the results can be used, 1 if not.
+    """Run a recipe as a Slurm job, or here with --local.
 
     Without --wait it returns when the job is submitted; a local run is always waited for. Ctrl-C while waiting leaves
     the job running.

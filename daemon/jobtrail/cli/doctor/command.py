@@ -50,10 +50,9 @@ def run_doctor(
     deadline: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="how long one check may take")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output")] = False,
 ) -> None:
-    """Check this node or server, and say how to mend what is wrong. Nothing is changed.
+    """Check this node or server, and say how to mend what is wrong.
 
-    Run it as root; as a user it looks at less, and says so. The daemon need not run. Exit code 0: no failure; 1: at
-    least one (with --strict, or warning); 2: the settings or this command line are wrong.
+    Nothing is changed. Run it as root; as a user it looks at less, and says so. The daemon need not run.
     """
     wanted = _wanted(only)
     try:

@@ -11,6 +11,7 @@ import msgspec
 
 from jobtrail.cli.doctor.findings import Finding, Place, Saying, who_may_write
 from jobtrail.config import DEFAULT_PATHS, Config
+from jobtrail.config_link import left_open
 
 HOOK_CONF = "/etc/jobtrail/hook.conf"
 HOOK_KEYS = frozenset(
@@ -34,7 +35,7 @@ def check_settings(place: Place) -> list[Finding]:
                 f"there is no settings file ({named}); all are defaults", "copy the example: deploy/jobtrail.yaml"
             )
         ]
-    return [_of_file(say, place.config, path), *_of_named_files(say, place.config)]
+    return [_of_file(say, place.config, path), *_of_named_files(say, place.config), *_of_nodes(say, place.config)]
 
 
 def _of_file(say: Saying, config: Config, path: Path) -> Finding:
@@ -70,6 +71,17 @@ def _of_named_file(say: Saying, setting: str, path: Path) -> Iterator[Finding]:
         yield say.failure(f"{setting}: {path} {problem}", f"chown root {path} && chmod 600 {path}")
     elif setting.endswith(SECRET_ENDINGS) and path.stat().st_mode & 0o007:
         yield say.failure(f"{setting}: everybody may read {path}", f"chmod 600 {path}")
+
+
+def _of_nodes(say: Saying, config: Config) -> Iterator[Finding]:
+    """What a server that takes from nodes holds against none of them."""
+    examples = {
+        "link.clusters": "the ClusterName of its nodes, [lab]",
+        "link.controllers": "where slurmctld runs, [ctl1]",
+    }
+    told = left_open(config.link) if config.takes_from_nodes else {}
+    for setting, meaning in told.items():
+        yield say.warning(f"{setting} is empty: {meaning}", f"set {setting}: {examples[setting]} (docs/security.md)")
 
 
 def check_hook_settings(place: Place) -> list[Finding]:
