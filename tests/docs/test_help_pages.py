@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_an_example_is_one_of_that_command(name: str, tmp_path: Path, monkeypatc
         depth = len(name.split())
         assert words[:depth] == name.split()
         command: Any = COMMANDS[name]
-        with command.make_context(name, words[depth:]):
+        with suppress(typer.Exit), command.make_context(name, words[depth:]):  # some options print and end it
             pass
 
 
