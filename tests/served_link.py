@@ -16,6 +16,7 @@ from jobtrail.adapters.postgres import (
     PostgresChains,
     PostgresEnergySamples,
     PostgresGpuSamples,
+    PostgresJobParts,
     PostgresOverRuns,
     PostgresSamples,
     PostgresSink,
@@ -45,6 +46,7 @@ def in_postgres(pool: Any, *, at_a_time: int = 2, **other: Any) -> ForwardedTo:
     ports: dict[str, Any] = {
         "events": PostgresSink(pool, **SECONDS),
         "owners": PostgresChains(pool, **SECONDS),
+        "parts": PostgresJobParts(pool, **SECONDS),
         "samples": PostgresSamples(pool, **SECONDS, tell=facts.append),
         "gpu_samples": PostgresGpuSamples(pool, **SECONDS, tell=facts.append),
         "energy_samples": PostgresEnergySamples(pool, **SECONDS, tell=facts.append),

@@ -16,6 +16,7 @@ from jobtrail.composition.slurm_role import slurm_sources
 from jobtrail.composition.storage import open_store
 from jobtrail.composition.surface import make_drop, make_http, make_incoming
 from jobtrail.config import Config
+from jobtrail.config_link import left_open
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.errors import JobtrailError
 
@@ -53,6 +54,12 @@ async def _serve(
         parts.telemetry.note("stopped")
 
 
+def _left_open(config: Config) -> list[str]:
+    """What a server that takes from nodes holds against none of them."""
+    told = left_open(config.link) if config.takes_from_nodes else {}
+    return [f"{setting} is empty: {meaning}; see docs/security.md" for setting, meaning in told.items()]
+
+
 async def _run(
     parts: Parts, inherited: Mapping[str, socket.socket], stop: asyncio.Event, ready: asyncio.Event | None
 ) -> None:
@@ -69,7 +76,7 @@ async def _run(
                 parts.telemetry.started(socket=addresses.socket, http=addresses.url)
                 for notice in (*parts.spool.notices, *parts.slurm.notices):
                     parts.telemetry.warn(notice)
-                for remark in parts.spool.remarks:
+                for remark in (*parts.spool.remarks, *_left_open(parts.config)):
                     parts.telemetry.note(remark)
                 systemd.notify("READY=1")
                 if ready is not None:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
+from jobtrail.config_link import Link, check_link
 from jobtrail.domain.emissions import check_pue, read_factor
 from jobtrail.domain.errors import ConfigError
 
@@ -30,7 +31,10 @@ Role = Literal["node", "server"]
 GpuVendor = Literal["nvidia", "amd"]
 AliasOf = Literal["slurm-job-exporter", "cgroup_exporter", "jobstats", "dcgm-exporter"]
 # Written with commas in the environment; of the second, nothing there is a list of nothing.
-LISTS = frozenset({"roles", "gpu.vendors", "metrics.aliases", "http.account_readers", "audit.accepted_chains"})
+LISTS = frozenset({
+    "roles", "gpu.vendors", "metrics.aliases", "http.account_readers", "audit.accepted_chains", "link.clusters",
+    "link.controllers",
+})  # fmt: skip
 MAY_BE_EMPTY = LISTS - {"roles", "gpu.vendors"}
 NO_LISTS = frozenset({"auto", "none"})  # words that may stand in a list's place
 
@@ -98,17 +102,6 @@ class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout_seconds: Seconds = 10.0
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a node reaches the servers that `database.url` names. Its files are read anew when they change."""
-
-    ca_file: str = ""  # certificates that the servers' are signed by; empty: those that the system trusts
-    certificate_file: str = ""  # this node's own; empty shows none
-    key_file: str = ""  # its key; empty: in certificate_file
-    token_file: str = ""  # holds this node's token; empty shows none
-    connect_timeout_seconds: Seconds = 5.0
-    timeout_seconds: Seconds = 20.0  # of a whole request
-
-
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the trail is sealed and verified."""
 
@@ -118,6 +111,7 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     anchor_file: str = ""  # checkpoints are added there, one line each; empty: nowhere
     verify_seconds: Seconds = 300.0  # how often a server recomputes what is new
     full_verify_seconds: Seconds = 604_800.0  # how often it recomputes everything
+    security_retention_days: Annotated[int, msgspec.Meta(ge=7)] = 365  # how long who was turned away is kept
     heartbeat_seconds: Seconds = 3600.0  # after so long without an event a chain gets one about itself
     accepted_chains: tuple[uuid.UUID, ...] = ()  # somebody looked into why they do not say what they follow
 
@@ -213,6 +207,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def forwards_to_servers(self) -> bool:
         """Whether `database.url` names servers, which have the database, and not a database."""
         return self.database.url.startswith(("https://", "http://"))
+
+    @property
+    def takes_from_nodes(self) -> bool:
+        """Whether this daemon has the database, and nodes without it are meant to forward to it."""
+        known = self.roles == ("server",) or bool(self.http.node_token_file)
+        return "server" in self.roles and bool(self.database.url) and not self.forwards_to_servers and known
 
     @property
     def forward_target(self) -> str | None:
@@ -319,14 +319,11 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
 
 
 def _check_link(config: Config, where: str) -> None:
-    """Raise ConfigError for settings of a node's link to servers that cannot be meant."""
-    if not config.forwards_to_servers:
-        return
-    if "server" in config.roles:
+    """Raise ConfigError for settings of the link between nodes and servers that cannot be meant."""
+    if config.forwards_to_servers and "server" in config.roles:
         problem = "names a server, so this daemon has no database and cannot be one itself; set `roles: [node]`"
         raise ConfigError(f"{where}: `database.url`", problem)
-    if config.link.key_file and not config.link.certificate_file:
-        raise ConfigError("link.key_file", "is the key of a certificate; name that in `link.certificate_file`")
+    check_link(config.link, forwards=config.forwards_to_servers)
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

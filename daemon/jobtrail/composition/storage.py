@@ -16,11 +16,11 @@ from jobtrail.core.comment_ports import SettledRuns
 from jobtrail.core.facts import Observer
 from jobtrail.core.gpu_ports import EnergySampleSink, GpuSampleSink
 from jobtrail.core.manual_ports import PostedSampleSink
-from jobtrail.core.node_link import ChainOwners
+from jobtrail.core.node_link import ChainOwners, JobParts
 from jobtrail.core.over_runs import OverRuns
 from jobtrail.core.ports import CentralStore, EventSink, Leadership, NodeStore, RunStore, SampleSink
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
-from jobtrail.core.security_ports import NodeTokens, SecurityReader, SecurityStore
+from jobtrail.core.security_ports import NodeTokens, SecurityArchive, SecurityReader, SecurityStore
 from jobtrail.core.target_ports import TargetReader
 
 CLOSE_SECONDS = 2.0
@@ -42,6 +42,7 @@ class Store(Sinks, frozen=True, kw_only=True):
     """A database: what the server role needs too, and who asks."""
 
     owners: ChainOwners
+    job_parts: JobParts
     central: CentralStore
     runs: RunStore
     settled_runs: SettledRuns
@@ -56,6 +57,7 @@ class Store(Sinks, frozen=True, kw_only=True):
     node_tokens: NodeTokens
     security: SecurityStore
     asked_security: SecurityReader
+    old_security: SecurityArchive
     seals: SealStore
     verifier: Verifier
     leadership_of: Callable[[ClusterOf], Leadership]  # released when the store is closed
@@ -79,6 +81,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
         PostgresChains,
         PostgresEnergySamples,
         PostgresGpuSamples,
+        PostgresJobParts,
         PostgresLeadership,
         PostgresNodes,
         PostgresNodeTokens,
@@ -120,6 +123,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
             gpu_samples=PostgresGpuSamples(pool, timeout_seconds=seconds, tell=tell),
             energy_samples=PostgresEnergySamples(pool, timeout_seconds=seconds, tell=tell),
             owners=PostgresChains(pool, timeout_seconds=seconds),
+            job_parts=PostgresJobParts(pool, timeout_seconds=seconds),
             central=PostgresStore(pool, timeout_seconds=seconds),
             runs=PostgresRuns(pool, timeout_seconds=seconds),
             settled_runs=PostgresSettledRuns(
@@ -140,6 +144,7 @@ async def open_store(config: Config, tell: Observer) -> AsyncIterator[Sinks | No
             asked_benchmarks=PostgresBenchmarkReader(readers, timeout_seconds=seconds, max_error_ratio=most_errors),
             node_tokens=PostgresNodeTokens(pool, timeout_seconds=seconds),
             security=PostgresSecurity(pool, timeout_seconds=seconds),
+            old_security=PostgresSecurity(pool, timeout_seconds=seconds),
             asked_security=PostgresSecurity(readers, timeout_seconds=seconds),
             seals=PostgresSeals(pool, timeout_seconds=seconds),
             verifier=PostgresVerifier(

@@ -20,6 +20,7 @@ from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
 from jobtrail.core.manual_jobs import ManualJobs
 from jobtrail.core.node_link import ForwardedTo
+from jobtrail.core.node_words import Allowed
 from jobtrail.core.pokes import LOOKS, Pokes, WholeLook
 from jobtrail.core.ports import Health
 from jobtrail.core.reported_benchmarks import ReportedBenchmarks
@@ -152,17 +153,19 @@ def make_http(parts: Parts, inherited: Mapping[str, socket.socket] | None = None
 
 def _forwarded_to(parts: Parts) -> ForwardedTo | None:
     """Where a server puts what nodes forward."""
-    store = parts.store
+    store, link = parts.store, parts.config.link
     if store is None or "server" not in parts.config.roles:
         return None
     return ForwardedTo(
         events=store.events,
         owners=store.owners,
+        parts=store.job_parts,
         samples=store.samples,
         gpu_samples=store.gpu_samples,
         energy_samples=store.energy_samples,
         over_runs=store.over_runs,
         at_a_time=parts.config.database.pool_size,
+        allowed=Allowed(clusters=frozenset(link.clusters), controllers=link.controller_nodes),
     )
 
 

@@ -7,12 +7,13 @@ servers to be upgraded. Fields may be added within a version; who does not know 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from jobtrail.core.gpu_ports import EnergySampleRow, EnergySampleSink, GpuSampleRow, GpuSampleSink
+from jobtrail.core.node_words import ANYTHING, Allowed
 from jobtrail.core.over_runs import Over, OverRuns
 from jobtrail.core.ports import EventSink, SampleRow, SampleSink
 from jobtrail.domain.audit import ChainedEvent
@@ -36,6 +37,8 @@ JOB_SAMPLES_PATH = "/v1/samples/jobs"
 GPU_SAMPLES_PATH = "/v1/samples/gpus"
 ENERGY_SAMPLES_PATH = "/v1/samples/energy"
 OVER_RUNS_PATH = "/v1/runs/over"
+
+JobKey = tuple[str, str]  # cluster name, job id
 
 
 class EventBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,13 +94,30 @@ class ChainOwners(Protocol):
         ...
 
 
+class PartOfJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a node's part in a job."""
+
+    has_part: bool = False
+    refused_until_us: int | None = None  # all of the job's runs are elsewhere until then, as Slurm says
+
+
+class JobParts(Protocol):
+    """Which jobs nodes have a part in."""
+
+    async def parts(self, jobs: Sequence[JobKey], node: str) -> Mapping[JobKey, PartOfJob]:
+        """What is known of the part of `node` in those of `jobs` that are held. Raises StoreUnavailable."""
+        ...
+
+
 class ForwardedTo(msgspec.Struct, frozen=True, kw_only=True):
     """What a server hands on to of what nodes forward: the very ports that a node with a database uses."""
 
     events: EventSink
     owners: ChainOwners
+    parts: JobParts
     samples: SampleSink
     gpu_samples: GpuSampleSink
     energy_samples: EnergySampleSink
     over_runs: OverRuns
     at_a_time: int  # requests that use the database at once; more wait a moment, and are then sent away
+    allowed: Allowed = ANYTHING  # what nodes may say

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ from jobtrail.adapters.http.link_bodies import decoded, read_packed
 from jobtrail.adapters.http.link_room import Place, Room
 from jobtrail.adapters.http.node_identity import NodeIdentity
 from jobtrail.adapters.http.refusals import Note, Refused, json_answer, refusal
+from jobtrail.adapters.http.sample_rights import Sampled, SampleRights
 from jobtrail.core.facts import NodeContradicted, NodeServed, Observer
 from jobtrail.core.node_link import (
     BATCHES_PATH,
@@ -72,6 +73,7 @@ class Chains:
         self._identity = identity
         self._tell = tell
         self._room = Room(1 if to is None else to.at_a_time)
+        self._rights = None if to is None else SampleRights(to.parts, to.allowed)
         self._owners: dict[str, str] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -131,7 +133,7 @@ class Chains:
             asked.rows = _bounded("events", len(batch.events), MAX_EVENTS)
             if any(row.chain_id != chain_id for row in batch.events):
                 raise StoreRefused(f"a batch sent to chain {chain_id} holds events of another one")
-            beyond = None if batch.trail_only else overstepped(batch.events, asked.node)
+            beyond = None if batch.trail_only else overstepped(batch.events, asked.node, to.allowed)
             if beyond is not None:
                 # It changes nothing. The node keeps it in its own trail, where it shows.
                 raise self._overstepping(asked, beyond)
@@ -146,6 +148,7 @@ class Chains:
             rows = (await _read(asked, place, _job_samples)).rows
             self._check_rows(asked, "sample", [row.node for row in rows], MAX_ROWS)
             async with self._room.turn():
+                await self._check_jobs(asked, [Sampled(row.cluster, row.job_id, row.reading.time_us) for row in rows])
                 await to.samples.write(rows)
         return json_answer(200, {"rows": asked.rows})
 
@@ -155,6 +158,7 @@ class Chains:
             rows = (await _read(asked, place, _gpu_samples)).rows
             self._check_rows(asked, "sample", [row.node for row in rows], MAX_ROWS)
             async with self._room.turn():
+                await self._check_jobs(asked, [Sampled(row.cluster, row.job_id, row.reading.time_us) for row in rows])
                 await to.gpu_samples.write_gpus(rows)
         return json_answer(200, {"rows": asked.rows})
 
@@ -164,6 +168,7 @@ class Chains:
             rows = (await _read(asked, place, _energy_samples)).rows
             self._check_rows(asked, "sample", [row.sample.node for row in rows], MAX_ROWS)
             async with self._room.turn():
+                await self._check_jobs(asked, [Sampled(row.cluster, row.job_id, row.sample.time_us) for row in rows])
                 await to.energy_samples.write_energy(rows)
         return json_answer(200, {"rows": asked.rows})
 
@@ -195,7 +200,15 @@ class Chains:
             if node != asked.node:
                 raise self._contradiction(asked, what, node, {"row": number})
 
-    def _contradiction(self, asked: _Asked, what: str, claimed: str, details: dict[str, int]) -> Refused:
+    async def _check_jobs(self, asked: _Asked, samples: Sequence[Sampled]) -> None:
+        """Raises Refused for samples that cannot be of this node, naming all of them: it sends the others again."""
+        found = {} if self._rights is None else await self._rights.problems(samples, asked.node)
+        if found:
+            first = min(found)
+            details = {"row": first, "rows": sorted(found)}
+            raise self._forged(asked, "sample", asked.node, found[first], details)
+
+    def _contradiction(self, asked: _Asked, what: str, claimed: str, details: Mapping[str, object]) -> Refused:
         """403 for what is said in another node's name, and the word of it for the record."""
         return self._forged(asked, what, claimed, f"is of node {claimed[:256]!r}", details)
 
@@ -203,7 +216,7 @@ class Chains:
         """403 for an event that is not the node's to send."""
         return self._forged(asked, "event", beyond.claimed, beyond.problem, {"seq": beyond.seq})
 
-    def _forged(self, asked: _Asked, what: str, claimed: str, problem: str, details: dict[str, int]) -> Refused:
+    def _forged(self, asked: _Asked, what: str, claimed: str, problem: str, details: Mapping[str, object]) -> Refused:
         peer = asked.request.remote or ""
         self._tell(NodeContradicted(node=asked.node, claimed=claimed[:256], what=what, peer=peer))
         message = f"node {asked.node!r} sends this {what}, which {problem}"

@@ -9,6 +9,7 @@ from jobtrail.adapters.postgres.benchmarks import PostgresBenchmarks
 from jobtrail.adapters.postgres.chains import PostgresChains
 from jobtrail.adapters.postgres.energy_samples import PostgresEnergySamples
 from jobtrail.adapters.postgres.gpus import PostgresGpuSamples
+from jobtrail.adapters.postgres.job_parts import PostgresJobParts
 from jobtrail.adapters.postgres.job_samples_reading import PostgresSampleReader
 from jobtrail.adapters.postgres.leader import PostgresLeadership
 from jobtrail.adapters.postgres.nodes import PostgresNodes
@@ -40,6 +41,7 @@ __all__ = [
     "PostgresChains",
     "PostgresEnergySamples",
     "PostgresGpuSamples",
+    "PostgresJobParts",
     "PostgresLeadership",
     "PostgresNodeTokens",
     "PostgresNodes",

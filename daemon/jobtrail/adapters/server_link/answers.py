@@ -15,6 +15,14 @@ MAX_WORDS = 300
 _problems = msgspec.json.Decoder(Problem)
 
 
+class RowsRefused(StoreRefused):
+    """Some rows of a body were refused, by their places; the others may be sent again."""
+
+    def __init__(self, message: str, rows: frozenset[int]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 def refused(server: str, status: int, headers: Mapping[str, str], body: bytes) -> tuple[str, JobtrailError]:
     """The outcome, in one word of ServerAsked, and the error that any answer but 200 is told as.
 
@@ -24,6 +32,8 @@ def refused(server: str, status: int, headers: Mapping[str, str], body: bytes) -
     if problem is not None:
         if status == 409 and isinstance(head := problem.details.get("head_seq"), int):
             return "gap", ChainGap(head)
+        if status == 403 and (rows := _rows(problem.details.get("rows"))):
+            return "refused", RowsRefused(f"{server}: {problem.message}", rows)
         if status == 422 or (status == 403 and problem.details.keys() & {"seq", "row"}):
             return "refused", StoreRefused(f"{server}: {problem.message}")
     if status == 413:  # also a balancer's: less at a time may pass
@@ -49,6 +59,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
+
+
+def _rows(told: object) -> frozenset[int]:
+    """Places of rows in a server's answer; none where it names none."""
+    return frozenset(place for place in told if isinstance(place, int)) if isinstance(told, list) else frozenset()
 
 
 def _problem(body: bytes) -> Problem | None:

@@ -40,7 +40,7 @@ class ServerLink:
     def __init__(self, settings: LinkSettings, *, tell: Observer) -> None:
         self._settings = settings
         self._credentials = Credentials(settings)
-        self._tell = tell
+        self.tell = tell
         self._session: aiohttp.ClientSession | None = None
         self._at = random.randrange(len(settings.urls))  # noqa: S311 - spreads load, guards nothing
 
@@ -92,7 +92,7 @@ class ServerLink:
         finally:
             sent = 0 if packed is None else len(packed[0])
             seconds = time.monotonic() - began
-            self._tell(
+            self.tell(
                 ServerAsked(server=server, what=what, outcome=outcome, seconds=seconds, sent_bytes=sent, detail=detail)
             )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from jobtrail.adapters.server_link.answers import RowsRefused
 from jobtrail.adapters.server_link.client import ServerLink
+from jobtrail.core.facts import SamplesDropped
 from jobtrail.core.gpu_ports import EnergySampleRow, GpuSampleRow
 from jobtrail.core.node_link import (
     BATCHES_PATH,
@@ -33,6 +35,7 @@ _heads = msgspec.json.Decoder(ChainHead)
 _reports = msgspec.json.Decoder(StoreReport)
 _over = msgspec.json.Decoder(RunsOver)
 Answer = TypeVar("Answer")
+Row = TypeVar("Row")
 
 
 class LinkEvents:
@@ -73,15 +76,26 @@ class LinkSamples:
 
     async def write(self, rows: Sequence[SampleRow]) -> None:
         """Store readings of jobs. Raises StoreUnavailable, StoreRefused."""
-        await self._link.ask("job_samples", JOB_SAMPLES_PATH, JobSamples(rows=tuple(rows)))
+        await self._send("job_samples", JOB_SAMPLES_PATH, rows, lambda sent: JobSamples(rows=sent))
 
     async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> None:
         """Store readings of GPUs. Raises StoreUnavailable, StoreRefused."""
-        await self._link.ask("gpu_samples", GPU_SAMPLES_PATH, GpuSamples(rows=tuple(rows)))
+        await self._send("gpu_samples", GPU_SAMPLES_PATH, rows, lambda sent: GpuSamples(rows=sent))
 
     async def write_energy(self, rows: Sequence[EnergySampleRow]) -> None:
         """Store energy of open runs. Raises StoreUnavailable, StoreRefused."""
-        await self._link.ask("energy_samples", ENERGY_SAMPLES_PATH, EnergySamples(rows=tuple(rows)))
+        await self._send("energy_samples", ENERGY_SAMPLES_PATH, rows, lambda sent: EnergySamples(rows=sent))
+
+    async def _send(self, what: str, path: str, rows: Sequence[Row], body: Callable[[tuple[Row, ...]], object]) -> None:
+        """Send rows. Where the server names some that it refuses for good, these are dropped and the others sent again."""
+        try:
+            await self._link.ask(what, path, body(tuple(rows)))
+        except RowsRefused as error:
+            kept = tuple(row for place, row in enumerate(rows) if place not in error.rows)
+            if not kept or len(kept) == len(rows):
+                raise
+            self._link.tell(SamplesDropped(rows=len(rows) - len(kept)))
+            await self._link.ask(what, path, body(kept))
 
 
 class LinkOverRuns:

@@ -1,0 +1,78 @@
+"""Which samples a node may send: of jobs that run on it, as far as anything else is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from jobtrail.core.node_link import JobKey, JobParts
+from jobtrail.core.node_words import Allowed
+
+# A part that a node has in a job stays. All else may change with the next event, as when a job begins anew elsewhere.
+PART_SECONDS = 600.0
+FRESH_SECONDS = 10.0
+MOST_KNOWN = 50_000  # parts of nodes in jobs; the oldest give way
+OF_SLURM = "slurm-"  # of other jobs Slurm says nothing
+
+
+class Sampled(NamedTuple):
+    """What a sample says it is of. Time in µs since the Unix epoch; a GPU may have had no job, or several."""
+
+    cluster: str | None
+    job_id: str | None
+    time_us: int
+
+
+class _Known(NamedTuple):
+    until: float  # by the monotonic clock
+    refused_until_us: int | None
+
+
+class SampleRights:
+    """Finds samples that contradict what is known. The store is asked once a batch, of jobs not asked about lately."""
+
+    def __init__(self, parts: JobParts, allowed: Allowed, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._parts = parts
+        self._allowed = allowed
+        self._now = now
+        self._known: dict[tuple[JobKey, str], _Known] = {}
+
+    async def problems(self, samples: Sequence[Sampled], node: str) -> dict[int, str]:
+        """Why `node` may not have sent some of `samples`, by their places. Raises StoreUnavailable."""
+        found = {}
+        for place, sampled in enumerate(samples):
+            if (problem := self._allowed.problem_of_cluster(sampled.cluster)) is not None:
+                found[place] = problem
+        if len(found) < len(samples):
+            await self._learn({key for sampled in samples if (key := _key(sampled)) is not None}, node)
+        for place, sampled in enumerate(samples):
+            if place not in found and self._is_of_others(sampled, node):
+                found[place] = f"is of {(sampled.job_id or '')[:64]!r}, which Slurm says is on other nodes"
+        return found
+
+    def _is_of_others(self, sampled: Sampled, node: str) -> bool:
+        key = _key(sampled)
+        known = None if key is None else self._known.get((key, node))
+        return known is not None and known.refused_until_us is not None and sampled.time_us <= known.refused_until_us
+
+    async def _learn(self, jobs: set[JobKey], node: str) -> None:
+        now = self._now()
+        asked = sorted(job for job in jobs if (held := self._known.get((job, node))) is None or held.until < now)
+        if not asked:
+            return
+        parts = await self._parts.parts(asked, node)
+        for job in asked:
+            part = parts.get(job)
+            seconds = PART_SECONDS if part is not None and part.has_part else FRESH_SECONDS
+            self._known.pop((job, node), None)
+            self._known[job, node] = _Known(now + seconds, None if part is None else part.refused_until_us)
+        while len(self._known) > max(MOST_KNOWN, len(asked)):
+            del self._known[next(iter(self._known))]
+
+
+def _key(sampled: Sampled) -> JobKey | None:
+    """The job of Slurm's that the sample is of, if any."""
+    if sampled.cluster is None or sampled.job_id is None or not sampled.job_id.startswith(OF_SLURM):
+        return None
+    return sampled.cluster, sampled.job_id
