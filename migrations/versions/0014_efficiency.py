@@ -3,7 +3,7 @@
 from jobtrail.adapters.postgres.migrate import run_sql_file
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 

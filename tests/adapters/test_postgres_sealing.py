@@ -198,3 +198,20 @@ async def test_two_sealers_at_once_make_one_chain_of_checkpoints(bench: TrailBen
     assert numbers[-1]["total_rows"] == 54
     checked = await PostgresVerifier(bench.pool, timeout_seconds=10.0).verify(full=True)
     assert (list(checked.findings), checked.unsealed) == ([], 0)
+
+
+async def test_when_everything_was_verified_last_is_on_record_whatever_was_found(bench: TrailBench) -> None:
+    await bench.jobs()
+    verifier = PostgresVerifier(bench.pool, timeout_seconds=10.0)
+    assert await verifier.since_full() is None
+    await verifier.verify(full=False)
+    await PostgresVerifier(bench.pool, timeout_seconds=10.0, record=False).verify(full=True)
+    assert await verifier.since_full() is None
+    await verifier.verify(full=True)
+    since = await verifier.since_full()
+    assert since is not None
+    assert 0 <= since < 60
+    await bench.pool.execute("UPDATE audit_verification SET verified_at = now() - interval '8 days', findings = 1")
+    since = await verifier.since_full()
+    assert since is not None
+    assert abs(since - 8 * 86_400) < 60

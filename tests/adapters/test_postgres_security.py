@@ -81,6 +81,7 @@ async def test_what_was_noticed_is_kept_newest_first(pool: Any) -> None:
         ("UPDATE security_log SET times = 1", False),
         ("DELETE FROM security_log", False),
         ("TRUNCATE security_log", False),
+        ("SELECT jobtrail_prune_security(365)", False),
         ("INSERT INTO node_tokens (digest, node, created_by) VALUES (sha256(''), 'n9', 'me')", False),
         ("UPDATE node_tokens SET revoked_at = NULL", False),
         ("DELETE FROM node_tokens", False),
@@ -112,5 +113,56 @@ async def test_who_draws_dashboards_sees_none_of_it(pool: Any, role: str) -> Non
             else:
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await connection.execute("SELECT * FROM security_events")
+        finally:
+            await connection.execute("RESET ROLE")
+
+
+async def stored(pool: Any, *days_ago: int) -> None:
+    """Events that were stored so long ago, by daemons whose clocks are wrong."""
+    await pool.executemany(
+        "INSERT INTO security_log (what, who, peer, detail, reporter, first_at, last_at, times, stored_at)"
+        " VALUES ('wrong_token', '', $1, '', 'n1', '2001-01-01', '2037-01-01', 1, now() - make_interval(days => $2))",
+        [(f"10.0.0.{days}", days) for days in days_ago],
+    )
+
+
+async def test_old_events_are_removed_by_the_databases_clock(pool: Any) -> None:
+    security = PostgresSecurity(pool, timeout_seconds=10.0)
+    await stored(pool, 0, 29, 31, 90)
+    assert await security.prune_security(keep_days=30) == 2
+    assert await security.prune_security(keep_days=30) == 0
+    assert {row["peer"] for row in await security.security_events(since=None, limit=10)} == {"10.0.0.0", "10.0.0.29"}
+
+
+async def test_some_are_removed_at_a_time(pool: Any) -> None:
+    security = PostgresSecurity(pool, timeout_seconds=10.0)
+    await pool.execute(
+        "INSERT INTO security_log (what, who, peer, detail, reporter, first_at, last_at, times, stored_at)"
+        " SELECT 'wrong_token', '', '', '', 'n1', now(), now(), 1, now() - interval '99 days'"
+        " FROM generate_series(1, 10007)"
+    )
+    assert [await security.prune_security(keep_days=30) for _ in range(3)] == [10_000, 7, 0]
+
+
+async def test_a_legal_hold_keeps_them_and_a_week_is_always_kept(pool: Any) -> None:
+    security = PostgresSecurity(pool, timeout_seconds=10.0)
+    await stored(pool, 99)
+    await pool.execute("SELECT jobtrail_hold('case 12', 'ada', false)")
+    assert await security.prune_security(keep_days=30) == 0
+    await pool.execute("SELECT jobtrail_hold('case 12 is over', 'ada', true)")
+    for days in (6, 0, -1):
+        with pytest.raises(StoreRefused, match="7 days at least"):
+            await security.prune_security(keep_days=days)
+    assert await security.prune_security(keep_days=7) == 1
+
+
+async def test_servers_remove_old_events_and_no_others(pool: Any) -> None:
+    await stored(pool, 99)
+    async with pool.acquire() as connection:
+        await connection.execute("SET ROLE jobtrail_sealer")
+        try:
+            assert await connection.fetchval("SELECT jobtrail_prune_security(30)") == 1
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute("DELETE FROM security_log")
         finally:
             await connection.execute("RESET ROLE")

@@ -124,6 +124,7 @@ def test_every_fact_moves_a_figure_and_writes_one_line(kind: type[facts.Fact]) -
         (facts.JobAdopted(job_id="j", found_by="spool"), ("jobs_adopted_total", "spool"), 1),
         (facts.PartitionsKept(created=2, dropped=1), ("partitions_total", "made"), 2),
         (facts.PartitionsKept(created=2, dropped=1), ("partitions_total", "dropped"), 1),
+        (facts.SecurityPruned(rows=5), ("security_events_removed_total",), 5),
         (facts.ChoreFailed(reason="r"), ("chore_failures_total",), 1),
         (facts.BenchmarkSettled(run_uid="u", link="conflict"), ("benchmark_runs_settled_total", "conflict"), 1),
         (REGRESSION, ("benchmark_verdicts_total", "regression"), 1),

@@ -220,15 +220,25 @@ def test_a_store_that_is_away_and_a_file_that_is_full_cost_a_turn() -> None:
 
 
 class Verifier:
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
         self.asked: list[bool] = []
         self.findings: list[Finding] = []
         self.away = False
+        self.full_at: float | None = self.clock.monotonic()  # kept by the store: daemons come and go
+        self.breaks_off = False
+
+    async def since_full(self) -> float | None:
+        return None if self.full_at is None else self.clock.monotonic() - self.full_at
 
     async def verify(self, *, full: bool) -> Checked:
         if self.away:
             raise StoreUnavailable("away")
         self.asked.append(full)
+        if full and self.breaks_off:
+            raise StoreUnavailable("broke off")
+        if full:
+            self.full_at = self.clock.monotonic()
         return Checked(kind="full" if full else "incremental", rows=7, chains=2, removed=0, unsealed=1, checkpoint=3,
                        findings=self.findings)  # fmt: skip
 
@@ -241,7 +251,8 @@ def verifying(verifier: Verifier, clock: FakeClock, facts: Facts, *, leads: bool
 
 
 def test_who_leads_verifies_what_is_new_often_and_everything_rarely() -> None:
-    clock, facts, verifier = FakeClock(), Facts(), Verifier()
+    clock, facts = FakeClock(), Facts()
+    verifier = Verifier(clock)
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -259,8 +270,47 @@ def test_who_leads_verifies_what_is_new_often_and_everything_rarely() -> None:
     assert [fact.reason for fact in facts if isinstance(fact, VerifyFailed)] == ["away"]
 
 
+async def test_restarts_do_not_put_off_the_full_verification_nor_repeat_it() -> None:
+    """A server that is restarted more often than everything is to be verified verifies everything all the same."""
+    clock = FakeClock()
+    verifier = Verifier(clock)
+    for _ in range(12):
+        await verifying(verifier, clock, Facts()).turn()  # each a daemon of its own
+        clock.advance(250.0)
+    assert verifier.asked == [False, False, False, False, True, False, False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("ahead", [None, 5000.0])
+async def test_it_is_due_where_it_never_was_done_or_the_stores_clock_was_set_back_since(ahead: float | None) -> None:
+    clock = FakeClock()
+    verifier = Verifier(clock)
+    verifier.full_at = None if ahead is None else clock.monotonic() + ahead
+    part = verifying(verifier, clock, Facts())
+    await part.turn()
+    await part.turn()
+    assert verifier.asked == [True, False]
+
+
+def test_one_that_breaks_off_is_not_tried_at_every_turn() -> None:
+    clock, facts = FakeClock(), Facts()
+    verifier = Verifier(clock)
+    verifier.full_at, verifier.breaks_off = None, True
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(verifying(verifier, clock, facts).run(stop))
+        await asyncio.sleep(1700)
+        stop.set()
+        await task
+
+    moved_time.run(clock, main())
+    assert verifier.asked == [True, False, False, False, True, False]
+    assert len([fact for fact in facts if isinstance(fact, VerifyFailed)]) == 2
+
+
 async def test_what_a_verification_finds_is_told_once_and_counted_each_time() -> None:
-    clock, facts, verifier = FakeClock(), Facts(), Verifier()
+    clock, facts = FakeClock(), Facts()
+    verifier = Verifier(clock)
     verifier.findings = [
         Finding(code="row_changed", detail="d", chain_id="c", seq=4),
         Finding(code="root_differs", detail="d", checkpoint=2),

@@ -15,6 +15,7 @@ from jobtrail.core.heartbeat import Heartbeat
 from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import Clock, EventIntake, EventSpool
 from jobtrail.core.sealer import Sealer
+from jobtrail.core.security_retention import SecurityRetention
 from jobtrail.core.verifying import Verifying
 from jobtrail.core.witness import Witness
 
@@ -24,8 +25,8 @@ WITNESSED_LINES = 4096
 
 def make_auditors(
     config: Config, store: Store, *, leads: Leads, clock: Clock, tell: Observer
-) -> tuple[Sealer | Verifying, ...]:
-    """What seals the trail and recomputes it; nothing where this daemon is no server.
+) -> tuple[Sealer | Verifying | SecurityRetention, ...]:
+    """What seals the trail, recomputes it, and ends the record of who was turned away; nothing where this is no server.
 
     Raises ConfigError for a key that cannot be used.
     """
@@ -49,7 +50,10 @@ def make_auditors(
         every_seconds=audit.verify_seconds,
         full_seconds=audit.full_verify_seconds,
     )
-    return sealer, verifying
+    retention = SecurityRetention(
+        store.old_security, leads=leads, tell=tell, keep_days=audit.security_retention_days
+    )
+    return sealer, verifying, retention
 
 
 def make_own_events(config: Config, *, intake: EventIntake, clock: Clock) -> OwnEvents:

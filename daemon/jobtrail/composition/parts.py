@@ -41,6 +41,7 @@ from jobtrail.core.sample_buffer import SampleBuffer
 from jobtrail.core.sampler import Sampler, Watched
 from jobtrail.core.sealer import Sealer
 from jobtrail.core.security import SecurityLog
+from jobtrail.core.security_retention import SecurityRetention
 from jobtrail.core.store_clock import StoreClock
 from jobtrail.core.verifying import Verifying
 from jobtrail.core.waiting import Backoff
@@ -72,7 +73,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     settler: BenchmarkSettler | None
     commenter: Commenter | None
     security: SecurityLog
-    auditors: tuple[Sealer | Verifying | Heartbeat | GapRecords | ClockWatch, ...]
+    auditors: tuple[Sealer | Verifying | SecurityRetention | Heartbeat | GapRecords | ClockWatch, ...]
     store_clock: StoreClock | None  # where events are forwarded
     sinks: Sinks | None  # the database, or the servers
     store: Store | None  # the database

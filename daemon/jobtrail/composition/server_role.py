@@ -25,6 +25,7 @@ from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.ports import Clock, EventIntake
 from jobtrail.core.reconciler import Reconciler
 from jobtrail.core.sealer import Sealer
+from jobtrail.core.security_retention import SecurityRetention
 from jobtrail.core.verifying import Verifying
 
 
@@ -36,7 +37,7 @@ class ServerParts(msgspec.Struct, frozen=True, kw_only=True):
     housekeeper: Housekeeper | None = None
     settler: BenchmarkSettler | None = None
     commenter: Commenter | None = None
-    auditors: tuple[Sealer | Verifying, ...] = ()
+    auditors: tuple[Sealer | Verifying | SecurityRetention, ...] = ()
 
 
 def make_server_parts(

@@ -82,6 +82,13 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 class Verifier(Protocol):
     """Recomputes the trail."""
 
+    async def since_full(self) -> float | None:
+        """Seconds, by the store's clock, since all was recomputed by whomever and that was kept on record; None: never.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
     async def verify(self, *, full: bool) -> Checked:
         """Recompute all, or what is new since the last time, and keep on record how far. Raises StoreUnavailable."""
         ...

@@ -175,6 +175,12 @@ class PartitionsKept(Fact, frozen=True, kw_only=True):
     dropped: int
 
 
+class SecurityPruned(Fact, frozen=True, kw_only=True):
+    """Security events older than they are kept were removed."""
+
+    rows: int
+
+
 class ChoreFailed(Fact, frozen=True, kw_only=True):
     """A regular chore could not be done; it is tried again at its next turn."""
 

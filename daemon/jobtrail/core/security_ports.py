@@ -57,4 +57,15 @@ class SecurityStore(Protocol):
         ...
 
 
+class SecurityArchive(Protocol):
+    """Where security events come to their end."""
+
+    async def prune_security(self, *, keep_days: int) -> int:
+        """Remove some of those stored longer ago; how many, 0 when none is left.
+
+        Raises StoreUnavailable, StoreRefused.
+        """
+        ...
+
+
 Notice = Callable[[str, str, str, str], None]  # what, who, peer, detail

@@ -1,4 +1,8 @@
-"""Recomputes the trail regularly: what is new often, everything rarely."""
+"""Recomputes the trail regularly: what is new often, everything rarely.
+
+When everything was recomputed last is on record in the store. So it is not put off by a restart, nor done again because
+another daemon leads now.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 
 MOST_TOLD = 1000
+FULL_AGAIN_SECONDS = 3600.0  # where one broke off: it is much work, and what is new is to be verified meanwhile
 
 
 class Verifying:
@@ -34,7 +39,7 @@ class Verifying:
         self._tell = tell
         self._every = every_seconds
         self._full = full_seconds
-        self._full_due = clock.monotonic() + full_seconds
+        self._full_not_before = 0.0
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -46,15 +51,19 @@ class Verifying:
                 self._tell(VerifyFailed(reason=str(error)))
             await wait_for_any(stop.wait(), timeout_seconds=self._every)
 
+    async def _is_full_due(self) -> bool:
+        since = await self._verifier.since_full()
+        return since is None or not 0 <= since < self._full  # below 0: the store's clock was set back
+
     async def turn(self) -> None:
         """Verify, if this daemon leads. Raises StoreUnavailable, StoreRefused."""
         if not await self._leads():
             return
         began = self._clock.monotonic()
-        full = began >= self._full_due
-        checked = await self._verifier.verify(full=full)
+        full = began >= self._full_not_before and await self._is_full_due()
         if full:
-            self._full_due = began + self._full
+            self._full_not_before = began + min(self._full, FULL_AGAIN_SECONDS)
+        checked = await self._verifier.verify(full=full)
         for finding in checked.findings:
             text = str(finding)
             if text not in self._told and len(self._told) < MOST_TOLD:

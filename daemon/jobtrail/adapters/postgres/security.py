@@ -49,7 +49,7 @@ class PostgresNodeTokens:
 
 
 class PostgresSecurity:
-    """A SecurityStore and SecurityReader on a PostgreSQL pool."""
+    """A SecurityStore, SecurityReader and SecurityArchive on a PostgreSQL pool."""
 
     def __init__(self, pool: Pool, *, timeout_seconds: float) -> None:
         self._pool = pool
@@ -73,6 +73,12 @@ class PostgresSecurity:
         """Who was turned away, newest first. Raises StoreUnavailable."""
         async with session(self._pool, self._timeout) as connection:
             return [dict(row.items()) for row in await connection.fetch(SQL["security_list"], since, limit)]
+
+    async def prune_security(self, *, keep_days: int) -> int:
+        """Remove old events, up to 10,000; how many. Raises StoreUnavailable, StoreRefused."""
+        async with session(self._pool, self._timeout) as connection:
+            removed: int = await connection.fetchval(SQL["security_prune"], keep_days)
+        return removed
 
 
 def _text(text: str) -> str:

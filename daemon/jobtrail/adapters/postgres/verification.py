@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobtrail.adapters.postgres.anchors import sealed
 from jobtrail.adapters.postgres.chain_beginnings import check_beginnings
-from jobtrail.adapters.postgres.pool import transaction
+from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.removals import load_removals, note_removal
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.trail_rows import trail_row
@@ -51,6 +51,12 @@ class PostgresVerifier:
         self._record = record
         self._progress = progress
         self._accepted = accepted
+
+    async def since_full(self) -> float | None:
+        """Seconds since all was recomputed; None where that is not on record. Raises StoreUnavailable."""
+        async with session(self._pool, self._timeout) as connection:
+            seconds: float | None = await connection.fetchval(SQL["verify_since_full"])
+        return seconds
 
     async def verify(self, *, full: bool) -> Checked:
         """Recompute everything, or what is beyond the checkpoint of the last time. Raises StoreUnavailable."""

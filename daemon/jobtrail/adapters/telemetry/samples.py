@@ -30,6 +30,9 @@ class SampleFigures:
         self._partitions = counter(
             registry, "partitions", "Days of samples made and dropped.", "change", ("made", "dropped")
         )
+        self._security_removed = counter(
+            registry, "security_events_removed", "Events of who was turned away that were removed for their age."
+        )
         self._chore_failures = counter(registry, "chore_failures", "Regular chores on the database that failed.")
         self._tick = Histogram(
             "jobtrail_tick_seconds", "Time of one look at all jobs that were due.", buckets=TICK_BUCKETS,
@@ -70,5 +73,6 @@ HANDLERS: Handlers[SampleFigures] = {
     ),
     facts.SeriesShed: (_nothing, logging.WARNING, "cap on jobs reached: job has no series"),
     facts.PartitionsKept: (SampleFigures._partitions_kept, logging.INFO, "days of samples made and dropped"),
+    facts.SecurityPruned: (lambda of, fact: of._security_removed.inc(fact.rows), logging.INFO, "old security events removed"),
     facts.ChoreFailed: (lambda of, _: of._chore_failures.inc(), logging.WARNING, "chore not done"),
 }  # fmt: skip
