@@ -12,9 +12,9 @@ def main() -> None:
     plain, config_path = serve.plain_call(sys.argv[1:])
     if plain:
         sys.exit(serve.run(config_path))
-    from jobtrail.cli.commands import application  # noqa: PLC0415 - not for the daemon: it would keep it in memory
+    from jobtrail.cli.commands import run  # noqa: PLC0415 - not for the daemon: it would keep it in memory
 
-    application()
+    run()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 from uuid import UUID
@@ -136,8 +136,11 @@ def _write(context: typer.Context, output: Path | None, lines: Any) -> int:
 
     try:
         return ask(config, run)
+    except BrokenPipeError:  # whoever read it has enough
+        raise
     except OSError as error:
-        error_console().print(f"jobtrail: {output} cannot be written: {error.strerror}", style="red", markup=False)
+        name = output or "standard output"
+        error_console().print(f"jobtrail: {name} cannot be written: {error.strerror}", style="red", markup=False)
         raise typer.Exit(exit_codes.FAILED) from error
 
 
@@ -157,10 +160,14 @@ async def _pour_into(lines: AsyncIterator[dict[str, Any]], file: BinaryIO) -> in
     from jobtrail.adapters.postgres.export import encoded
 
     count = 0
-    async for line in lines:
-        file.write(encoded(line))
-        count += 1
-    file.flush()
+    try:
+        async for line in lines:
+            file.write(encoded(line))
+            count += 1
+        file.flush()
+    finally:
+        if isinstance(lines, AsyncGenerator):
+            await lines.aclose()  # while the pool that it reads from is there
     return count
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import jobtrail
+from jobtrail.cli import exit_codes
 from jobtrail.cli.lazy import LazyGroup
 
 # command → module, function. A command's module is imported when it runs, so that `serve` starts without the rest.
@@ -78,3 +81,23 @@ def options(
     `jobtrail COMMAND --help` tells what a command does and shows an example.
     """
     context.obj = config
+
+
+def run() -> None:
+    """One call of the program. Output that cannot be written, as to a full disk, ends it with a message."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as `>&-` does
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    try:
+        try:
+            application()
+        finally:
+            sys.stdout.flush()  # here, and not while the interpreter ends, which would tell of it in its own words
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # whoever read it has enough, as `head` does
+            problem = ""
+        else:
+            problem = f"jobtrail: {error.filename or 'the output'} cannot be written: {error.strerror}\n"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it goes nowhere
+        sys.stderr.write(problem)
+        sys.exit(exit_codes.FAILED)
