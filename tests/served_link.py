@@ -19,6 +19,7 @@ from jobtrail.adapters.postgres import (
     PostgresJobParts,
     PostgresOverRuns,
     PostgresSamples,
+    PostgresSecurity,
     PostgresSink,
 )
 from jobtrail.adapters.server_link import LinkEvents, LinkSettings, ServerLink
@@ -51,6 +52,7 @@ def in_postgres(pool: Any, *, at_a_time: int = 2, **other: Any) -> ForwardedTo:
         "gpu_samples": PostgresGpuSamples(pool, **SECONDS, tell=facts.append),
         "energy_samples": PostgresEnergySamples(pool, **SECONDS, tell=facts.append),
         "over_runs": PostgresOverRuns(pool, **SECONDS),
+        "security": PostgresSecurity(pool, **SECONDS),
     }
     return ForwardedTo(**{**ports, **other}, at_a_time=at_a_time)
 

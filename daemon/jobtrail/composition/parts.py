@@ -163,7 +163,7 @@ def wire(
         node_watcher=server.node_watcher,
         settler=server.settler,
         commenter=server.commenter,
-        security=SecurityLog(store.security if store else None, node=config.node_name, clock=clock, tell=tell),
+        security=SecurityLog(sinks.security if sinks else None, node=config.node_name, clock=clock, tell=tell),
         auditors=(
             *server.auditors,
             _gap_records(config, spool, own_events, clock, telemetry, (buffer, *gpu_buffers)),

@@ -36,6 +36,7 @@ class Sinks(msgspec.Struct, frozen=True, kw_only=True):
     gpu_samples: GpuSampleSink
     energy_samples: EnergySampleSink
     over_runs: OverRuns
+    security: SecurityStore
 
 
 class Store(Sinks, frozen=True, kw_only=True):
@@ -55,7 +56,6 @@ class Store(Sinks, frozen=True, kw_only=True):
     benchmarks: BenchmarkStore
     asked_benchmarks: BenchmarkReader
     node_tokens: NodeTokens
-    security: SecurityStore
     asked_security: SecurityReader
     old_security: SecurityArchive
     seals: SealStore
@@ -161,6 +161,7 @@ async def _link(config: Config, tell: Observer) -> AsyncIterator[Sinks]:
         LinkEvents,
         LinkOverRuns,
         LinkSamples,
+        LinkSecurityEvents,
         LinkSettings,
         ServerLink,
         server_urls,
@@ -186,6 +187,7 @@ async def _link(config: Config, tell: Observer) -> AsyncIterator[Sinks]:
             gpu_samples=samples,
             energy_samples=samples,
             over_runs=LinkOverRuns(link),
+            security=LinkSecurityEvents(link),
         )
     finally:
         await link.close()

@@ -164,6 +164,7 @@ def _forwarded_to(parts: Parts) -> ForwardedTo | None:
         gpu_samples=store.gpu_samples,
         energy_samples=store.energy_samples,
         over_runs=store.over_runs,
+        security=store.security,
         at_a_time=parts.config.database.pool_size,
         allowed=Allowed(clusters=frozenset(link.clusters), controllers=link.controller_nodes),
     )

@@ -16,6 +16,7 @@ from jobtrail.core.gpu_ports import EnergySampleRow, EnergySampleSink, GpuSample
 from jobtrail.core.node_words import ANYTHING, Allowed
 from jobtrail.core.over_runs import Over, OverRuns
 from jobtrail.core.ports import EventSink, SampleRow, SampleSink
+from jobtrail.core.security_ports import SecurityEvent, SecurityStore
 from jobtrail.domain.audit import ChainedEvent
 from jobtrail.domain.samples import Target
 
@@ -30,6 +31,7 @@ FREE_BYTES = 65_536  # a body that unpacks to no more may be packed as densely a
 MAX_EVENTS = 1_000  # in a batch
 MAX_ROWS = 5_000
 MAX_TARGETS = 10_000
+MAX_SECURITY_EVENTS = 2_048  # a daemon keeps half as many while no server is there
 
 HEAD_PATH = "/v1/chains/{chain_id}/head"
 BATCHES_PATH = "/v1/chains/{chain_id}/batches"
@@ -37,6 +39,7 @@ JOB_SAMPLES_PATH = "/v1/samples/jobs"
 GPU_SAMPLES_PATH = "/v1/samples/gpus"
 ENERGY_SAMPLES_PATH = "/v1/samples/energy"
 OVER_RUNS_PATH = "/v1/runs/over"
+SECURITY_PATH = "/v1/security/forwarded"
 
 JobKey = tuple[str, str]  # cluster name, job id
 
@@ -70,6 +73,12 @@ class RunsAsked(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that a node holds open: is any of them over?"""
 
     targets: tuple[Target, ...]
+
+
+class SecurityEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was turned away on a node."""
+
+    events: tuple[SecurityEvent, ...]
 
 
 class RunsOver(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,5 +128,6 @@ class ForwardedTo(msgspec.Struct, frozen=True, kw_only=True):
     gpu_samples: GpuSampleSink
     energy_samples: EnergySampleSink
     over_runs: OverRuns
+    security: SecurityStore
     at_a_time: int  # requests that use the database at once; more wait a moment, and are then sent away
     allowed: Allowed = ANYTHING  # what nodes may say

@@ -19,6 +19,7 @@ from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
 from jobtrail.adapters.http.chains import LINK_PREFIXES, Chains
 from jobtrail.adapters.http.connection import Connection, GuardedServer
 from jobtrail.adapters.http.delegation import Delegation
+from jobtrail.adapters.http.link_security import LinkSecurity
 from jobtrail.adapters.http.listeners import tcp_server, unix_server, unix_socket
 from jobtrail.adapters.http.looks import Looks
 from jobtrail.adapters.http.manual import PATHS as MANUAL_PATHS
@@ -44,7 +45,7 @@ from jobtrail.adapters.http.web_file import WebFile
 from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
 from jobtrail.core.manual_ports import JobKeeper
-from jobtrail.core.node_link import ForwardedTo
+from jobtrail.core.node_link import SECURITY_PATH, ForwardedTo
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
 from jobtrail.core.security_ports import Notice, SecurityReader
@@ -140,7 +141,9 @@ class HttpApi:
         self._manual = ManualJobRoutes(job_keeper, gate=gate, token=writing, settings=settings)
         admin = ScopeDoor(self._access, Scope.ADMIN)
         self._security = SecurityReads(security, gate=gate, admin=admin)
-        self._chains = Chains(forwarded_to, identity=node_identity or NoNodes(), tell=tell)
+        identity = node_identity or NoNodes()
+        self._chains = Chains(forwarded_to, identity=identity, tell=tell)
+        self._nodes_security = LinkSecurity(forwarded_to, identity=identity, tell=tell)
 
     def reading_routes(self) -> list[web.RouteDef]:
         """What is answered on both listeners."""
@@ -179,6 +182,7 @@ class HttpApi:
             *self._benchmarks.remote_writing_routes(),
             *self._manual.routes(),
             *self._chains.routes(),
+            *self._nodes_security.routes(),
         ]
 
     def poke_routes(self) -> list[web.RouteDef]:
@@ -335,7 +339,7 @@ def _only_asks(request: web.Request) -> bool:
 
 def _is_link(request: web.BaseRequest) -> bool:
     """Whether this is what a node forwards: it is packed, and told of apart."""
-    return request.path.startswith(LINK_PREFIXES)
+    return request.path == SECURITY_PATH or request.path.startswith(LINK_PREFIXES)
 
 
 def _checks_itself(request: web.BaseRequest) -> bool:

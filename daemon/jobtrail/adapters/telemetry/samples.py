@@ -73,6 +73,8 @@ HANDLERS: Handlers[SampleFigures] = {
     ),
     facts.SeriesShed: (_nothing, logging.WARNING, "cap on jobs reached: job has no series"),
     facts.PartitionsKept: (SampleFigures._partitions_kept, logging.INFO, "days of samples made and dropped"),
-    facts.SecurityPruned: (lambda of, fact: of._security_removed.inc(fact.rows), logging.INFO, "old security events removed"),
+    facts.SecurityPruned: (
+        lambda of, fact: of._security_removed.inc(fact.rows), logging.INFO, "old security events removed",
+    ),
     facts.ChoreFailed: (lambda of, _: of._chore_failures.inc(), logging.WARNING, "chore not done"),
 }  # fmt: skip

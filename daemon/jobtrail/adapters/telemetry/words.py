@@ -47,7 +47,7 @@ GPU_ABSENT_REASONS = ("not_supported", "no_permission", "lost", "timeout", "no_i
 GPU_MISMATCHES = ("not_held", "held_by_another")
 BENCHMARK_LINKS = ("linked", "conflict", "none")
 VERDICTS = ("ok", "suspect", "regression", "improvement", "suspect_improvement", "insufficient")
-LINK_SUBJECTS = ("head", "events", "job_samples", "gpu_samples", "energy_samples", "over_runs")
+LINK_SUBJECTS = ("head", "events", "job_samples", "gpu_samples", "energy_samples", "over_runs", "security_events")
 LINK_OUTCOMES = (
     "ok", "gap", "refused", "denied", "busy", "unavailable", "timeout", "unreachable", "tls", "credentials", "odd",
 )  # fmt: skip
