@@ -46,7 +46,7 @@ FUNCTIONS: dict[str, set[str]] = {
     "jobtrail_ingest": {"jobtrail_ingest", "jobtrail_keep_partitions", "jobtrail_withdraw_jobs"},
     "jobtrail_reader": set(),
     "jobtrail_auditor": set(),
-    "jobtrail_sealer": {"jobtrail_seal"},
+    "jobtrail_sealer": {"jobtrail_seal", "jobtrail_prune_security"},
     "jobtrail_retention": {"jobtrail_prune", "jobtrail_hold"},
     "jobtrail_erase": {"jobtrail_erase"},
     "nobody_at_all": set(),
