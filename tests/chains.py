@@ -53,8 +53,7 @@ class ChainWriter:
             job_id=job_id,
             node=self.node,
             changed_by=by,
-            source="test",
-            **fields,
+            **{"source": "test", **fields},
         )
         self.raw(encode(event), kind=kind, at=at, event_id=event_id)
         return event_id

@@ -19,9 +19,9 @@ _CHOSEN = """
       AND ('*' IN (${account:sqlstring}) OR e.account IN (${account:sqlstring}))
       AND ('*' IN (${user:sqlstring}) OR e.user_name IN (${user:sqlstring}))
 """
-# CPU time used, of the CPU time that was held by jobs of which both are known.
-_CPU = """sum(e.cpu_seconds) FILTER (WHERE e.cpus_allocated * e.elapsed_seconds IS NOT NULL)
-    / nullif(sum(e.cpus_allocated * e.elapsed_seconds) FILTER (WHERE e.cpu_seconds IS NOT NULL), 0)"""
+# CPU time used, of the CPU time that jobs of which both are known held while they were not suspended.
+_CPU = """sum(e.cpu_seconds) FILTER (WHERE e.cpus_measured * e.active_seconds > 0)
+    / nullif(sum(e.cpus_measured * e.active_seconds) FILTER (WHERE e.cpu_seconds IS NOT NULL), 0)"""
 # Likewise: partitioned GPUs do not tell how busy they are.
 _GPU = """sum(e.gpu_efficiency * e.gpu_seconds)
     / nullif(sum(e.gpu_seconds) FILTER (WHERE e.gpu_efficiency IS NOT NULL), 0)"""
@@ -58,7 +58,8 @@ def _numbers() -> tuple[Panel, ...]:
         number("Jobs", "Jobs that started in the time range.", rows(_chosen("nullif(count(*), 0) AS jobs")),
                unit="short",
                absent=NO_JOBS),
-        number("CPU used", "CPU time used, of the CPU time held.", rows(_chosen(f"{_CPU} AS cpu_used")),
+        number("CPU used", "CPU time used, of the CPU time held while jobs were not suspended.",
+               rows(_chosen(f"{_CPU} AS cpu_used")),
                unit="percentunit", absent=UNMEASURED, steps=looks.USED_RATIO),
         number("GPU busy", "Time in which kernels ran, of the time for which GPUs were held and looked at.",
                rows(_chosen(f"{_GPU} AS gpu_busy")), unit="percentunit", absent="No GPU was held",
@@ -128,7 +129,7 @@ def _times() -> tuple[Panel, ...]:
 
 
 def _jobs() -> tuple[Panel, ...]:
-    wasted = "e.cpus_allocated * e.elapsed_seconds - e.cpu_seconds"
+    wasted = "e.cpus_measured * e.active_seconds - e.cpu_seconds"
     times = """coalesce((extract(epoch FROM e.start_time) * 1000)::bigint::text, 'now-6h') AS from_ms,
         coalesce((extract(epoch FROM e.end_time) * 1000)::bigint::text, 'now') AS to_ms"""
     named = (
@@ -141,9 +142,9 @@ def _jobs() -> tuple[Panel, ...]:
     hidden = (Column("from_ms", "string", hidden=True), Column("to_ms", "string", hidden=True))
     return (
         listing(
-            "Most CPU time held and not used", "CPU time held less CPU time used.",
+            "Most CPU time held and not used", "CPU time held while the job was not suspended, less CPU time used.",
             rows(_chosen(f"{columns}, e.state, ({wasted}) / 3600 AS wasted_hours, e.cpu_efficiency, {times}",
-                         f"AND e.cpu_seconds IS NOT NULL AND e.cpus_allocated > 0 ORDER BY {wasted} DESC LIMIT 50")),
+                         f"AND e.cpu_seconds IS NOT NULL AND e.cpus_measured > 0 ORDER BY {wasted} DESC LIMIT 50")),
             columns=(*named, Column("state", "string", "State", colours=looks.JOB_STATES),
                      Column("wasted_hours", "h", "Not used"),
                      Column("cpu_efficiency", "percentunit", "CPU used", steps=looks.USED_RATIO), *hidden),

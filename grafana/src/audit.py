@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.src import choices, looks
 from grafana.src.frame import dashboard, from_sql, sources
 from grafana.src.panels import HALF, THIRD, WHOLE, Column, Panel, lines, listing, number
-from grafana.src.queries import now, rows, series
+from grafana.src.queries import everywhere, rows, series
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 NOTHING = "Nothing was recorded in this time"
@@ -110,10 +110,10 @@ def _numbers() -> tuple[Panel, ...]:
             rows(unapplied), unit="short", absent=NOTHING, steps=looks.NONE_IS_BETTER,
         ),
         number(
-            "Conflicts", "Events that the database refused since the daemons started, because it holds others in "
-            "their place: tampering, or two daemons on one chain (jobtrail_forward_conflicts_total). The auditor's "
-            "role sees them in audit_conflict.",
-            now("sum(jobtrail_forward_conflicts_total)"), unit="short", absent="No daemon is being scraped",
+            "Conflicts", "Of all clusters: events that the database refused since the daemons started, because it "
+            "holds others in their place: tampering, or two daemons on one chain (jobtrail_forward_conflicts_total). "
+            "The auditor's role sees them in audit_conflict.",
+            everywhere("sum(jobtrail_forward_conflicts_total)"), unit="short", absent="No daemon is being scraped",
             steps=looks.NONE_IS_GOOD,
         ),
         number("Writers", "Chains on record: one for each spool that ever wrote.",
@@ -150,7 +150,7 @@ def _changes() -> tuple[Panel, ...]:
                 Column("changed_by", "string", "By", colours=looks.ACTORS),
                 Column("person", "string", "Person"),
                 Column("source", "string", "Source"),
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("node", "string", "Node", link=looks.node_link("cluster_name")),
                 Column("user_name", "string", "Job of"),
                 Column("state_after", "string", "State after", colours=looks.JOB_STATES),
                 Column("correlation_id", "string", "Correlation"),
@@ -168,7 +168,7 @@ def _wholeness() -> tuple[Panel, ...]:
             "verify checks hashes as well.",
             rows(GAPS),
             columns=(
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("node", "string", "Node", link=looks.node_link("")),
                 Column("chain_id", "string", "Chain"),
                 Column("first_missing", "none", "First missing"),
                 Column("last_missing", "none", "Last missing"),
@@ -185,7 +185,7 @@ def _wholeness() -> tuple[Panel, ...]:
                 Column("cluster_name", "string", "Cluster"),
                 Column("kind", "string", "What"),
                 Column("changed_by", "string", "By", colours=looks.ACTORS),
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("node", "string", "Node", link=looks.node_link("cluster_name")),
                 Column("unapplied", "string", "Why not"),
             ),
             absent="None in this time", width=HALF,
@@ -195,7 +195,7 @@ def _wholeness() -> tuple[Panel, ...]:
             "compared with what was noted elsewhere. Behind is anything but 0 only if rows were deleted.",
             rows(CHAINS),
             columns=(
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("node", "string", "Node", link=looks.node_link("")),
                 Column("chain_id", "string", "Chain"),
                 Column("head_seq", "none", "Head"),
                 Column("held_to", "none", "Held to"),

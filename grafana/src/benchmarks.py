@@ -13,6 +13,7 @@ NO_GAUGE = "No valid run of the chosen in the last benchmarks.stale_days"
 NO_ENERGY = "No run whose energy was measured well enough"
 LABELS = 'recipe=~"${recipe:regex}",hardware=~"${hardware:regex}"'
 
+_CLUSTERS = "SELECT DISTINCT cluster_name FROM benchmark_run ORDER BY cluster_name LIMIT 1000"
 _RECIPES = (
     "SELECT DISTINCT recipe_name FROM benchmark_run WHERE recipe_name IS NOT NULL ORDER BY recipe_name LIMIT 1000"
 )
@@ -23,7 +24,10 @@ _HARDWARE = """
     FROM benchmark_run WHERE recipe_name IN (${recipe:sqlstring})
     GROUP BY hardware ORDER BY max(started_at) DESC LIMIT 1000
 """
-_CHOSEN = "b.recipe IN (${recipe:sqlstring}) AND b.hardware IN (${hardware:sqlstring}) AND $__timeFilter(b.started_at)"
+_CHOSEN = (
+    "b.recipe IN (${recipe:sqlstring}) AND b.hardware IN (${hardware:sqlstring}) AND $__timeFilter(b.started_at)"
+    " AND b.cluster_name IN (${cluster:sqlstring})"
+)
 
 VERDICTS = f"""
     SELECT b.started_at, b.recipe, b.model, b.hardware, v.metric, v.stat, v.verdict, v.relative_change,
@@ -54,7 +58,8 @@ FASTEST = """
                b.model, b.gpu_model, b.gpu_count, b.cpu_model, b.recipe, b.output_tokens_per_second, b.ttft_p50_seconds,
                b.tool_version, b.started_at
         FROM benchmark_run_summary b
-        WHERE b.recipe IN (${recipe:sqlstring}) AND b.status = 'ok' AND coalesce(b.error_ratio, 0) <= 0.01
+        WHERE b.recipe IN (${recipe:sqlstring}) AND b.cluster_name IN (${cluster:sqlstring})
+          AND b.status = 'ok' AND coalesce(b.error_ratio, 0) <= 0.01
           AND b.output_tokens_per_second IS NOT NULL
         ORDER BY b.model, b.gpu_model, b.gpu_count, b.cpu_model, b.output_tokens_per_second DESC
     ) AS best
@@ -67,7 +72,8 @@ THRIFTIEST = """
                b.output_tokens_per_second, b.emissions_grams_per_million_output_tokens, b.energy_coverage_ratio,
                b.energy_invalid_reason, b.started_at
         FROM benchmark_run_summary b
-        WHERE b.recipe IN (${recipe:sqlstring}) AND b.status = 'ok' AND coalesce(b.error_ratio, 0) <= 0.01
+        WHERE b.recipe IN (${recipe:sqlstring}) AND b.cluster_name IN (${cluster:sqlstring})
+          AND b.status = 'ok' AND coalesce(b.error_ratio, 0) <= 0.01
           AND b.output_tokens_per_joule IS NOT NULL AND b.energy_coverage_ratio >= 0.9
         ORDER BY b.model, b.gpu_model, b.gpu_count, b.cpu_model, b.output_tokens_per_joule DESC
     ) AS best
@@ -78,14 +84,15 @@ DECISIONS = """
            d.decision AS tags
     FROM benchmark_decision d
     JOIN benchmark_run b USING (run_uid)
-    WHERE b.recipe_name IN (${recipe:sqlstring}) AND $__timeFilter(d.decided_at)
+    WHERE b.recipe_name IN (${recipe:sqlstring}) AND b.cluster_name IN (${cluster:sqlstring})
+      AND $__timeFilter(d.decided_at)
     ORDER BY d.decided_at LIMIT 500
 """
 
 
 def _trend(column: str) -> str:
     return f"""
-        SELECT b.started_at AS time, concat_ws(' ', b.recipe, b.hardware) AS metric, b.{column} AS value
+        SELECT b.started_at AS time, concat_ws(' ', b.cluster_name, b.recipe, b.hardware) AS metric, b.{column} AS value
         FROM benchmark_run_summary b
         WHERE {_CHOSEN} AND b.status = 'ok' AND b.{column} IS NOT NULL
         ORDER BY b.started_at LIMIT 10000
@@ -96,7 +103,7 @@ def _judged() -> str:
     """Verdicts as their places in looks.VERDICTS, from 1: Grafana's series hold numbers only."""
     words = ", ".join(f"'{word}'" for word in looks.VERDICTS)
     return f"""
-        SELECT b.started_at AS time, concat_ws(' ', b.recipe, b.hardware) AS metric,
+        SELECT b.started_at AS time, concat_ws(' ', b.cluster_name, b.recipe, b.hardware) AS metric,
                array_position(ARRAY[{words}], b.verdict) AS value
         FROM benchmark_run_summary b
         WHERE {_CHOSEN} AND b.verdict IS NOT NULL
@@ -109,7 +116,8 @@ def build() -> Dashboard:
     return dashboard(
         "benchmarks", "Benchmarks", "How results went, which runs were judged slower, and what is fastest and "
         "thriftiest.",
-        variables=(*sources(), _several("recipe", "Recipe", _RECIPES), _several("hardware", "Hardware", _HARDWARE)),
+        variables=(*sources(), _several("cluster", "Cluster", _CLUSTERS),
+                   _several("recipe", "Recipe", _RECIPES), _several("hardware", "Hardware", _HARDWARE)),
         panels=(*_numbers(), *_trends()),
         rows={"Leaderboards": _leaders(), "Verdicts and runs": _tables(), "The last valid run": _last()},
         annotations=(Annotation("Accepted and pinned", DECISIONS, "green"),), past="now-30d", refresh="15m",
@@ -276,7 +284,7 @@ def _last() -> tuple[Panel, ...]:
         asked = over_time(f"hpc_benchmark_{name}{{{LABELS}}}", legend)
         return lines(title, description, asked, unit=unit, absent=absent, width=QUARTER)
 
-    ran = "{{recipe}} {{hardware}}"
+    ran = "{{cluster}} {{recipe}} {{hardware}}"
     return (
         gauge("Total tokens per second", "Tokens that went in and came out.", "total_tokens_per_second", ran,
               "suffix: tok/s"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.src.frame import Variable, from_sql
+from grafana.src.frame import Variable, from_labels, from_sql
 
 # A walk along the primary key: one look for each cluster, however many jobs there are.
 _CLUSTERS = """
@@ -46,6 +46,16 @@ def cluster() -> Variable:
 def clusters() -> Variable:
     """Some clusters, or all."""
     return from_sql("cluster", "Cluster", _CLUSTERS, several=True)
+
+
+def scraped_cluster() -> Variable:
+    """One of the clusters that Prometheus scrapes."""
+    return from_labels("cluster", "Cluster", "jobtrail_build_info")
+
+
+def scraped_clusters() -> Variable:
+    """Some of the clusters that Prometheus scrapes, or all."""
+    return from_labels("cluster", "Cluster", "jobtrail_build_info", several=True)
 
 
 def users() -> Variable:

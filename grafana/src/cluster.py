@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.src import looks
+from grafana.src import choices, looks
 from grafana.src.frame import dashboard, sources
 from grafana.src.looks import ALLOCATED, LIMIT, USED
 from grafana.src.panels import QUARTER, THIRD, WHOLE, Column, Panel, lines, listing, number, ranking
@@ -14,9 +14,10 @@ NO_SLURM = "Unknown: slurmrestd is not set up or does not answer"
 NO_JOBS = "No job is being measured"
 
 OUT_OF_SERVICE = """
-    SELECT node, state, array_to_string(state_flags, ', ') AS flags, reason, state_changed_at, updated_at
+    SELECT cluster_name, node, state, array_to_string(state_flags, ', ') AS flags, reason, state_changed_at, updated_at
     FROM nodes
-    WHERE state IN ('down', 'error', 'unknown') OR state_flags && ARRAY['drain', 'not_responding']
+    WHERE (state IN ('down', 'error', 'unknown') OR state_flags && ARRAY['drain', 'not_responding'])
+      AND cluster_name IN (${cluster:sqlstring})
     ORDER BY state_changed_at DESC LIMIT 200
 """
 RUNNING = """
@@ -24,7 +25,7 @@ RUNNING = """
            e.cpu_efficiency, e.memory_efficiency, e.gpus_allocated, e.gpu_efficiency,
            coalesce((extract(epoch FROM e.start_time) * 1000)::bigint::text, 'now-6h') AS from_ms, 'now' AS to_ms
     FROM job_efficiency e
-    WHERE e.state = 'running'
+    WHERE e.state = 'running' AND e.cluster_name IN (${cluster:sqlstring})
     ORDER BY e.start_time DESC NULLS LAST LIMIT 200
 """
 ENDED_BADLY = """
@@ -32,19 +33,19 @@ ENDED_BADLY = """
            coalesce((extract(epoch FROM j.start_time) * 1000)::bigint::text, 'now-6h') AS from_ms,
            coalesce((extract(epoch FROM j.end_time) * 1000)::bigint::text, 'now') AS to_ms
     FROM jobs j
-    WHERE $__timeFilter(j.start_time) AND j.state = 'failed'
+    WHERE $__timeFilter(j.start_time) AND j.state = 'failed' AND j.cluster_name IN (${cluster:sqlstring})
     ORDER BY j.start_time DESC LIMIT 200
 """
 
-TOTAL_CPUS = "sum(max by (node) (hpc_node_total_cpus))"
-TOTAL_MEMORY = "sum(max by (node) (hpc_node_total_memory_bytes))"
+TOTAL_CPUS = "sum(max by (cluster, node) (hpc_node_total_cpus))"
+TOTAL_MEMORY = "sum(max by (cluster, node) (hpc_node_total_memory_bytes))"
 
 
 def build() -> Dashboard:
     """The dashboard."""
     return dashboard(
         "cluster", "Cluster", "What runs, what waits, what it uses, and which nodes are missing.",
-        variables=sources(), panels=(*_numbers(), *_times()),
+        variables=(*sources(), choices.scraped_clusters()), panels=(*_numbers(), *_times()),
         rows={"Jobs and accounts": (*_jobs(), *_job_tables()), "Nodes out of service": _nodes()},
     )  # fmt: skip
 
@@ -52,35 +53,40 @@ def build() -> Dashboard:
 def _numbers() -> tuple[Panel, ...]:
     return (
         number(
-            "Running jobs", "Jobs that run now, by Jobtrail's database (hpc_job_state_total).",
-            now('max(hpc_job_state_total{state="running"})'), unit="short", absent=NO_SERVER,
+            "Running jobs", "Jobs that run now, by the database of each cluster's servers; of all clusters in it "
+            "(hpc_job_state_total).",
+            now('max by (cluster) (hpc_job_state_total{state="running"})', "{{cluster}}"),
+            unit="short", absent=NO_SERVER,
         ),
         number(
             "Pending jobs", "The length of Slurm's queue where slurmrestd tells it, else the jobs on record that wait.",
-            now('max(hpc_job_state_total{state="pending"})'), unit="short", absent=NO_SERVER,
+            now('max by (cluster) (hpc_job_state_total{state="pending"})', "{{cluster}}"),
+            unit="short", absent=NO_SERVER,
         ),
         number(
             "Nodes in service", "Nodes that take jobs or run them: Slurm's states idle, mixed and allocated.",
-            now('count(max by (node) (hpc_node_state{state=~"idle|mixed|allocated"})) or 0 * count(hpc_node_state)'),
+            now('count(max by (cluster, node) (hpc_node_state{state=~"idle|mixed|allocated"}))'
+                " or 0 * count(hpc_node_state)"),
             unit="short", absent=NO_SLURM, steps=((None, "red"), (1, "green")),
         ),
         number(
             "Nodes out of service", "Nodes that are down, draining, drained, in error or unknown to slurmctld. The "
             "table below says since when and why.",
-            now('count(max by (node) (hpc_node_state{state!~"idle|mixed|allocated|future"}))'
+            now('count(max by (cluster, node) (hpc_node_state{state!~"idle|mixed|allocated|future"}))'
                 " or 0 * count(hpc_node_state)"),
             unit="short", absent=NO_SLURM, steps=looks.NONE_IS_BETTER,
         ),
         number(
             "CPUs allocated", "CPUs that jobs hold, of those Slurm has configured. Held is not used: see the panel "
             "below.",
-            now("100 * sum(max by (node) (hpc_node_cpus_allocated))"
-                " / sum(max by (node) (hpc_node_total_cpus) and on (node) hpc_node_cpus_allocated)"),
+            now("100 * sum(max by (cluster, node) (hpc_node_cpus_allocated))"
+                " / sum(max by (cluster, node) (hpc_node_total_cpus) and on (cluster, node) hpc_node_cpus_allocated)"),
             unit="percent", absent=NO_SLURM, decimals=0,
         ),
         number(
             "GPUs allocated", "GPUs that jobs hold, of those Slurm has configured.",
-            now("100 * sum(max by (node) (hpc_node_gpus_allocated)) / (sum(max by (node) (hpc_node_gpus)) > 0)"),
+            now("100 * sum(max by (cluster, node) (hpc_node_gpus_allocated))"
+                " / (sum(max by (cluster, node) (hpc_node_gpus)) > 0)"),
             unit="percent", absent="No GPUs configured, or slurmrestd does not answer", decimals=0,
         ),
     )  # fmt: skip
@@ -89,20 +95,22 @@ def _numbers() -> tuple[Panel, ...]:
 def _times() -> tuple[Panel, ...]:
     return (
         lines(
-            "Running and pending jobs", "How many jobs run and how many wait (hpc_job_state_total).",
-            over_time('max by (state) (hpc_job_state_total{state=~"running|pending"})', "{{state}}"),
+            "Running and pending jobs", "How many jobs run and how many wait, as each cluster's servers tell it "
+            "(hpc_job_state_total): of all clusters of their database.",
+            over_time('max by (cluster, state) (hpc_job_state_total{state=~"running|pending"})',
+                      "{{cluster}} {{state}}"),
             unit="short", absent=NO_SERVER, width=THIRD, colours=looks.JOB_STATES,
         ),
         lines(
             "Nodes by state", "Every node once, by Slurm's base state; draining and drained take no new jobs.",
-            over_time("sum by (state) (max by (node, state) (hpc_node_state))", "{{state}}"),
+            over_time("sum by (state) (max by (cluster, node, state) (hpc_node_state))", "{{state}}"),
             unit="short", absent=NO_SLURM, width=THIRD, stack=True, colours=looks.NODE_STATES,
         ),
         lines(
             "CPUs: there, allocated, used", "The gap between allocated and used is CPU time that jobs hold and leave "
             "idle. Used is measured in the jobs' cgroups (hpc_job_cpu_seconds_total).",
             over_time(TOTAL_CPUS, "there"),
-            over_time("sum(max by (node) (hpc_node_cpus_allocated))", "allocated", "B"),
+            over_time("sum(max by (cluster, node) (hpc_node_cpus_allocated))", "allocated", "B"),
             over_time("sum(rate(hpc_job_cpu_seconds_total[$__rate_interval]))", "used by jobs", "C"),
             unit="short", absent=NO_JOBS, width=THIRD, limits=("there",),
             colours={"there": LIMIT, "allocated": ALLOCATED, "used by jobs": USED},
@@ -110,7 +118,7 @@ def _times() -> tuple[Panel, ...]:
         lines(
             "Memory: there, allocated, used", "Used is what the jobs' cgroups are charged with, page cache included.",
             over_time(TOTAL_MEMORY, "there"),
-            over_time("sum(max by (node) (hpc_node_memory_allocated_bytes))", "allocated", "B"),
+            over_time("sum(max by (cluster, node) (hpc_node_memory_allocated_bytes))", "allocated", "B"),
             over_time("sum(hpc_job_memory_usage_bytes)", "used by jobs", "C"),
             unit="bytes", absent=NO_JOBS, width=THIRD, limits=("there",),
             colours={"there": LIMIT, "allocated": ALLOCATED, "used by jobs": USED},
@@ -118,7 +126,7 @@ def _times() -> tuple[Panel, ...]:
         lines(
             "GPUs: there, allocated, with a process", "With a process: some process of the job has the GPU open "
             "(hpc_job_gpus_active). The gap to allocated is what the GPU dashboard lists.",
-            over_time("sum(max by (node) (hpc_node_gpus))", "there"),
+            over_time("sum(max by (cluster, node) (hpc_node_gpus))", "there"),
             over_time("sum(hpc_job_gpus_allocated)", "allocated", "B"),
             over_time("sum(hpc_job_gpus_active)", "with a process", "C"),
             unit="short", absent="No GPUs configured and none held", width=THIRD, limits=("there",),
@@ -138,21 +146,24 @@ def _jobs() -> tuple[Panel, ...]:
         ranking(
             "CPUs held by account", "CPUs allocated to running jobs; the ten largest.",
             now("topk(10, sum by (account) (hpc_job_cpus_allocated"
-                " * on (job_id, node) group_left (account) hpc_job_info))", "{{account}}"),
+                " * on (instance, job_id, node) group_left (account) hpc_job_info))", "{{account}}"),
             unit="short", absent=NO_JOBS, width=QUARTER,
         ),
         ranking(
             "CPU use by partition", "CPU time used by running jobs, of the CPUs they hold; of jobs whose use is known.",
-            now("100 * sum by (partition) (sum by (job_id, node) (rate(hpc_job_cpu_seconds_total[$__rate_interval]))"
-                " * on (job_id, node) group_left (partition) hpc_job_info)"
-                " / sum by (partition) (hpc_job_cpus_allocated * on (job_id, node) group_left (partition) hpc_job_info"
-                " and on (job_id, node) rate(hpc_job_cpu_seconds_total[$__rate_interval]))",
+            now("100 * sum by (partition) (sum by (instance, job_id, node)"
+                " (rate(hpc_job_cpu_seconds_total[$__rate_interval]))"
+                " * on (instance, job_id, node) group_left (partition) hpc_job_info)"
+                " / sum by (partition) (hpc_job_cpus_allocated"
+                " * on (instance, job_id, node) group_left (partition) hpc_job_info"
+                " and on (instance, job_id, node) rate(hpc_job_cpu_seconds_total[$__rate_interval]))",
                 "{{partition}}"),
             unit="percent", absent=NO_JOBS, width=QUARTER, high=100, steps=looks.USED_PERCENT,
         ),
         lines(
             "Out-of-memory kills", "Processes that the kernel killed in jobs' cgroups in each step.",
-            over_time("sum by (node) (increase(hpc_job_oom_kills_total[$__rate_interval]))", "{{node}}"),
+            over_time("sum by (cluster, node) (increase(hpc_job_oom_kills_total[$__rate_interval]))",
+                      "{{cluster}} {{node}}"),
             unit="short", absent="No job is being measured, or this kernel does not count kills", width=12, bars=True,
             link=looks.node_label_link(),
         ),
@@ -210,7 +221,8 @@ def _nodes() -> tuple[Panel, ...]:
             "their administrator or slurmctld gave. As of Told; if that is long ago, Slurm has not answered since.",
             rows(OUT_OF_SERVICE),
             columns=(
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("cluster_name", "string", "Cluster"),
+                Column("node", "string", "Node", link=looks.node_link("cluster_name")),
                 Column("state", "string", "State", colours=looks.NODE_STATES),
                 Column("flags", "string", "Flags"),
                 Column("reason", "string", "Reason"),

@@ -63,11 +63,14 @@ def from_sql(
     return variable if listed else variable.all_value(EVERYTHING)
 
 
-def from_labels(name: str, label: str, metric: str) -> Variable:
-    """Values of a label of a metric."""
+def from_labels(name: str, label: str, metric: str, *, several: bool = False) -> Variable:
+    """Values of a label of a metric; with `several` also all of them, as the list that they are."""
     asked = {"qryType": 1, "query": f"label_values({metric}, {name})", "refId": "PrometheusVariableQueryEditor"}
     variable = board.QueryVariable(name).label(label).datasource(PROMETHEUS).query(dict(asked))
     variable.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC)
+    if several:
+        variable.multi(True).include_all(True)
+        variable.current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
     return variable.allow_custom_value(True)
 
 

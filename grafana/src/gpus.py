@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.src import looks
+from grafana.src import choices, looks
 from grafana.src.frame import choice, dashboard, sources
 from grafana.src.panels import HALF, QUARTER, THIRD, WHOLE, Column, Panel, lines, listing, number
 from grafana.src.queries import now, over_time, rows, rows_now
@@ -10,11 +10,13 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 NO_GPU = "No GPU is being watched"
 NO_HOLDER = "No running job holds a GPU"
-BY_GPU = "{{node}} {{gpu_id}}"
+BY_NODE = "{{cluster}} {{node}}"
+BY_GPU = "{{cluster}} {{node}} {{gpu_id}}"
 
 # A GPU's jobs are named by hpc_job_info; boards, unlike instances of partitioned ones, have no parent.
 IDLE = """
-    (hpc_job_gpu_idle_seconds > $idle) * on (job_id, node) group_left (user, account, partition, cluster) hpc_job_info
+    (hpc_job_gpu_idle_seconds > $idle)
+    * on (instance, job_id, node) group_left (user, account, partition, cluster) hpc_job_info
 """
 WASTED = """
     SELECT j.user_name, j.account, count(DISTINCT (j.cluster_name, j.job_id, j.run)) AS jobs,
@@ -23,17 +25,19 @@ WASTED = """
     FROM jobs j
     JOIN job_gpus g USING (cluster_name, job_id, run)
     WHERE $__timeFilter(j.start_time) AND g.observed_seconds IS NOT NULL
+      AND j.cluster_name IN (${cluster:sqlstring})
     GROUP BY j.user_name, j.account
     ORDER BY unused_hours DESC NULLS LAST LIMIT 100
 """
 ERRORS = """
-    SELECT g.node, g.gpu_id, e.code, sum(e.times::bigint) AS times, count(*) AS runs,
+    SELECT g.cluster_name, g.node, g.gpu_id, e.code, sum(e.times::bigint) AS times, count(*) AS runs,
            max(n.started_at) AS last_run_began
     FROM job_gpus g
     JOIN job_nodes n USING (cluster_name, job_id, run, node)
     CROSS JOIN LATERAL jsonb_each_text(g.errors) AS e (code, times)
     WHERE g.errors IS NOT NULL AND coalesce(n.ended_at, now()) >= $__timeFrom() AND n.started_at <= $__timeTo()
-    GROUP BY g.node, g.gpu_id, e.code
+      AND g.cluster_name IN (${cluster:sqlstring})
+    GROUP BY g.cluster_name, g.node, g.gpu_id, e.code
     ORDER BY times DESC LIMIT 200
 """
 MISMATCHES = """
@@ -43,6 +47,7 @@ MISMATCHES = """
     FROM jobs j
     JOIN job_gpus g USING (cluster_name, job_id, run)
     WHERE $__timeFilter(j.start_time) AND g.attribution_mismatch IS NOT NULL
+      AND j.cluster_name IN (${cluster:sqlstring})
     ORDER BY g.updated_at DESC LIMIT 200
 """
 
@@ -51,8 +56,8 @@ def build() -> Dashboard:
     """The dashboard."""
     return dashboard(
         "gpus", "GPU fleet", "Which GPUs are held and idle, how the others are used, and which are ill.",
-        variables=(*sources(), choice("idle", "Idle for", {"600": "10 minutes", "300": "5 minutes",
-        "1200": "20 minutes"})),
+        variables=(*sources(), choices.scraped_clusters(),
+                   choice("idle", "Idle for", {"600": "10 minutes", "300": "5 minutes", "1200": "20 minutes"})),
         panels=(*_numbers(), *_idle(), *_use()),
         rows={"Health": _health(), "All GPUs": _inventory()},
     )  # fmt: skip
@@ -68,12 +73,12 @@ def _numbers() -> tuple[Panel, ...]:
         ),
         number(
             "Held without a process", "GPUs allocated on which the job has no process now.",
-            now("sum(clamp_min(hpc_job_gpus_allocated - on (job_id, node) hpc_job_gpus_active, 0))"),
+            now("sum(clamp_min(hpc_job_gpus_allocated - on (instance, job_id, node) hpc_job_gpus_active, 0))"),
             unit="short", absent=NO_HOLDER, steps=looks.NONE_IS_BETTER,
         ),
         number(
             "Held", "GPUs of running jobs, of all GPUs that daemons see; partitioned ones count as one.",
-            now('100 * count(hpc_node_gpu_jobs > 0 and on (node, gpu_id) hpc_node_gpu_info{parent_gpu_id=""})'
+            now('100 * count(hpc_node_gpu_jobs > 0 and on (instance, node, gpu_id) hpc_node_gpu_info{parent_gpu_id=""})'
                 ' / count(hpc_node_gpu_info{parent_gpu_id=""}) or 0 * count(hpc_node_gpu_info{parent_gpu_id=""})'),
             unit="percent", absent=NO_GPU, decimals=0,
         ),
@@ -107,7 +112,7 @@ def _idle() -> tuple[Panel, ...]:
                 Column("user", "string", "User"),
                 Column("account", "string", "Account", link=looks.account_link()),
                 Column("partition", "string", "Partition"),
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("node", "string", "Node", link=looks.node_link("cluster")),
                 Column("gpu_id", "string", "GPU"),
                 Column("gpu_vendor", "string", "Vendor"),
             ),
@@ -140,12 +145,12 @@ def _use() -> tuple[Panel, ...]:
             colours={"held": looks.ALLOCATED, "with a process": looks.USED},
         ),
         lines(
-            "Utilisation by node", "Mean of each node's GPUs.", over_time("hpc_node_gpu_usage_percent", "{{node}}"),
+            "Utilisation by node", "Mean of each node's GPUs.", over_time("hpc_node_gpu_usage_percent", BY_NODE),
             unit="percent", absent=NO_GPU, width=THIRD, high=100, link=looks.node_label_link(),
         ),
         lines(
             "Power of all GPUs", "Power drawn, by node. Partitioned GPUs count once.",
-            over_time("sum by (node) (hpc_node_gpu_power_watts)", "{{node}}"),
+            over_time("sum by (cluster, node) (hpc_node_gpu_power_watts)", BY_NODE),
             unit="watt", absent="No GPU tells its power", width=THIRD, stack=True, link=looks.node_label_link(),
         ),
         lines(
@@ -158,26 +163,27 @@ def _use() -> tuple[Panel, ...]:
         ),
         lines(
             "GPU memory by node", "Memory in use on each node's GPUs, of all there is.",
-            over_time("100 * sum by (node) (hpc_node_gpu_memory_used_bytes)"
-                      " / sum by (node) (hpc_node_gpu_memory_total_bytes)", "{{node}}"),
+            over_time("100 * sum by (cluster, node) (hpc_node_gpu_memory_used_bytes)"
+                      " / sum by (cluster, node) (hpc_node_gpu_memory_total_bytes)", BY_NODE),
             unit="percent", absent=NO_GPU, width=HALF, high=100, link=looks.node_label_link(),
         ),
     )  # fmt: skip
 
 
 def _health() -> tuple[Panel, ...]:
-    uncorrected = "sum by (node, gpu_id) (increase(hpc_node_gpu_ecc_uncorrected_total[$__rate_interval]))"
+    uncorrected = "sum by (cluster, node, gpu_id) (increase(hpc_node_gpu_ecc_uncorrected_total[$__rate_interval]))"
     return (
         lines("Temperature", "The hottest GPU of each node.",
-              over_time("max by (node) (hpc_node_gpu_temperature_celsius)", "{{node}}"), unit="celsius", absent=NO_GPU,
+              over_time("max by (cluster, node) (hpc_node_gpu_temperature_celsius)", BY_NODE), unit="celsius",
+              absent=NO_GPU,
               width=QUARTER, steps=looks.TEMPERATURE, link=looks.node_label_link()),
         lines("Clocks held down while busy", "GPUs that compute for more than half of the time while something holds "
               "their clocks down: heat, a power limit, or a setting.",
-              over_time("sum by (node) (hpc_node_gpu_throttled * on (node, gpu_id)"
-                        " (hpc_node_gpu_utilization_percent > bool 50))", "{{node}}"),
+              over_time("sum by (cluster, node) (hpc_node_gpu_throttled * on (instance, node, gpu_id)"
+                        " (hpc_node_gpu_utilization_percent > bool 50))", BY_NODE),
               unit="short", absent="No GPU tells whether it is throttled", width=QUARTER, link=looks.node_label_link()),
         lines("Held back by heat", "GPUs whose clocks heat holds down, by node.",
-              over_time("sum by (node) (hpc_node_gpu_thermally_throttled)", "{{node}}"), unit="short",
+              over_time("sum by (cluster, node) (hpc_node_gpu_thermally_throttled)", BY_NODE), unit="short",
               absent="No GPU tells whether it is throttled", width=QUARTER, link=looks.node_label_link()),
         lines("Driver errors", "Errors that the driver told in each step, by code; for NVIDIA, XIDs.",
               over_time("sum by (instance, gpu_id, code) (increase(jobtrail_gpu_errors_total[$__rate_interval]))",
@@ -187,14 +193,15 @@ def _health() -> tuple[Panel, ...]:
               over_time(uncorrected, BY_GPU), unit="short", absent="No GPU with ECC", width=QUARTER, bars=True,
               link=looks.node_label_link()),
         lines("Rows waiting to be remapped", "GPUs that need a reset before their broken memory rows are replaced.",
-              over_time("sum by (node) (hpc_node_gpu_remapped_rows_pending)", "{{node}}"), unit="short",
+              over_time("sum by (cluster, node) (hpc_node_gpu_remapped_rows_pending)", BY_NODE), unit="short",
               absent="No GPU that remaps rows", width=QUARTER, link=looks.node_label_link()),
         listing(
             "Driver errors of jobs", "Errors that the driver told while a job held the GPU, by code; for NVIDIA, XIDs "
             "(table job_gpus).",
             rows(ERRORS),
             columns=(
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("cluster_name", "string", "Cluster"),
+                Column("node", "string", "Node", link=looks.node_link("cluster_name")),
                 Column("gpu_id", "string", "GPU"),
                 Column("code", "string", "Code"),
                 Column("times", "short", "Times"),
@@ -210,7 +217,7 @@ def _health() -> tuple[Panel, ...]:
                 Column("job_id", "string", "Job", link=looks.job_link()),
                 Column("cluster_name", "string", "Cluster"),
                 Column("user_name", "string", "User"),
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("node", "string", "Node", link=looks.node_link("cluster_name")),
                 Column("gpu_id", "string", "GPU"),
                 Column("attribution_mismatch", "string", "Evidence"),
                 Column("updated_at", "dateTimeAsIso", "Told"),
@@ -223,13 +230,14 @@ def _health() -> tuple[Panel, ...]:
 
 
 def _inventory() -> tuple[Panel, ...]:
-    labelled = "on (node, gpu_id) group_left (name, minor, parent_gpu_id, driver_version) hpc_node_gpu_info"
+    labelled = "on (instance, node, gpu_id) group_left (name, minor, parent_gpu_id, driver_version) hpc_node_gpu_info"
     return (
         listing(
             "All GPUs", "Every GPU and instance that a daemon sees, with how many jobs hold it.",
             rows_now(f"hpc_node_gpu_jobs * {labelled}"),
             columns=(
-                Column("node", "string", "Node", link=looks.node_link()),
+                Column("cluster", "string", "Cluster"),
+                Column("node", "string", "Node", link=looks.node_link("cluster")),
                 Column("gpu_id", "string", "GPU"),
                 Column("gpu_vendor", "string", "Vendor"),
                 Column("name", "string", "Model"),
@@ -242,8 +250,8 @@ def _inventory() -> tuple[Panel, ...]:
         ),
         lines(
             "PCIe", "Received and sent over PCIe, by node.",
-            over_time("sum by (node) (hpc_node_gpu_pcie_receive_bytes_per_second)", "{{node}} received"),
-            over_time("sum by (node) (hpc_node_gpu_pcie_transmit_bytes_per_second)", "{{node}} sent", "B"),
+            over_time("sum by (cluster, node) (hpc_node_gpu_pcie_receive_bytes_per_second)", f"{BY_NODE} received"),
+            over_time("sum by (cluster, node) (hpc_node_gpu_pcie_transmit_bytes_per_second)", f"{BY_NODE} sent", "B"),
             unit="binBps", absent="No GPU tells it", width=WHOLE, link=looks.node_label_link(),
         ),
     )  # fmt: skip

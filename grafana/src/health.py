@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.src import looks
+from grafana.src import choices, looks
 from grafana.src.frame import dashboard, sources
 from grafana.src.panels import QUARTER, THIRD, WHOLE, Column, Panel, lines, listing, number
 from grafana.src.queries import Query, now, over_time, rows_now
@@ -29,7 +29,7 @@ def build() -> Dashboard:
     return dashboard(
         "health", "Jobtrail health", "Whether every event is taken in, stored and confirmed, and every job and GPU "
         "seen.",
-        variables=sources(), panels=(*_numbers(), *_spool()),
+        variables=(*sources(), choices.scraped_clusters()), panels=(*_numbers(), *_spool()),
         rows={"Given up and turned away": _given_up(),
               "Intake": _intake(), "Slurm": _slurm(), "Sampling": _sampling(), "GPU readers": _gpus(),
               "Benchmarks and chores": _chores(), "Processes": _processes()},
@@ -49,7 +49,7 @@ def _numbers() -> tuple[Panel, ...]:
         number("Conflicts", "Events that the database holds with another hash: tampering, or two daemons on one chain.",
                now("sum(jobtrail_forward_conflicts_total)"), unit="short", absent=NO_DAEMON, steps=looks.NONE_IS_GOOD),
         number("Slurm last answered", "The longest time since Slurm answered one kind of question on all daemons.",
-               now("max(time() - max by (question) (jobtrail_slurm_last_answer_timestamp_seconds))"),
+               now("max(time() - max by (cluster, question) (jobtrail_slurm_last_answer_timestamp_seconds))"),
                unit="dtdurations", absent="Slurm is not asked, or has never answered",
                steps=((None, "green"), (300, "orange"), (900, "red"))),
         number("Jobs left off the page", "Jobs without series because of metrics.max_jobs; they are in the database "
@@ -138,6 +138,11 @@ def _intake() -> tuple[Panel, ...]:
         lines("Spools in memory", "1 where a spool lies on a file system in memory and a power cut loses its events.",
               over_time("1 - jobtrail_spool_durable", BY_INSTANCE), unit="short", absent=NO_DAEMON, width=THIRD,
               steps=((None, "green"), (1, "red"))),
+        lines("Clocks", "How far each daemon's clock was ahead of the database's at the last batch it forwarded; "
+              "below 0 it was behind. Beyond five seconds JobtrailClockOff fires.",
+              over_time("max by (instance) (jobtrail_clock_skew_seconds)", BY_INSTANCE), unit="s",
+              absent="No daemon's batch was answered with a time yet", width=THIRD, low=None,
+              steps=((None, "red"), (-5, "green"), (5, "red"))),
         lines("Jobs adopted", "Running jobs found when a daemon started.",
               _more_of("jobtrail_jobs_adopted_total", "found_by"), unit="short", absent=NO_DAEMON, width=THIRD,
                        bars=True),
@@ -147,7 +152,8 @@ def _intake() -> tuple[Panel, ...]:
 def _slurm() -> tuple[Panel, ...]:
     return (
         lines("Since Slurm answered", "By kind of question; of several servers, the one that asks.",
-              over_time("time() - max by (question) (jobtrail_slurm_last_answer_timestamp_seconds)", "{{question}}"),
+              over_time("time() - max by (cluster, question) (jobtrail_slurm_last_answer_timestamp_seconds)",
+                        "{{cluster}} {{question}}"),
               unit="dtdurations", absent="Slurm is not asked, or has never answered", width=QUARTER),
         lines("Questions without an answer", "By kind of question.", _rate("jobtrail_slurm_failures_total", "question"),
               unit="suffix: tries/s", absent=NO_DAEMON, width=QUARTER, stack=True),
@@ -184,7 +190,8 @@ def _sampling() -> tuple[Panel, ...]:
               _rate("jobtrail_samples_dropped_total", ref_id="B", legend="given up"), unit="suffix: samples/s",
               absent=NO_DAEMON, width=THIRD, colours={"given up": looks.BAD}),
         lines("Oldest reading of a job", "On each node, the job whose last sample is the oldest.",
-              over_time("max by (node) (hpc_job_sample_age_seconds)", "{{node}}"), unit="dtdurations",
+              over_time("max by (cluster, node) (hpc_job_sample_age_seconds)", "{{cluster}} {{node}}"),
+              unit="dtdurations",
               absent="No job is being measured", width=THIRD, link=looks.node_label_link()),
     )  # fmt: skip
 

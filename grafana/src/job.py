@@ -15,8 +15,8 @@ NO_GPU = "The job holds no GPU, or the driver does not tell this"
 
 
 def _of_job(expression: str) -> str:
-    """A vector with the labels job_id and node, of the job of the chosen cluster alone: other clusters reuse ids."""
-    return f'{expression} * on (job_id, node) group_left () hpc_job_info{{cluster="$cluster",job_id="$job"}}'
+    """A vector with the labels job_id and node, of the job of the chosen cluster alone: others reuse ids and names."""
+    return f'{expression} * on (instance, job_id, node) group_left () hpc_job_info{{cluster="$cluster",job_id="$job"}}'
 
 
 def _level(name: str) -> str:
@@ -94,14 +94,14 @@ def _times() -> tuple[Panel, ...]:
             "CPU used and held", "CPUs kept busy on each node, and CPUs allocated there. The gap is idle.",
             over_time("sum by (node) (" + _rate("hpc_job_cpu_seconds_total") + ")", "{{node}} used"),
             over_time(_level("hpc_job_cpus_allocated"), "{{node}} held", "B"),
-            unit="short", absent=NOT_SEEN, width=THIRD, link=looks.node_label_link(),
+            unit="short", absent=NOT_SEEN, width=THIRD, link=looks.node_label_link(chosen=True),
         ),
         lines(
             "Memory and limit", "Memory charged to the job on each node, page cache included, below its limit.",
             over_time(_level("hpc_job_memory_usage_bytes"), "{{node}} used"),
             over_time(_level("hpc_job_memory_peak_bytes"), "{{node}} peak", "B"),
             over_time(_level("hpc_job_memory_limit_bytes"), "{{node}} limit", "C"),
-            unit="bytes", absent=NOT_SEEN, width=THIRD, link=looks.node_label_link(),
+            unit="bytes", absent=NOT_SEEN, width=THIRD, link=looks.node_label_link(chosen=True),
         ),
         lines(
             "Power", "Energy of the job's parts of the hardware by time. Components that could not be measured are "
@@ -115,14 +115,14 @@ def _times() -> tuple[Panel, ...]:
             over_time(_rate("hpc_job_io_read_bytes_total"), "{{node}} read"),
             over_time(_rate("hpc_job_io_write_bytes_total"), "{{node}} written", "B"),
             unit="binBps", absent="No block device was used, or the io controller is off", width=THIRD,
-            link=looks.node_label_link(),
+            link=looks.node_label_link(chosen=True),
         ),
         lines(
             "Pressure", "Part of the time in which some (or all, full) of the job's tasks waited for CPU, memory or "
             "disk: pressure stall information of its cgroup.",
             over_time(_rate("hpc_job_pressure_seconds_total"), "{{node}} {{resource}} {{kind}}"),
             unit="percentunit", absent="cgroup v1, or a kernel without pressure stall information", width=THIRD,
-            steps=((None, "blue"), (0.2, "orange")), link=looks.node_label_link(),
+            steps=((None, "blue"), (0.2, "orange")), link=looks.node_label_link(chosen=True),
         ),
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ def _gpus() -> tuple[Panel, ...]:
     def gpu(title: str, description: str, name: str, unit: str, **more: object) -> Panel:
         known: dict[str, object] = {"unit": unit, "absent": NO_GPU, "width": QUARTER, **more}
         asked = over_time(_level(f"hpc_job_gpu_device_{name}"), "{{node}} {{gpu_id}}")
-        return lines(title, description, asked, link=looks.node_label_link(), **known)  # type: ignore[arg-type]
+        return lines(title, description, asked, link=looks.node_label_link(chosen=True), **known)  # type: ignore[arg-type]
 
     return (
         gpu("GPU utilisation", "Time in which any kernel ran on each GPU; it says nothing of how much of the GPU it "
@@ -149,7 +149,7 @@ def _gpus() -> tuple[Panel, ...]:
             "GPUs held and used", "GPUs allocated, and those on which the job has a process.",
             over_time(_level("hpc_job_gpus_allocated"), "{{node}} held"),
             over_time(_level("hpc_job_gpus_active"), "{{node}} with a process", "B"),
-            unit="short", absent="The job holds no GPU", width=QUARTER, link=looks.node_label_link(),
+            unit="short", absent="The job holds no GPU", width=QUARTER, link=looks.node_label_link(chosen=True),
         ),
     )  # fmt: skip
 
@@ -165,13 +165,13 @@ def _more() -> tuple[Panel, ...]:
             "CPU throttled", "Part of the time for which a CPU quota held the job back.",
             over_time(_rate("hpc_job_cpu_throttled_seconds_total"), "{{node}}"),
             unit="percentunit", absent="The job has no CPU quota, or did not run", width=THIRD,
-            link=looks.node_label_link(),
+            link=looks.node_label_link(chosen=True),
         ),
         lines(
             "Processes and threads", "At each sample.",
             over_time(_level("hpc_job_processes"), "{{node}} processes"),
             over_time(_level("hpc_job_threads"), "{{node}} threads", "B"),
-            unit="short", absent=NOT_SEEN, width=THIRD, link=looks.node_label_link(),
+            unit="short", absent=NOT_SEEN, width=THIRD, link=looks.node_label_link(chosen=True),
         ),
         lines(
             "What memory is used for", "Anonymous memory, page cache, and shared memory with tmpfs.",
@@ -183,7 +183,7 @@ def _more() -> tuple[Panel, ...]:
         lines(
             "Out-of-memory kills", "Processes of the job that the kernel killed in each step.",
             over_time(_of_job('increase(hpc_job_oom_kills_total{job_id="$job"}[$__rate_interval])'), "{{node}}"),
-            unit="short", absent=NOT_SEEN, width=THIRD, bars=True, link=looks.node_label_link(),
+            unit="short", absent=NOT_SEEN, width=THIRD, bars=True, link=looks.node_label_link(chosen=True),
         ),
         lines(
             "Emissions so far", "CO2 equivalents of the job so far.",

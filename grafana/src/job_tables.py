@@ -24,7 +24,7 @@ def _trail() -> Panel:
             Column("change_type", "string", "Change"),
             Column("changed_by", "string", "By", colours=looks.ACTORS),
             Column("source", "string", "Source"),
-            Column("node", "string", "Node", link=looks.node_link()),
+            Column("node", "string", "Node", link=looks.node_link("")),
             Column("run", "none", "Run"),
             Column("state_after", "string", "State after", colours=looks.JOB_STATES),
             Column("note", "string", "Note"),
@@ -65,7 +65,7 @@ def _nodes() -> Panel:
         rows(sql.NODES),
         columns=(
             Column("run", "none", "Run", width=60),
-            Column("node", "string", "Node", link=looks.node_link()),
+            Column("node", "string", "Node", link=looks.node_link("")),
             Column("started_at", "dateTimeAsIso", "Started"),
             Column("ended_at", "dateTimeAsIso", "Ended"),
             Column("cpus", "short", "CPUs"),
@@ -90,7 +90,7 @@ def _gpus() -> Panel:
         rows(sql.GPUS),
         columns=(
             Column("run", "none", "Run", width=60),
-            Column("node", "string", "Node", link=looks.node_link()),
+            Column("node", "string", "Node", link=looks.node_link("")),
             Column("gpu_id", "string", "GPU"),
             Column("name", "string", "Model"),
             Column("observed_seconds", "dtdurations", "Looked at for"),

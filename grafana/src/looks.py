@@ -39,6 +39,7 @@ ACTORS = {
 }  # fmt: skip
 LIMIT, USED, ALLOCATED = BAD, "blue", MUTED
 
+_CHOSEN = "${cluster:queryparam}"
 _SOURCES = "${prometheus:queryparam}&${postgresql:queryparam}"
 
 
@@ -50,18 +51,20 @@ def job_link(job: str = "job_id", cluster: str = "cluster_name", *, times: bool 
 
 
 def job_label_link() -> str:
-    """Address of the job of a series with the label job_id."""
-    return f"/d/jobtrail-job?var-job=${{__field.labels.job_id}}&{_SOURCES}&${{__url_time_range}}"
+    """Address of the job of a series with the label job_id, of the cluster that is chosen."""
+    return f"/d/jobtrail-job?var-job=${{__field.labels.job_id}}&{_CHOSEN}&{_SOURCES}&${{__url_time_range}}"
 
 
-def node_link(column: str = "node") -> str:
-    """Address of the node of a table's row."""
-    return f"/d/jobtrail-node?var-node=${{__data.fields.{column}}}&{_SOURCES}&${{__url_time_range}}"
+def node_link(cluster: str) -> str:
+    """Address of the node of a table's row; `cluster` is the column that says of which, or none says it."""
+    of = f"&var-cluster=${{__data.fields.{cluster}}}" if cluster else ""
+    return f"/d/jobtrail-node?var-node=${{__data.fields.node}}{of}&{_SOURCES}&${{__url_time_range}}"
 
 
-def node_label_link() -> str:
-    """Address of the node of a series with the label node."""
-    return f"/d/jobtrail-node?var-node=${{__field.labels.node}}&{_SOURCES}&${{__url_time_range}}"
+def node_label_link(*, chosen: bool = False) -> str:
+    """Address of the node of a series with the labels node and cluster; with `chosen` of the one cluster chosen."""
+    of = _CHOSEN if chosen else "var-cluster=${__field.labels.cluster}"
+    return f"/d/jobtrail-node?var-node=${{__field.labels.node}}&{of}&{_SOURCES}&${{__url_time_range}}"
 
 
 def account_link(column: str = "account") -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.src import looks
+from grafana.src import choices, looks
 from grafana.src.frame import dashboard, from_labels, sources
 from grafana.src.panels import THIRD, WHOLE, Column, Panel, lines, listing, number
-from grafana.src.queries import now, over_time, rows
+from grafana.src.queries import CLUSTER, now, over_time, rows
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 SILENT = "No daemon on this node has told it"
@@ -21,7 +21,7 @@ JOBS = """
            coalesce((extract(epoch FROM n.ended_at) * 1000)::bigint::text, 'now') AS to_ms
     FROM job_nodes n
     JOIN jobs j USING (cluster_name, job_id, run)
-    WHERE n.node = ${node:sqlstring} AND n.started_at <= $__timeTo()
+    WHERE n.node = ${node:sqlstring} AND n.cluster_name = ${cluster:sqlstring} AND n.started_at <= $__timeTo()
       AND (n.ended_at IS NULL OR n.ended_at >= $__timeFrom())
     ORDER BY n.started_at DESC LIMIT 200
 """
@@ -29,7 +29,7 @@ SLURM = """
     SELECT cluster_name, state, array_to_string(state_flags, ', ') AS flags, reason, cpus_allocated, cpus,
            gpus_allocated,
            gpus, state_changed_at, boot_time, slurmd_version, updated_at
-    FROM nodes WHERE node = ${node:sqlstring}
+    FROM nodes WHERE node = ${node:sqlstring} AND cluster_name = ${cluster:sqlstring}
     ORDER BY cluster_name
 """
 
@@ -38,7 +38,8 @@ def build() -> Dashboard:
     """The dashboard."""
     return dashboard(
         "node", "Node", "One node: how busy it is, with whose jobs, and how its GPUs are.",
-        variables=(*sources(), from_labels("node", "Node", "hpc_node_job_count")),
+        variables=(*sources(), choices.scraped_cluster(),
+                   from_labels("node", "Node", f"hpc_node_job_count{{{CLUSTER}}}")),
         panels=(*_numbers(), *_times()), rows={"GPUs": _gpus(), "Jobs and Slurm's word": _tables()},
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 from grafana_foundation_sdk.builders.prometheus import Dataquery as PrometheusBuilder
 from grafana_foundation_sdk.cog.builder import Builder
@@ -13,6 +14,11 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 POSTGRESQL_TYPE = "grafana-postgresql-datasource"
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${prometheus}")
 POSTGRESQL = DataSourceRef(type_val=POSTGRESQL_TYPE, uid="${postgresql}")
+
+# The page's own cluster, which prometheus.yml gives to every target. hpc_job_info alone has the job's own, and stands
+# beside another family of its page (instance), which is chosen already.
+_FAMILY = re.compile(r"\b(?!hpc_job_info\b)((?:hpc|jobtrail|process)_\w+)(\{?)")
+CLUSTER = 'cluster=~"${cluster:regex}"'
 
 Query = Builder[Dataquery]
 
@@ -47,6 +53,11 @@ def over_time(expression: str, legend: str, ref_id: str = "A") -> Query:
     return query.datasource(PROMETHEUS)
 
 
+def everywhere(expression: str) -> Query:
+    """A PromQL expression at the end of the time range, of all clusters whichever are chosen."""
+    return PrometheusBuilder().expr(expression).instant().ref_id("A").datasource(PROMETHEUS)
+
+
 def now(expression: str, legend: str = "", ref_id: str = "A") -> Query:
     """A PromQL expression at the end of the time range."""
     query = PrometheusBuilder().expr(_one_line(expression)).instant().ref_id(ref_id).datasource(PROMETHEUS)
@@ -75,4 +86,7 @@ def source_of(query: Query) -> DataSourceRef:
 
 
 def _one_line(expression: str) -> str:
+    """On one line, and of the chosen clusters, unless it says itself of which."""
+    if "$cluster" not in expression:
+        expression = _FAMILY.sub(lambda found: f"{found[1]}{{{CLUSTER}{',' if found[2] else '}'}", expression)
     return " ".join(expression.split())

@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_stored(database: str) -> N
     done = import_sacct(database, "-", text=ended([job_row(7), job_row(8, Start="2026-01-01T00:00:00")]))
     assert done.returncode == 1
     assert "not read: row 2 Start must be a whole number" in done.stderr
-    assert "1 jobs brought in" in done.stdout
+    assert "1 job brought in" in done.stdout
 
 
 def test_the_cluster_must_be_known(database: str) -> None:

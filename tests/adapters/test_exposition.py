@@ -178,6 +178,7 @@ def full_board() -> Board:
     )
     board.node_cpu_percent = 12.5
     board.job_states = {"running": 3, "completed": 120}
+    board.suspended_jobs = (("lab", "slurm-2"), ("other", "slurm-2"))
     board.shed_jobs_total = 1
     board.cluster_nodes = (OWN_NODE, OTHER_NODE, BARE_NODE)
     board.benchmarks.show([BENCHMARK, BARE_BENCHMARK])
@@ -281,6 +282,7 @@ def test_states_are_absent_until_the_store_has_told_them() -> None:
     board = Board(max_jobs=1)
     assert b"hpc_job_state_total" not in exposition(board).render()
     board.job_states = {}
+    assert b"hpc_job_suspended" not in exposition(board).render()
     assert value(exposition(board).render(), "hpc_job_state_total", state=State.RUNNING) == 0
 
 

@@ -74,12 +74,18 @@ async def test_a_list_as_csv_has_every_column_and_no_formula(api: Served) -> Non
     assert rows[1].keys() == (await get(api, "/v1/jobs?limit=1")).json()["jobs"][0].keys()
 
 
+async def test_an_empty_page_has_the_heading_of_the_others(api: Served) -> None:
+    whole, empty = [await get(api, f"/v1/jobs?format=csv{more}") for more in ("", "&user=nobody")]
+    assert whole.body.splitlines()[0] == empty.body.strip()
+    assert empty.headers["jobtrail-total"] == "0"
+
+
 @pytest.mark.parametrize(
     "text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x"]
 )
 def test_text_that_a_spreadsheet_would_take_for_a_formula_is_quoted(text: str) -> None:
     """Some read full-width signs as the plain ones: https://owasp.org/www-community/attacks/CSV_Injection."""
-    assert list(csv.DictReader(io.StringIO(as_csv([{"job_name": text}]), newline=""))) == [{"job_name": f"'{text}"}]
+    assert list(csv.DictReader(io.StringIO(as_csv([{"job_name": text}], ()), newline=""))) == [{"job_name": f"'{text}"}]
 
 
 @pytest.mark.parametrize("path", QUESTIONS)

@@ -15,7 +15,7 @@ from jobtrail.adapters.postgres import (
 )
 from jobtrail.adapters.postgres.benchmark_sorting import COLUMNS, NUMBERS
 from jobtrail.adapters.postgres.values import to_datetime
-from jobtrail.core.benchmark_ports import RunFilter
+from jobtrail.core.benchmark_ports import RANK_COLUMNS, RUN_COLUMNS, RunFilter
 from jobtrail.domain.benchmarks.regression import judge
 from jobtrail.domain.benchmarks.report import Decision, Role, Status
 from jobtrail.domain.benchmarks.settling import JobLink, LinkState, Settlement, Verdict, WindowEnergy
@@ -95,6 +95,7 @@ async def reader(pool: Any) -> PostgresBenchmarkReader:
 async def numbers(reader: PostgresBenchmarkReader, **wanted: Any) -> list[int]:
     """Which runs are listed, by number; the total must be as many."""
     rows, total = await reader.list_runs(RunFilter(**wanted), limit=50, offset=0)
+    assert {tuple(row) for row in rows} <= {RUN_COLUMNS}
     assert total == len(rows)
     return [numbered(row) for row in rows]
 
@@ -237,6 +238,7 @@ async def test_a_beginning_of_a_uid_will_do_where_it_is_the_only_one(pool: Any) 
 
 async def board(reader: PostgresBenchmarkReader, metric: str, stat: str = "value", **wanted: Any) -> list[Any]:
     rows = await reader.leaderboard(metric, stat, RunFilter(**wanted), limit=10)
+    assert {tuple(row) for row in rows} <= {RANK_COLUMNS}
     return [(row["rank"], numbered(row), row["value"]) for row in rows]
 
 

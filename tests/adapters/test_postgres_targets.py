@@ -69,13 +69,17 @@ async def test_who_wrote_of_late_is_there_where_slurm_has_told_nothing(pool: Any
 
 
 async def test_who_is_no_daemon_is_no_target(pool: Any, targets: PostgresTargets) -> None:
-    """Or Prometheus would find a machine silent that only imported past jobs, and the database's own chain."""
+    """Or Prometheus would find silent who only imported past jobs, the demo's made-up ones, or the database itself."""
     for node in ("workstation", "admin"):
         imported = ChainWriter(node=node)
         imported.begin()
         record = SlurmRecord(origin=Origin.SACCT, job_id="slurm-9", state="COMPLETED")
         imported.event(EventKind.SLURM_REPORTED, "slurm-9", 0, Actor.CLI, slurm=record)
         await PostgresSink(pool).store(imported.rows, node=node)
+    seeded = ChainWriter(node="demo-generator", cluster="demo")
+    seeded.begin()
+    seeded.event(EventKind.JOB_STARTED, "slurm-1", 0, Actor.CLI, source="synthetic")
+    await PostgresSink(pool).store(seeded.rows, node="demo-generator")
     await write_of(pool, "admin")  # a daemon is there as well
     async with session(pool, 10.0) as connection:
         await connection.execute(

@@ -160,7 +160,8 @@ def test_variables_offer_what_there_is(name: str, seen: World, values: dict[str,
             continue
         query = variable["query"]
         if isinstance(query, dict):
-            found = re.fullmatch(r"label_values\((\w+), (\w+)\)", query["query"])
+            asked = macros.promql(query["query"], values, rate_interval=RATE_INTERVAL)
+            found = re.fullmatch(r"label_values\((.+), (\w+)\)", asked)
             assert found is not None
             offered = seen.prometheus.label_values(found[2], found[1])
         else:

@@ -17,12 +17,21 @@ UNITS = {
     "dtdurations", "watt", "joule", "kwatth", "massg", "celsius", "hertz", "reqps",
 }  # fmt: skip
 ABOVE_THE_FOLD = 13
-OF_EVERY_TARGET = {"instance", "job"}  # Prometheus's own
+OF_EVERY_TARGET = {"instance", "job", "cluster"}  # Prometheus's own, and what prometheus.yml gives to every page
 ALL_PANELS = [
     pytest.param(panel, dashboard, id=f"{name}: {panel['title']}")
     for name, dashboard in DASHBOARDS.items()
     for panel in panels(dashboard)
 ]
+OF_THE_WHOLE_TRAIL = {
+    "Gaps",
+    "Not applied",
+    "Writers",
+    "Last stored",
+    "Missing events",
+    "Events that changed nothing",
+    "Chains",
+}
 PROMQL = [pytest.param(one, id=one.name) for one in questions("expr")]
 STATEMENTS = [pytest.param(one, id=one.name) for one in questions("rawSql")]
 
@@ -124,7 +133,7 @@ def test_links_lead_to_dashboards_and_give_them_variables_they_have(
         else:
             used = set(re.findall(r"__field\.labels\.(\w+)", query))
             for target_of in panel["targets"]:
-                assert used <= _labels(promql_parser.parse(_parsable(target_of["expr"])))
+                assert used <= _labels(promql_parser.parse(_parsable(target_of["expr"]))) | OF_EVERY_TARGET
 
 
 @pytest.mark.parametrize("question", PROMQL)
@@ -143,6 +152,37 @@ def test_promql_names_documented_metrics_and_labels(question: Any) -> None:
         if isinstance(node, promql_parser.BinaryExpr) and node.modifier is not None and node.modifier.matching:
             assert set(node.modifier.matching.labels) <= _labels(node.lhs) & _labels(node.rhs) | OF_EVERY_TARGET
     assert set(re.findall(r"\{\{(\w+)\}\}", question.target.get("legendFormat", ""))) <= known
+
+
+@pytest.mark.parametrize("question", PROMQL)
+def test_promql_is_of_the_chosen_clusters_and_keeps_equal_names_apart(question: Any) -> None:
+    """Every family is matched by cluster; hpc_job_info, whose cluster is the job's, stands beside one of its page."""
+    if question.panel == "Conflicts" and question.dashboard == "audit":
+        return  # of all clusters, as it says
+    tree = promql_parser.parse(_parsable(question.target["expr"]))
+    selectors = [one for one in _nodes(tree) if isinstance(one, promql_parser.VectorSelector)]
+    of_job = question.dashboard == "job"  # there it is the job's cluster that is chosen
+    for one in selectors:
+        chosen = [str(each) for each in one.matchers.matchers if each.name == "cluster"]
+        assert bool(chosen) == ((one.name == "hpc_job_info") == of_job), one.name
+    for node in _nodes(tree):
+        grouped: set[str] = set()
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+            grouped = set(node.modifier.labels)
+        if isinstance(node, promql_parser.BinaryExpr) and node.modifier is not None and node.modifier.matching:
+            grouped = set(node.modifier.matching.labels)
+        if "node" in grouped and not of_job and question.dashboard != "node":
+            assert grouped & {"cluster", "instance"}, f"nodes of two clusters are taken for one: by {grouped}"
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_dashboard_has_a_choice_of_clusters(name: str) -> None:
+    """All of them, but for a job and a node, which are of one."""
+    chosen = variables(DASHBOARDS[name])["cluster"]
+    assert bool(chosen.get("includeAll")) == bool(chosen.get("multi")) == (name not in {"job", "node"})
+    for question in questions("rawSql"):
+        if question.dashboard == name and question.panel not in OF_THE_WHOLE_TRAIL:
+            assert "${cluster:sqlstring}" in question.target["rawSql"], question.panel
 
 
 @pytest.mark.parametrize("question", PROMQL)

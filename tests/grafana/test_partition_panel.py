@@ -15,8 +15,8 @@ from tests.requirements import require_tool
 def test_cpus_of_jobs_whose_use_is_not_known_are_not_idle(tmp_path: Path) -> None:
     """One job keeps both of its CPUs busy; of the other's six nobody knows."""
     (asked,) = (one for one in questions("expr") if one.panel == "CPU use by partition")
-    expression = macros.promql(asked.target["expr"], {}, rate_interval="5m")
-    known, unknown = ('{job_id="slurm-1",node="n1"', '{job_id="slurm-2",node="n1"')
+    expression = macros.promql(asked.target["expr"], {"cluster": ("lab", "other")}, rate_interval="5m")
+    known, unknown = ('{cluster="lab",job_id="slurm-1",node="n1"', '{cluster="lab",job_id="slurm-2",node="n1"')
     series = {
         f"hpc_job_info{known},partition='gpu'}}": "1x20", f"hpc_job_info{unknown},partition='gpu'}}": "1x20",
         f"hpc_job_cpus_allocated{known}}}": "2x20", f"hpc_job_cpus_allocated{unknown}}}": "6x20",

@@ -174,7 +174,7 @@ def test_variables_that_disagree() -> None:
     assert found.evidence == ("SLURM_JOB_GPUS says 0 where the vendor's variable says 1",)
     found = given_to("0", conf, board(0), board(1), cuda="0,1")
     assert found.gpu_ids == (UUIDS[0],)
-    assert found.evidence == ("SLURM_JOB_GPUS names 1 GPUs and the vendor's variable 2: only the first counts",)
+    assert found.evidence == ("SLURM_JOB_GPUS names 1 GPU and the vendor's variable 2: only the first counts",)
 
 
 def test_other_vendors_variables_do() -> None:
@@ -345,7 +345,7 @@ def test_a_gpu_that_fell_off_the_bus_moves_no_other_to_its_place(conf: GresConf,
     """slurmd's list is of its start; NVML numbers the GPUs that are left anew, so place 2 would be what was place 3."""
     left = [minor for minor in range(4) if minor != gone]
     gpus = tuple(board(minor, index=index) for index, minor in enumerate(left))
-    why = "Slurm counts 4 GPUs, and of these 3 are found with nvml now"
+    why = "Slurm counts 4 GPUs, of which nvml now shows 3"
     found = given_to("0,1,2,3", conf, *gpus)
     assert [one.reason.partition(":")[0] for one in found.unresolved] == [why] * 4
     by_id = given_to("0", conf, *gpus, cuda=UUIDS[left[0]])

@@ -1,7 +1,7 @@
 """Chores of the server role: done when due, and a store that is away costs the chore alone."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from jobtrail.core.board import Board
@@ -32,6 +32,10 @@ class ScriptedStore:
         self.counted.append(self._clock.monotonic())
         return {"running": len(self.counted)}
 
+    async def suspended_jobs(self, *, most: int) -> Sequence[tuple[str, str]]:
+        self._check()
+        return [("lab", "slurm-1"), ("lab", "slurm-1"), ("lab", "slurm-2")][: most + 1]
+
     def _check(self) -> None:
         if self.unavailable:
             raise StoreUnavailable("away")
@@ -54,6 +58,7 @@ def test_chores_are_done_when_due() -> None:
     assert all(later - earlier >= PARTITION_SECONDS for (earlier, *_), (later, *_) in pairwise(store.kept))
     assert 2 * PARTITION_SECONDS / COUNT_SECONDS <= len(store.counted) <= 2 * PARTITION_SECONDS / COUNT_SECONDS + 3
     assert board.job_states == {"running": len(store.counted)}
+    assert board.suspended_jobs == (("lab", "slurm-1"),), "as many as have series at most, and each once"
     assert facts == [PartitionsKept(created=3, dropped=0)]
 
 
@@ -69,6 +74,7 @@ def test_a_store_that_is_away_leaves_counts_absent_and_is_asked_again() -> None:
         store.unavailable = True
         await asyncio.sleep(COUNT_SECONDS)
         seen.append(board.job_states)
+        assert board.suspended_jobs == ()
         store.unavailable = False
         await asyncio.sleep(COUNT_SECONDS)
         seen.append(board.job_states)

@@ -278,7 +278,7 @@ FIGURES: list[tuple[dict[str, Any], str, str, str | None]] = [
     ({}, "Covered", "99 %", "the last at 99 % of the run"),
     ({"coverage_ratio": None, "sample_count": 1}, "Covered", "not known", "1 sample"),
     ({"coverage_ratio": None, "state": "running", "nodes_total": None}, "Covered", "so far",
-     "1 of an unknown number of nodes told of their usage"),
+     "1 of an unknown number of nodes told of its usage"),
     ({"usage_absent": {"io_read_bytes": "no controller io"}}, "Covered", "99 %",
      "not measured: io_read_bytes (no controller io)"),
     ({"gpus_allocated": 2}, "GPUs busy", "not known", "2 GPUs"),

@@ -14,6 +14,7 @@ from jobtrail.cli.job_asking import Asking
 from jobtrail.cli.output import UNKNOWN, console, error_console, moment, print_json, table
 from jobtrail.cli.settings import settings
 from jobtrail.cli.whom import asks_daemon
+from jobtrail.domain.phrases import counted
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres import RebuildReport
@@ -95,7 +96,9 @@ def rebuild(
     with error_console().status("reading the trail") as status:
         report = ask(
             config,
-            lambda pool: _rebuild(pool, check=check, progress=lambda runs: status.update(f"{runs} runs recomputed")),
+            lambda pool: _rebuild(
+                pool, check=check, progress=lambda runs: status.update(f"{counted(runs, 'run')} recomputed")
+            ),
         )
     if as_json:
         print_json(msgspec.to_builtins(report, enc_hook=str))
@@ -120,9 +123,15 @@ async def _rebuild(pool: Pool, *, check: bool, progress: Any) -> RebuildReport:
 
 def _print_report(report: RebuildReport, *, check: bool) -> None:
     out = console()
-    verb = "differ from" if check else "differed from, and now follow,"
-    recomputed = f"{report.runs} runs and {report.benchmarks} benchmarks recomputed from {report.events} events"
-    out.print(f"{recomputed}; {report.differing} values {verb} the trail")
+    one_value = report.differing == 1
+    verb = (
+        f"differ{'s' if one_value else ''} from"
+        if check
+        else f"differed from, and now follow{'s' if one_value else ''},"
+    )
+    things = f"{counted(report.runs, 'run')} and {counted(report.benchmarks, 'benchmark')}"
+    recomputed = f"{things} recomputed from {counted(report.events, 'event')}"
+    out.print(f"{recomputed}; {counted(report.differing, 'value')} {verb} the trail")
     if report.differences:
         columns = ("job", "run", "node", "field", "stored", "by the trail")
         lines = [

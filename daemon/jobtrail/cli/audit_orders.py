@@ -14,6 +14,7 @@ from jobtrail.cli.database import ask
 from jobtrail.cli.output import console, error_console
 from jobtrail.cli.settings import settings
 from jobtrail.domain.errors import ConfigError, StoreRefused, StoreUnavailable
+from jobtrail.domain.phrases import counted
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool
@@ -55,7 +56,7 @@ def erase(
         typer.confirm(f"erase everything that is said of {user}? It cannot be undone", abort=True)
     done = _order(context, "audit_erase", user, basis, _actor())
     console().print(
-        f"{done['payloads']} payloads erased and {done['runs']} runs given a pseudonym, "
+        f"{counted(done['payloads'], 'payload')} erased and {counted(done['runs'], 'run')} given a pseudonym, "
         f"on record in row {done['noted_seq']} of the database's own chain",
         markup=False,
     )
@@ -96,7 +97,7 @@ def prune(
     number, digest = anchor.checkpoint.number, anchor.checkpoint.digest()
     done = _order(context, "audit_prune", moment, basis, _actor(), number, digest, payloads_only)
     console().print(
-        f"{done['log_rows']} rows and {done['payloads']} payloads removed, "
+        f"{counted(done['log_rows'], 'row')} and {counted(done['payloads'], 'payload')} removed, "
         f"on record in row {done['noted_seq']} of the database's own chain",
         markup=False,
     )

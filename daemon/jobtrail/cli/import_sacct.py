@@ -28,6 +28,7 @@ from jobtrail.domain.errors import InvalidEvent, JobtrailError, StoreUnavailable
 from jobtrail.domain.events import Actor, Event, EventKind, encode
 from jobtrail.domain.job import Job
 from jobtrail.domain.matching import is_news, record_of
+from jobtrail.domain.phrases import counted
 from jobtrail.domain.slurm import SlurmRecord
 
 if TYPE_CHECKING:
@@ -197,19 +198,19 @@ def _progress(batch: Batch, tally: Tally) -> None:
     tally.rows = batch.rows
     if sys.stderr.isatty():
         done = tally.new + tally.better + tally.known + tally.unfinished
-        out.print(f"{tally.rows} rows read, {done} jobs", end="\r", markup=False)
+        out.print(f"{counted(tally.rows, 'row')} read, {counted(done, 'job')}", end="\r", markup=False)
 
 
 def _tell(tally: Tally, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     lines = [
-        f"{tally.new} jobs {would}brought in",
-        f"{tally.better} known jobs {would}told more of",
+        f"{counted(tally.new, 'job')} {would}brought in",
+        f"{counted(tally.better, 'known job')} {would}told more of",
         f"{tally.known} known already",
         f"{tally.unfinished} not over yet, left to the daemon",
     ]
     if tally.complaints:
-        lines.append(f"{tally.complaints} places could not be read")
+        lines.append(f"{counted(tally.complaints, 'place')} could not be read")
     console().print("\n".join(lines), markup=False)
 
 

@@ -76,6 +76,25 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     sort: str = "-started_at"
 
 
+# The columns of a run in a list, in their order; on a leaderboard others stand before them.
+RUN_COLUMNS = (
+    "run_uid", "recipe", "recipe_version", "recipe_sha256", "mode", "tool", "tool_version", "model", "model_revision",
+    "status", "invalid_reason", "verdict", "started_at", "ended_at", "repeats", "cluster_name", "job_id", "run",
+    "job_role", "link_state", "link_source", "link_reason", "user_name", "account", "partition", "job_state",
+    "job_verdict", "correlation_id", "output_tokens_per_second", "total_tokens_per_second", "requests_per_second",
+    "goodput_requests_per_second", "ttft_p50_seconds", "ttft_p99_seconds", "tpot_p50_seconds", "tpot_p99_seconds",
+    "itl_p50_seconds", "latency_p50_seconds", "latency_p99_seconds", "batch_latency_p50_seconds", "error_ratio",
+    "duration_seconds", "output_tokens", "token_count_source", "gpu_joules", "cpu_joules", "dram_joules",
+    "total_joules", "energy_coverage_ratio", "energy_method", "job_gpu_joules", "job_cpu_joules", "job_dram_joules",
+    "job_total_joules", "job_energy_coverage_ratio", "job_energy_method", "output_tokens_per_joule",
+    "joules_per_output_token", "emissions_grams", "emissions_grams_per_million_output_tokens",
+    "energy_invalid_reason", "hardware", "fingerprint", "gpu_model", "gpu_count", "mig_profile", "driver_version",
+    "cpu_model", "cpu_count", "accepted", "pinned", "reported_by", "reported_at", "stored_at", "settled_at",
+    "open_reason", "notes",
+)  # fmt: skip
+RANK_COLUMNS = ("rank", "value", "metric", "stat", "unit", "direction", *RUN_COLUMNS)
+
+
 class BenchmarkReader(Protocol):
     """What is held of benchmarks, for people. Every method raises StoreUnavailable.
 

@@ -76,6 +76,7 @@ class Board:
         self.node_cpu_percent: float | None = None
         self.gpus: tuple[NodeGpu, ...] = ()
         self.job_states: dict[str, int] | None = None  # cluster-wide counts, None while the store has not said
+        self.suspended_jobs: tuple[tuple[str, str], ...] = ()  # (cluster, job id), as the store last told Slurm's word
         self.cluster_nodes: tuple[NodeRecord, ...] | None = None  # as Slurm says; None while it has not, or not of late
         self.shed_jobs_total = 0  # jobs that never got series because of the cap
         self._running: set[str] = set()

@@ -1,4 +1,4 @@
-"""The server role's regular chores: sample partitions, and the counts of jobs by state for /metrics."""
+"""The server role's regular chores: sample partitions, and for /metrics jobs by state and the suspended ones."""
 
 from __future__ import annotations
 
@@ -45,10 +45,12 @@ class Housekeeper:
             try:
                 await self._keep_partitions()
                 self._board.job_states = await self._count_states()
+                suspended = await self._store.suspended_jobs(most=self._board.max_jobs)
+                self._board.suspended_jobs = tuple(dict.fromkeys(suspended))
                 self.last_problem = None
             except StoreUnavailable as error:
                 self.last_problem = str(error)
-                self._board.job_states = None
+                self._board.job_states, self._board.suspended_jobs = None, ()
                 self._tell(ChoreFailed(reason=str(error)))
             await wait_for_any(stop.wait(), timeout_seconds=COUNT_SECONDS)
 

@@ -290,6 +290,13 @@ class CentralStore(Protocol):
         """Jobs now in each state, all clusters together. Raises StoreUnavailable."""
         ...
 
+    async def suspended_jobs(self, *, most: int) -> Sequence[tuple[str, str]]:
+        """Cluster and id of jobs that Slurm last said were suspended or stopped, the newest first.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
 
 class Leadership(Protocol):
     """Which of several daemons does what needs doing once for a cluster. Never do two hold it at a time.

@@ -79,6 +79,25 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     uid: int | None = None
 
 
+# The columns of a job in a list, in their order.
+JOB_COLUMNS = (
+    "cluster_name", "job_id", "run", "user_name", "uid", "gid", "account", "partition", "qos", "job_name", "comment",
+    "reservation", "work_dir", "command", "nodes", "node_list", "state", "raw_state", "reason", "state_confirmed",
+    "outcome_source", "exit_code", "exit_signal", "derived_exit_code", "derived_exit_signal", "out_of_memory_step",
+    "verdict", "verdict_evidence", "awaits", "submit_time", "start_time", "end_time", "start_inferred",
+    "end_inferred", "end_not_before", "slurm_start_time", "suspended_seconds", "sluid", "restart_count",
+    "array_job_id", "array_task_id", "het_leader_job_id", "het_job_offset", "nodes_total", "nodes_started",
+    "nodes_ended", "nodes_reporting", "cpus_allocated", "gpus_allocated", "gpu_vendor", "memory_limit_bytes",
+    "memory_requested_bytes", "time_limit_seconds", "cpu_seconds", "cpu_user_seconds", "cpu_system_seconds",
+    "throttled_seconds", "memory_peak_bytes", "oom_kills", "io_read_bytes", "io_write_bytes", "processes_peak",
+    "gpu_seconds", "gpu_busy_seconds", "gpu_unused_seconds", "gpu_utilization_mean_percent", "gpu_memory_peak_bytes",
+    "energy_covered_seconds", "energy_coverage_ratio", "energy_joules", "energy_gpu_joules", "energy_cpu_joules",
+    "energy_dram_joules", "energy_method", "emissions_grams", "emission_factor_grams_per_kwh", "emission_factor_year",
+    "emission_factor_source", "pue", "usage_sources", "usage_absent", "coverage_ratio", "sample_count",
+    "first_sample_at", "last_sample_at", "correlation_id", "updated_at",
+)  # fmt: skip
+
+
 class JobList(msgspec.Struct, frozen=True, kw_only=True):
     """One page of runs, newest first, and how many there are in all. A job is a row of `jobs` by column name."""
 

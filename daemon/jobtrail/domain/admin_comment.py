@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from jobtrail.domain.job_report import JobReport
 from jobtrail.domain.job_report_words import joules
-from jobtrail.domain.phrases import describe_bytes
+from jobtrail.domain.phrases import counted, describe_bytes
 from jobtrail.domain.states import Verdict
 
 MARK = "jobtrail: "
@@ -43,7 +43,7 @@ def _percent(ratio: float) -> str:
 
 def _cpu(report: JobReport) -> str:
     ratio, cpus = report.cpu.ratio, report.cpu.cpus
-    of = "" if cpus is None else f" of {cpus} CPU{'s' if cpus != 1 else ''}"
+    of = "" if cpus is None else f" of {counted(cpus, 'CPU')}"
     return f"CPU {UNKNOWN}" if ratio is None else f"CPU {_percent(ratio)}{of}"
 
 
@@ -58,7 +58,7 @@ def _memory(report: JobReport) -> str:
 
 def _gpus(report: JobReport) -> str:
     count = len(report.gpu_lines) if report.gpus.allocated is None else report.gpus.allocated
-    of = f" of {count} GPU{'s' if count != 1 else ''}" if count else ""
+    of = f" of {counted(count, 'GPU')}" if count else ""
     busy = report.gpus.busy_ratio
     return f"GPU {UNKNOWN}" if busy is None else f"GPU {_percent(busy)}{of}"
 
@@ -71,6 +71,6 @@ def _gaps(report: JobReport) -> list[str]:
     """Why the figures may be too small."""
     coverage = report.coverage
     if coverage.samples and not coverage.of_all_nodes:
-        total = "an unknown number of" if coverage.nodes_total is None else str(coverage.nodes_total)
-        return [f"figures of {coverage.nodes_reporting} of {total} nodes"]
+        total = "an unknown number of nodes" if coverage.nodes_total is None else counted(coverage.nodes_total, "node")
+        return [f"figures of {coverage.nodes_reporting} of {total}"]
     return []

@@ -22,7 +22,7 @@ from jobtrail.domain.advice_words import (
     percent,
 )
 from jobtrail.domain.job_report import Advice, GpuLine, JobReport, NodeLine, Note
-from jobtrail.domain.phrases import describe_bytes
+from jobtrail.domain.phrases import counted, describe_bytes
 from jobtrail.domain.states import State, Verdict
 
 SHORTEST_SECONDS = 120.0  # what lasts less says little of what a longer job needs
@@ -73,8 +73,8 @@ def _withheld(report: JobReport) -> str | None:
             f"{percent(LEAST_COVERAGE)} is too little."
         )
     if not coverage.of_all_nodes:
-        total = "an unknown number of" if coverage.nodes_total is None else str(coverage.nodes_total)
-        return f"No advice on what to ask for: {coverage.nodes_reporting} of {total} nodes told of their usage."
+        total = "an unknown number of nodes" if coverage.nodes_total is None else counted(coverage.nodes_total, "node")
+        return f"No advice on what to ask for: {coverage.nodes_reporting} of {total} told of its usage."
     return None
 
 
@@ -162,8 +162,8 @@ def _unused_gpus(report: JobReport, unused: list[GpuLine]) -> Note:
     return Note(
         rule="gpu_unused",
         level="warning",
-        text=f"{len(unused)} of {total} GPUs had no process of the job for {percent(UNUSED_GPU)} of the time or more: "
-        f"{names}. {asked}",
+        text=f"{len(unused)} of {counted(total, 'GPU')} had no process of the job for {percent(UNUSED_GPU)} of the "
+        f"time or more: {names}. {asked}",
         figures={"gpus_unused": len(unused), "gpus": total, "unused_seconds": idle_seconds},
         changes=() if none_used else changes(report, f"--gpus={kept}"),
     )

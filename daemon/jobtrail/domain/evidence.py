@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from jobtrail.domain.job import Job, NodeRun
-from jobtrail.domain.phrases import describe_bytes, describe_duration, describe_interval
+from jobtrail.domain.phrases import counted, describe_bytes, describe_duration, describe_interval
 from jobtrail.domain.slurm import Origin
 from jobtrail.domain.usage import SLURM_ACCOUNTING
 
@@ -116,7 +116,7 @@ def inferred_end(job: Job) -> str:
 
 def silence(job: Job, parts: Sequence[NodeRun]) -> str:
     """That the end was not reported, and what showed that it had come."""
-    reported = f"only {job.nodes_told} of {job.nodes_expected} nodes" if job.nodes_told else "nobody"
+    reported = f"only {job.nodes_told} of {counted(job.nodes_expected, 'node')}" if job.nodes_told else "nobody"
     causes: dict[str, list[str]] = {}
     for part in sorted(parts, key=lambda part: part.node):
         if part.ended_us is None and part.closed_because is not None:

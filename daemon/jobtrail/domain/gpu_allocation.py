@@ -15,6 +15,7 @@ import msgspec
 
 from jobtrail.domain.gpus import Gpu
 from jobtrail.domain.gres import MAX_POSITIONS, GresConf, Position, Positions, minor_of, positions
+from jobtrail.domain.phrases import counted
 
 MAX_TOKEN = 200  # characters of a device's name that are kept; the longest real one is a MIG id of under 60
 NO_DEVICE_FILES = "NoDevFiles"  # what old releases of Slurm wrote for a job without GPUs
@@ -142,7 +143,8 @@ def _names(values: HookValues, expected: int | None) -> tuple[list[str], list[st
     if not lists:
         return [], []
     return [], [
-        f"SLURM_JOB_GPUS names {expected} GPUs and the vendor's variable {len(lists[0])}: only the first counts"
+        f"SLURM_JOB_GPUS names {counted(expected or 0, 'GPU')} and the vendor's variable {len(lists[0])}: "
+        "only the first counts"
     ]
 
 
@@ -207,7 +209,7 @@ class _Finder:
             return guess or UnresolvedGpu(asked=asked, reason=self._order.problem)
         places = self._order.places
         if number >= len(places):
-            return UnresolvedGpu(asked=asked, reason=f"Slurm's list has {len(places)} GPUs, counted from 0")
+            return UnresolvedGpu(asked=asked, reason=f"Slurm's list has {counted(len(places), 'GPU')}, counted from 0")
         place = places[number]
         if place.gpu_id is not None:
             evidence = f"place {number} of the GPUs {place.where} is {place.gpu_id}"
@@ -268,7 +270,9 @@ class _Finder:
         if not plain:
             return UnresolvedGpu(asked=asked, reason=reason)
         if number >= len(order):
-            return UnresolvedGpu(asked=asked, reason=f"{reason}; the node has {len(order)} GPUs, counted from 0")
+            return UnresolvedGpu(
+                asked=asked, reason=f"{reason}; the node has {counted(len(order), 'GPU')}, counted from 0"
+            )
         evidence = f"{reason}; every order of this node's GPUs has {order[number].gpu_id} at {number}"
         return ResolvedGpu(gpu_id=order[number].gpu_id, via=Via.INDEX_GUESS, asked=asked, evidence=evidence)
 

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from jobtrail.domain.gpus import Gpu
+from jobtrail.domain.phrases import counted
 
 MAX_POSITIONS = 1024  # Slurm's own limit for a node (gres.conf(5), "Count is limited")
 NVIDIA_MAJOR = 195  # Documentation/admin-guide/devices.txt of Linux; /dev/nvidia<minor>
@@ -169,7 +170,7 @@ def _detected(vendor: str, conf: GresConf, records: Sequence[_Record], gpus: Seq
     chosen = _chosen(records, found, by_type=not nameless)
     if len(chosen) < len(records):
         # slurmd's list is of its start. A GPU that fell off the bus since then moves the others to lower indices here.
-        what = f"Slurm counts {len(records)} GPUs, and of these {len(chosen)} are found with {vendor} now"
+        what = f"Slurm counts {counted(len(records), 'GPU')}, of which {vendor} now shows {len(chosen)}"
         return Positions(problem=f"{what}: which place each had is not known")
     chosen.sort(key=lambda device: (device.link is None, device.link or 0, _natural(device.files)))
     places = tuple(Position(files=one.files, gpu_id=one.gpu_id, where=one.where) for one in chosen)

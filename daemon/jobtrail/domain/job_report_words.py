@@ -128,7 +128,7 @@ def _gpus(report: JobReport) -> Figure:
     gpus = report.gpus
     count = len(report.gpu_lines) if gpus.allocated is None else gpus.allocated
     models = ", ".join(sorted({line.name for line in report.gpu_lines if line.name}))
-    held = f"{count} GPU{'s' if count != 1 else ''}{f' ({models})' if models else ''}"
+    held = f"{counted(count, 'GPU')}{f' ({models})' if models else ''}"
     peak = None if gpus.memory_peak_bytes is None else f"at most {size(gpus.memory_peak_bytes)} on one"
     unused = (
         f"{span(gpus.unused_seconds)} of {span(gpus.observed_seconds)} without a process of the job"

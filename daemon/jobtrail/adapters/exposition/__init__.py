@@ -14,7 +14,7 @@ from jobtrail.adapters.exposition.benchmarks import BENCHMARK_FAMILIES, Benchmar
 from jobtrail.adapters.exposition.gpus import GPU_FAMILIES, GpuTable
 from jobtrail.adapters.exposition.jobs import JOB_FAMILIES, JobTable
 from jobtrail.adapters.exposition.nodes import NODE_FAMILIES, NodeTable
-from jobtrail.adapters.exposition.text import PLAIN_JOBS, Family, Value, small
+from jobtrail.adapters.exposition.text import PLAIN_JOBS, Family, Value, ones, small
 from jobtrail.core.board import Board
 from jobtrail.core.ports import Clock
 from jobtrail.domain.states import State
@@ -24,6 +24,7 @@ __all__ = ["ALIAS_FAMILIES", "FAMILIES", "PLAIN_JOBS", "Exposition"]
 CLUSTER_FAMILIES: tuple[Family, ...] = (
     Family("hpc_job_state_total", "untyped", "Jobs now in each state (a count that can fall).", ("state",)),
     Family("hpc_job_total", "untyped", "Jobs on record (a count that can fall).", ()),
+    Family("hpc_job_suspended", "gauge", "1 while Slurm says that the job is suspended.", ("cluster", "job_id")),
 )
 SHED_FAMILY = Family("jobtrail_series_shed_jobs_total", "counter", "Jobs left off this page by metrics.max_jobs.", ())
 FAMILIES: tuple[Family, ...] = (
@@ -66,6 +67,7 @@ class Exposition:
             states: dict[str, Value] = {**dict.fromkeys(map(str, State), 0), **board.job_states}
             parts.append(small(CLUSTER_FAMILIES[0], states))
             parts.append(small(CLUSTER_FAMILIES[1], {"": sum(board.job_states.values())}))
+        parts.append(ones(CLUSTER_FAMILIES[2], board.suspended_jobs))
         parts.append(self._benchmarks.render(board.benchmarks.page))
         parts += self._aliases.render(board)
         parts.append(small(SHED_FAMILY, {"": board.shed_jobs_total}))

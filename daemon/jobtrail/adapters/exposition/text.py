@@ -113,3 +113,10 @@ def small(family: Family, values: Mapping[str, Value]) -> bytes:
         if value is not None and math.isfinite(value)
     ]
     return b"".join((header(family), *lines, b"\n")) if lines else b""
+
+
+def ones(family: Family, things: Iterable[Sequence[str]]) -> bytes:
+    """A family that is 1 for each of the things; of each the values of its labels, in their order."""
+    name = b"\n" + family.name.encode()
+    lines = [name + label_set(zip(family.labels, thing, strict=True)) + b" 1" for thing in things]
+    return b"".join((header(family), *lines, b"\n")) if lines else b""

@@ -21,7 +21,7 @@ from jobtrail.adapters.http.run_uids import run_uid
 from jobtrail.adapters.http.senders import Gate, Sender
 from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
-from jobtrail.core.benchmark_ports import BenchmarkReader, RunFilter
+from jobtrail.core.benchmark_ports import RANK_COLUMNS, RUN_COLUMNS, BenchmarkReader, RunFilter
 from jobtrail.domain.benchmarks.metrics import PERCENTILE, STATS, default_stat
 from jobtrail.domain.events import check_time_us
 
@@ -57,7 +57,7 @@ class BenchmarkReads:
         with self._turns.taken(reader):
             rows, total = await self._asked().list_runs(wanted, limit=limit, offset=offset)
         if as_csv:
-            return tagged(request, csv_answer(rows, name="benchmark-runs.csv", total=total))
+            return tagged(request, csv_answer(rows, RUN_COLUMNS, name="benchmark-runs.csv", total=total))
         return tagged(request, json_answer(200, {"runs": rows, "total": total}))
 
     async def run(self, request: web.Request) -> web.Response:
@@ -82,7 +82,7 @@ class BenchmarkReads:
         with self._turns.taken(reader):
             rows = await self._asked().leaderboard(metric, stat, _filter(request), limit=limit)
         if as_csv:
-            return tagged(request, csv_answer(rows, name=f"leaderboard-{metric}-{stat}.csv"))
+            return tagged(request, csv_answer(rows, RANK_COLUMNS, name=f"leaderboard-{metric}-{stat}.csv"))
         return tagged(request, json_answer(200, {"metric": metric, "stat": stat, "runs": rows}))
 
     async def compare(self, request: web.Request) -> web.Response:

@@ -29,21 +29,22 @@ def wants_csv(request: web.Request) -> bool:
     return prefers(request, TYPE)
 
 
-def csv_answer(rows: Sequence[Mapping[str, Any]], *, name: str, total: int | None = None) -> web.Response:
-    """The rows as a file `name`; their first row's keys are the heading."""
+def csv_answer(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, name: str, total: int | None = None
+) -> web.Response:
+    """The rows as a file `name` with a heading, which is `columns` where there is no row."""
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
     if total is not None:
         headers["Jobtrail-Total"] = str(total)
-    return web.Response(text=as_csv(rows), content_type=TYPE, charset="utf-8", headers=headers)
+    return web.Response(text=as_csv(rows, columns), content_type=TYPE, charset="utf-8", headers=headers)
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A heading and a line a row; nothing where there are no rows."""
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A heading and a line a row; the heading is the first row's keys, and without a row it is `columns`."""
     out = io.StringIO()
     writer = csv.writer(out)
-    for number, row in enumerate(rows):
-        if number == 0:
-            writer.writerow([_cell(name) for name in row])
+    writer.writerow([_cell(name) for name in (rows[0] if rows else columns)])
+    for row in rows:
         writer.writerow([_cell(value) for value in row.values()])
     return out.getvalue()
 

@@ -13,7 +13,7 @@ from jobtrail.adapters.http.etags import tagged
 from jobtrail.adapters.http.readers import Readers
 from jobtrail.adapters.http.refusals import json_answer
 from jobtrail.core.ports import Clock
-from jobtrail.core.query_ports import JobFilter, JobQueries, SampleReader, SampleWindow
+from jobtrail.core.query_ports import JOB_COLUMNS, JobFilter, JobQueries, SampleReader, SampleWindow
 from jobtrail.domain.job_ids import parse_job_id
 from jobtrail.domain.states import State
 
@@ -61,7 +61,7 @@ class Jobs:
         with self._readers.turn(reader):
             page = await self._asked().list_jobs(wanted, limit=limit, offset=offset)
             if as_csv:  # a thousand rows of ninety columns: not in the loop that takes the hooks' events
-                answer = await asyncio.to_thread(csv_answer, page.jobs, name="jobs.csv", total=page.total)
+                answer = await asyncio.to_thread(csv_answer, page.jobs, JOB_COLUMNS, name="jobs.csv", total=page.total)
             else:
                 answer = json_answer(200, {"jobs": page.jobs, "total": page.total})
         return tagged(request, answer)

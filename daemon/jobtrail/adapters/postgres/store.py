@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from jobtrail.adapters.postgres.pool import session
@@ -30,3 +30,9 @@ class PostgresStore:
         """Runs now in each state, all clusters together. Raises StoreUnavailable."""
         async with session(self._pool, self._timeout) as connection:
             return {row["state"]: row["jobs"] for row in await connection.fetch(SQL["states_count"])}
+
+    async def suspended_jobs(self, *, most: int) -> Sequence[tuple[str, str]]:
+        """Cluster and id of jobs that Slurm last said were suspended or stopped, the newest first."""
+        async with session(self._pool, self._timeout) as connection:
+            rows = await connection.fetch(SQL["jobs_suspended"], most)
+        return [(row["cluster_name"], row["job_id"]) for row in rows]

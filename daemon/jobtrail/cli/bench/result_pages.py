@@ -12,6 +12,7 @@ from rich.table import Table
 
 from jobtrail.cli.bench.outcome import number, quantity
 from jobtrail.cli.output import UNKNOWN, clean, duration, moment, table
+from jobtrail.domain.phrases import counted
 
 Row = dict[str, Any]
 
@@ -174,7 +175,7 @@ def _where(run: Row) -> Iterator[str]:
     if run["driver_version"]:
         yield f"driver {run['driver_version']}"
     if run["cpu_model"]:
-        cpus = f" ({run['cpu_count']} CPUs)" if run["cpu_count"] else ""
+        cpus = f" ({counted(run['cpu_count'], 'CPU')})" if run["cpu_count"] else ""
         yield f"{run['cpu_model']}{cpus}"
     yield f"fingerprint {run['hardware']}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from jobtrail.cli.bench.asking import Row, ask, tell
 from jobtrail.cli.output import clean, console, print_json
 from jobtrail.cli.times import moment as parse_moment
 from jobtrail.cli.whom import asks_daemon, whom
-from jobtrail.core.benchmark_ports import RunFilter
+from jobtrail.core.benchmark_ports import RANK_COLUMNS, RUN_COLUMNS, RunFilter
 from jobtrail.domain.benchmarks.metrics import default_stat
 from jobtrail.domain.benchmarks.report import Decision, Status
 
@@ -79,7 +80,7 @@ def runs_command(
     if as_json:
         print_json(page)
     elif as_csv:
-        _print_csv(page["runs"])
+        _print_csv(page["runs"], RUN_COLUMNS)
     else:
         result_pages.print_runs(console(), page["runs"])
         shown = offset + len(page["runs"])
@@ -149,7 +150,7 @@ def leaderboard_command(
     if as_json:
         print_json(board)
     elif as_csv:
-        _print_csv(board["runs"])
+        _print_csv(board["runs"], RANK_COLUMNS)
     else:
         result_pages.print_leaderboard(console(), board)
 
@@ -203,7 +204,7 @@ def _time_text(text: str | None, option: str) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _print_csv(rows: list[Row]) -> None:
+def _print_csv(rows: list[Row], columns: Sequence[str]) -> None:
     from jobtrail.adapters.http.csv_page import as_csv
 
-    sys.stdout.write(as_csv(rows))
+    sys.stdout.write(as_csv(rows, columns))

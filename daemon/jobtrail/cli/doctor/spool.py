@@ -9,6 +9,7 @@ from pathlib import Path
 from jobtrail.adapters.spool.directory import durability_of
 from jobtrail.cli.doctor.findings import Finding, Place, Saying
 from jobtrail.cli.output import size
+from jobtrail.domain.phrases import counted
 
 NEARLY = 0.8
 MANY_LEFT = 100  # files of hooks: a short restart leaves some
@@ -81,7 +82,9 @@ def _of_room(say: Saying, path: Path, limit: int) -> list[Finding]:
         findings.append(say.warning(found, "make room, or set spool.max_bytes to what there is"))
     if status.f_files and status.f_favail < 1000:
         findings.append(
-            say.failure(f"{status.f_favail} files can still be made there", "remove files, or make more inodes")
+            say.failure(
+                f"there is room for {counted(status.f_favail, 'more file')} there", "remove files, or make more inodes"
+            )
         )
     return findings
 
@@ -89,7 +92,7 @@ def _of_room(say: Saying, path: Path, limit: int) -> list[Finding]:
 def _of_remains(say: Saying, path: Path) -> list[Finding]:
     findings = []
     if aside := sorted(one.name for one in path.glob("spool.db.*-*") if not one.name.endswith(("-wal", "-shm"))):
-        found = f"{len(aside)} files were moved aside, the last {aside[-1]}: damaged, or of a chain that was given up"
+        found = f"{counted(len(aside), 'file')} moved aside, the last {aside[-1]}: damaged, or of a chain given up"
         findings.append(say.warning(found, "read the log of that time; remove them once nothing in them is wanted"))
     incoming = path / "incoming"
     try:

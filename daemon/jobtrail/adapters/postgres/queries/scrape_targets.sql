@@ -1,10 +1,10 @@
 -- Nodes that have or should have a daemon: Slurm's, and those that wrote to the trail within a week. $1 cluster, $2 partition; NULL is any
--- The database's own chain, @store, is no daemon's, and neither is that of `jobtrail import-sacct`.
+-- The database's own chain, @store, is no daemon's, and neither are those of `jobtrail import-sacct` and of SEED_DEMO.
 WITH writers AS (
     SELECT DISTINCT ON (chain.node) chain.node, last.cluster_name
     FROM audit_chain AS chain
     LEFT JOIN LATERAL (
-        SELECT log.cluster_name, log.kind = 'slurm_reported' AND log.changed_by = 'cli' AS imported
+        SELECT log.cluster_name, log.changed_by = 'cli' AND (log.kind = 'slurm_reported' OR log.source = 'synthetic') AS no_daemon
         FROM audit_log AS log
         WHERE log.chain_id = chain.chain_id AND log.seq > chain.head_seq - 100 AND log.cluster_name IS NOT NULL
         ORDER BY log.seq DESC
@@ -12,7 +12,7 @@ WITH writers AS (
     ) AS last ON true
     WHERE chain.updated_at > now() - interval '7 days'
         AND chain.node <> '@store'
-        AND last.imported IS NOT TRUE
+        AND last.no_daemon IS NOT TRUE
         AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.node = chain.node)
     ORDER BY chain.node, chain.updated_at DESC -- a node whose spool was lost has more than one chain
 ), known AS (
