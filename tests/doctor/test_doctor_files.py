@@ -56,6 +56,15 @@ def test_the_settings_file_is_safe(
     assert told.code == (1 if level == "failure" else 0)
 
 
+def test_a_server_that_bounds_no_node(patient: Patient) -> None:
+    patient.set(roles=["server"], database={"url": "postgresql://db/x"})
+    told = patient.doctor("settings")
+    assert told.worst("link.clusters is empty: a node may name any cluster") == "warning"
+    assert told.worst("link.controllers is empty: a node may speak as slurmctld's hooks") == "warning"
+    patient.set(link={"clusters": ["lab"], "controllers": ["ctl[1-2]"]})
+    assert patient.doctor("settings").levels("settings") == ["ok"]
+
+
 def test_files_that_settings_name(patient: Patient) -> None:
     token, web = patient.directory / "read.token", patient.directory / "web.yaml"
     token.write_text("x" * 20)

@@ -19,7 +19,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from jobtrail.adapters.server_link import LinkEvents, LinkSettings, ServerLink
+from jobtrail.domain.errors import StoreRefused
+from jobtrail.domain.events import Actor, EventKind
+from jobtrail.domain.slurm import Origin, SlurmRecord
 from tests.certificates import Authority
+from tests.chains import ChainWriter
 from tests.daemon_process import wait_until
 from tests.faults import wire
 from tests.faults.figures import Figures
@@ -144,9 +149,8 @@ class Site:
 
     @property
     def port(self) -> int:
-        line = next(
-            line for line in self.daemon.log.read_text().splitlines() if '"started"' in line or "https://" in line
-        )
+        lines = self.daemon.log.read_text().splitlines()
+        line = next(line for line in reversed(lines) if '"started"' in line or "https://" in line)  # of its last start
         return int(line.rsplit("https://0.0.0.0:", 1)[1].split('"')[0])
 
     async def ask(
@@ -216,6 +220,57 @@ def test_a_node_is_who_its_certificate_says_and_bad_ones_are_nobody(site: Site, 
     (told,) = rows(site.url, "SELECT sum(times), min(peer) FROM security_events WHERE what = 'certificate_refused'")
     assert (told[0], told[1]) == (4, "127.0.0.1")
     assert rows(site.url, "SELECT count(*) FROM audit_log WHERE job_id IS NOT NULL") == [(0,)]
+
+
+def of_n1(kind: EventKind, by: Actor, *, cluster: str = "lab", node: str = "n1", **fields: Any) -> ChainWriter:
+    """A chain of that node which holds one event of job 7."""
+    writer = ChainWriter(node, cluster=cluster)
+    writer.event(kind, "slurm-7", 0, by, **fields)
+    return writer
+
+
+async def told(site: Site, writer: ChainWriter) -> str:
+    """What a real node's link makes of the daemon's answer to a chain of n1's; empty where it was taken."""
+    certificate, key = site.good
+    settings = LinkSettings(
+        urls=(f"https://127.0.0.1:{site.port}",), node="n1", ca_file=str(site.authority.certificate),
+        certificate_file=str(certificate), key_file=str(key), token_file="",
+    )  # fmt: skip
+    link = ServerLink(settings, tell=[].append)
+    try:
+        await LinkEvents(link).store(writer.rows, node="n1")
+    except StoreRefused as refused:
+        return str(refused)
+    finally:
+        await link.close()
+    return ""
+
+
+@pytest.mark.fault("T-39")
+def test_a_node_claims_no_more_than_its_own(site: Site, figures: Figures) -> None:
+    """Another cluster, slurmctld's word, Slurm's own, another node: each is refused, and on record."""
+    log = site.daemon.log.read_text()
+    assert all(f"{setting} is empty" in log for setting in ("link.clusters", "link.controllers"))
+    site.daemon.stop()
+    site.daemon.configure("link", clusters=["lab"], controllers=["ctl[1-2]"])
+    site.daemon.start()
+    record = SlurmRecord(origin=Origin.CONTROLLER_HOOK, job_id="slurm-7")
+    begun, hook = EventKind.JOB_STARTED, EventKind.SLURM_REPORTED
+    forged = {
+        "link.clusters": of_n1(begun, Actor.SLURM_PROLOG, cluster="other"),
+        "link.controllers": of_n1(hook, Actor.SLURM_CONTROLLER, slurm=record),
+        "does not ask": of_n1(begun, Actor.RECONCILER),
+        "of node 'n2'": of_n1(begun, Actor.SLURM_PROLOG, node="n2"),
+    }
+    answers = {words: asyncio.run(told(site, writer)) for words, writer in forged.items()}
+    assert asyncio.run(told(site, of_n1(begun, Actor.SLURM_PROLOG))) == ""
+    site.daemon.stop()
+    figures.set(tried=len(answers), refused=sum(words in answer for words, answer in answers.items()))
+    assert all(words in answer for words, answer in answers.items()), answers
+    assert rows(site.url, "SELECT cluster_name, job_id FROM jobs") == [("lab", "slurm-7")]
+    (noticed,) = rows(site.url, "SELECT sum(times) FROM security_events WHERE what = 'forged_node' AND who = 'n1'")
+    assert noticed[0] == len(forged)
+    assert site.daemon.log.read_text().count("is empty: a node may") == 2
 
 
 @pytest.mark.fault("T-39")

@@ -8,6 +8,7 @@ import pytest
 
 from jobtrail import config
 from jobtrail.config import ALIASES, NOT_SETTINGS, Config, Http, find_file, load
+from jobtrail.config_link import Link, left_open
 from jobtrail.domain.errors import ConfigError
 
 
@@ -236,6 +237,52 @@ def test_a_node_that_forwards_to_a_server_is_none_itself(file: Path) -> None:
     assert not Config().forwards_to_servers
     with pytest.raises(ConfigError, match=r"link\.key_file: is the key of a certificate"):
         load(file, {"JOBTRAIL_ROLES": "node", "JOBTRAIL_LINK__KEY_FILE": "/etc/k.pem"})
+
+
+def test_what_nodes_may_claim_is_named(file: Path) -> None:
+    """Host lists keep their brackets, also where commas part a setting in the environment."""
+    file.write_text("link: {clusters: [lab, local], controllers: ['ctl[1-2]', db]}\n")
+    read = load(file, {})
+    assert (read.link.clusters, read.link.controller_nodes) == (("lab", "local"), {"ctl1", "ctl2", "db"})
+    read = load(file, {"JOBTRAIL_LINK__CONTROLLERS": "ctl[1,3], db", "JOBTRAIL_LINK__CLUSTERS": ""})
+    assert (read.link.clusters, read.link.controller_nodes) == ((), {"ctl1", "ctl3", "db"})
+    assert Config().link.controller_nodes == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("controllers: ['ctl[1-']", "`link.controllers`: must name nodes, such as ctl1 or ctl[1-2]: link.controllers"),
+     ("controllers: ['']", "`link.controllers`: must name nodes"),
+     ("clusters: ['']", "`link.clusters`: must hold names of clusters"),
+     ("clusters: [' lab']", "`link.clusters`: must hold names of clusters"),
+     ("clusters: lab", "link.clusters"),
+     ("cluster: [lab]", "there are ca_file, certificate_file, key_file, token_file")],
+)  # fmt: skip
+def test_a_wrong_bound_of_nodes_is_refused_and_none_is_no_bound_by_mistake(file: Path, text: str, words: str) -> None:
+    file.write_text(f"link: {{{text}}}\n")
+    with pytest.raises(ConfigError) as refusal:
+        load(file, {})
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "takes"),
+    [("roles: [server]\ndatabase: {url: postgresql://db/x}", True),
+     ("database: {url: postgresql://db/x}\nhttp: {node_token_file: /etc/t}", True),
+     ("database: {url: postgresql://db/x}", False),
+     ("roles: [server]", False),
+     ("roles: [node]\ndatabase: {url: postgresql://db/x}\nhttp: {node_token_file: /etc/t}", False),
+     ("roles: [node]\ndatabase: {url: 'https://s1:8443'}\nhttp: {node_token_file: /etc/t}", False)],
+)  # fmt: skip
+def test_a_server_takes_from_nodes(file: Path, settings: str, takes: bool) -> None:
+    file.write_text(settings)
+    assert load(file, {}).takes_from_nodes is takes
+
+
+def test_what_is_left_open_is_told_by_its_setting() -> None:
+    assert set(left_open(Link())) == {"link.clusters", "link.controllers"}
+    assert set(left_open(Link(clusters=("lab",)))) == {"link.controllers"}
+    assert left_open(Link(clusters=("lab",), controllers=("ctl",))) == {}
 
 
 def test_two_tools_that_use_the_same_names_are_refused_together(file: Path) -> None:
