@@ -7,6 +7,7 @@ import psycopg
 from jobtrail.adapters.postgres import migrate
 from tests.daemon_process import wait_until
 
+BEFORE_ONE_THAT_CHANGES_JOBS = "0009"
 WAITED_FOR = (
     "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'jobs'::regclass"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -20,7 +21,7 @@ HELD = (
 def test_a_deadlock_with_a_writer_costs_the_migration_a_second_try(database: str) -> None:
     """PostgreSQL ends the migration's transaction, since the writer is more patient; the schema comes all the same."""
     newest = migrate.head()
-    migrate.downgrade(database, f"{int(newest) - 1:04d}")
+    migrate.downgrade(database, BEFORE_ONE_THAT_CHANGES_JOBS)
     failed: list[BaseException] = []
 
     def upgrade() -> None:
