@@ -150,13 +150,15 @@ def _jobs() -> tuple[Panel, ...]:
             unit="short", absent=NO_JOBS, width=QUARTER,
         ),
         ranking(
-            "CPU use by partition", "CPU time used by running jobs, of the CPUs they hold; of jobs whose use is known.",
+            "CPU use by partition", "CPU time used by running jobs, of the CPUs they hold; of jobs whose use is known "
+            "and that Slurm has not suspended.",
             now("100 * sum by (partition) (sum by (instance, job_id, node)"
                 " (rate(hpc_job_cpu_seconds_total[$__rate_interval]))"
                 " * on (instance, job_id, node) group_left (partition) hpc_job_info)"
                 " / sum by (partition) (hpc_job_cpus_allocated"
                 " * on (instance, job_id, node) group_left (partition) hpc_job_info"
-                " and on (instance, job_id, node) rate(hpc_job_cpu_seconds_total[$__rate_interval]))",
+                " and on (instance, job_id, node) rate(hpc_job_cpu_seconds_total[$__rate_interval])"
+                " unless on (cluster, job_id) hpc_job_suspended)",
                 "{{partition}}"),
             unit="percent", absent=NO_JOBS, width=QUARTER, high=100, steps=looks.USED_PERCENT,
         ),

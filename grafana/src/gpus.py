@@ -179,7 +179,7 @@ def _health() -> tuple[Panel, ...]:
               width=QUARTER, steps=looks.TEMPERATURE, link=looks.node_label_link()),
         lines("Clocks held down while busy", "GPUs that compute for more than half of the time while something holds "
               "their clocks down: heat, a power limit, or a setting.",
-              over_time("sum by (cluster, node) (hpc_node_gpu_throttled * on (instance, node, gpu_id)"
+              over_time("sum by (cluster, node) (hpc_node_gpu_throttled * on (cluster, instance, node, gpu_id)"
                         " (hpc_node_gpu_utilization_percent > bool 50))", BY_NODE),
               unit="short", absent="No GPU tells whether it is throttled", width=QUARTER, link=looks.node_label_link()),
         lines("Held back by heat", "GPUs whose clocks heat holds down, by node.",

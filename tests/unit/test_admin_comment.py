@@ -61,6 +61,10 @@ def line(gpus: list[dict[str, Any]] | None = None, **known: Any) -> str:
             "jobtrail: completed, CPU not known, memory 75% of 4 GiB, figures of 2 of 4 nodes",
         ),
         (
+            {"nodes_reporting": 0},
+            "jobtrail: completed, CPU 85% of 4 CPUs, memory 75% of 4 GiB, figures of 0 of 1 node",
+        ),
+        (
             {"nodes_total": None},
             "jobtrail: completed, CPU 85% of 4 CPUs, memory 75% of 4 GiB, figures of 1 of an unknown number of nodes",
         ),

@@ -139,6 +139,7 @@ WASTE = {
         ({"coverage_ratio": None, "sample_count": 0}, "nobody measured what the job used"),
         ({"nodes_total": 2}, "1 of 2 nodes"),
         ({"nodes_total": None}, "1 of an unknown number of nodes"),
+        ({"nodes_reporting": 0}, "0 of 1 node told of its usage"),
     ],
 )
 def test_advice_is_withheld_and_the_reason_is_said(job: dict[str, Any], why: str) -> None:
@@ -278,7 +279,7 @@ FIGURES: list[tuple[dict[str, Any], str, str, str | None]] = [
     ({}, "Covered", "99 %", "the last at 99 % of the run"),
     ({"coverage_ratio": None, "sample_count": 1}, "Covered", "not known", "1 sample"),
     ({"coverage_ratio": None, "state": "running", "nodes_total": None}, "Covered", "so far",
-     "1 of an unknown number of nodes told of its usage"),
+     "1 of an unknown number of nodes told of their usage"),
     ({"usage_absent": {"io_read_bytes": "no controller io"}}, "Covered", "99 %",
      "not measured: io_read_bytes (no controller io)"),
     ({"gpus_allocated": 2}, "GPUs busy", "not known", "2 GPUs"),

@@ -74,7 +74,8 @@ def _withheld(report: JobReport) -> str | None:
         )
     if not coverage.of_all_nodes:
         total = "an unknown number of nodes" if coverage.nodes_total is None else counted(coverage.nodes_total, "node")
-        return f"No advice on what to ask for: {coverage.nodes_reporting} of {total} told of its usage."
+        whose = "its" if coverage.nodes_total == 1 else "their"
+        return f"No advice on what to ask for: {coverage.nodes_reporting} of {total} told of {whose} usage."
     return None
 
 

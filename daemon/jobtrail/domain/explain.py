@@ -47,6 +47,8 @@ _NOT_CONFIRMED = "neither slurmrestd nor sacct has confirmed"
 def explain(job: Job, parts: Sequence[NodeRun] = ()) -> str:
     """One or two sentences: how the run ended, or that it waits or runs; then what else bears on it. Times are UTC.
 
+    They are made when somebody asks and stored nowhere, so that other words for the same change no row and no rebuild.
+
     `parts` are the run's nodes where they are at hand: they know why the end on a node had to be inferred.
     """
     ruling = job.ruling
