@@ -16,12 +16,13 @@ import pytest
 
 from jobtrail.adapters.http import sample_rights
 from jobtrail.adapters.http.sample_rights import FRESH_SECONDS, PART_SECONDS, Sampled, SampleRights
-from jobtrail.adapters.postgres import PostgresJobParts, PostgresSink, rebuild_check, session
+from jobtrail.adapters.postgres import PostgresJobParts, PostgresSamples, PostgresSink, rebuild_check, session
 from jobtrail.adapters.server_link import LinkEvents, LinkSamples
 from jobtrail.core.facts import NodeContradicted, SamplesDropped
 from jobtrail.core.node_link import JobKey, PartOfJob
 from jobtrail.core.node_words import ANYTHING, Allowed
-from jobtrail.domain.errors import StoreRefused
+from jobtrail.core.ports import SampleRow
+from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 from jobtrail.domain.events import Actor, EventKind, NodeUsage
 from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.slurm import Origin, SlurmRecord
@@ -161,6 +162,33 @@ async def test_where_none_can_be_taken_all_are_refused(open_site: Site, pool: An
     ):
         await LinkSamples(open_site.link("n9")).write(of_all_kinds("n9", "slurm-1")[:1])
     assert await jobs_with_samples(pool) == [set()] * 3
+
+
+class Hesitating(PostgresSamples):
+    """Takes rows when it is asked again."""
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__(pool, **SECONDS, tell=[].append)
+        self.asked = 0
+
+    async def write(self, rows: Sequence[SampleRow]) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            raise StoreUnavailable("the database is away")
+        await super().write(rows)
+
+
+async def test_a_row_is_counted_as_dropped_once_though_the_others_come_again(tmp_path: Path, pool: Any) -> None:
+    await a_job_on_n1(pool)
+    async with site(tmp_path, in_postgres(pool, samples=Hesitating(pool))) as at:
+        link = LinkSamples(at.link("n9"))
+        batch = [of_all_kinds("n9", "slurm-1")[0], of_all_kinds("n9", "slurm-2")[0]]
+        with pytest.raises(StoreUnavailable):
+            await link.write(batch)
+        assert dropped(at) == []
+        await link.write(batch)
+        assert dropped(at) == [1]
+    assert (await jobs_with_samples(pool))[0] == {("c1", "slurm-2")}
 
 
 async def test_what_is_not_contradicted_is_taken(open_site: Site, pool: Any) -> None:

@@ -71,7 +71,8 @@ def test_a_documented_name_sets_its_key(key: str) -> None:
         "slurm.admin_comment": "summary",
         "gpu.vendors": "nvidia,amd", "gpu.gres_conf": "/etc/slurm/gres.conf", "energy.emission_factor": "LU",
         "http.account_readers": "pis:physics,pis:chemistry", "benchmarks.max_error_ratio": "0.5",
-        "metrics.aliases": "slurm-job-exporter,jobstats", "link.clusters": "lab,local", "link.controllers": "ctl[1,3],db",
+        "metrics.aliases": "slurm-job-exporter,jobstats",
+        "link.clusters": "lab,local", "link.controllers": "ctl[1,3],db",
         "audit.accepted_chains": "11111111-0000-4000-8000-000000000000,22222222-0000-4000-8000-000000000000",
     }.get(key)  # fmt: skip
     if changed is None:

@@ -87,15 +87,15 @@ class LinkSamples:
         await self._send("energy_samples", ENERGY_SAMPLES_PATH, rows, lambda sent: EnergySamples(rows=sent))
 
     async def _send(self, what: str, path: str, rows: Sequence[Row], body: Callable[[tuple[Row, ...]], object]) -> None:
-        """Send rows. Where the server names some that it refuses for good, these are dropped and the others sent again."""
+        """Send rows. Where the server names some that it refuses, these are dropped and the others sent again."""
         try:
             await self._link.ask(what, path, body(tuple(rows)))
         except RowsRefused as error:
             kept = tuple(row for place, row in enumerate(rows) if place not in error.rows)
             if not kept or len(kept) == len(rows):
                 raise
-            self._link.tell(SamplesDropped(rows=len(rows) - len(kept)))
             await self._link.ask(what, path, body(kept))
+            self._link.tell(SamplesDropped(rows=len(rows) - len(kept)))  # now: until then all rows may come again
 
 
 class LinkOverRuns:
