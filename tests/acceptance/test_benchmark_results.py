@@ -20,6 +20,7 @@ import pytest
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 from jobtrail.cli import exit_codes
+from jobtrail.core.benchmark_ports import RUN_COLUMNS
 from tests.adapters.test_benchmark_drop import left_by
 from tests.adapters.test_http_senders import CLIENT, STRANGER_UID
 from tests.benchmark_reports import report, uid
@@ -212,7 +213,9 @@ def shared() -> Iterator[Daemon]:
 def test_nothing_is_found_in_an_empty_database(shared: Daemon) -> None:
     assert shared.cli("bench", "runs").stdout == "no runs match\n"
     assert shared.cli("bench", "leaderboard").stdout == "no valid run has this number\n"
-    assert shared.cli("bench", "runs", "--csv").stdout == ""
+    heading = f"{','.join(RUN_COLUMNS)}\n"
+    assert shared.cli("bench", "runs", "--csv").stdout == heading
+    assert shared.cli("bench", "leaderboard", "--csv").stdout == f"rank,value,metric,stat,unit,direction,{heading}"
 
 
 def test_without_daemon_and_database_it_says_where_it_asked(tmp_path: Path) -> None:
