@@ -247,9 +247,21 @@ def test_a_suspended_job_is_seen_and_stays_open(pair: Pair) -> None:
     pair.cluster.suspend(slurm_id)
     wait_until(lambda: (pair.job(slurm_id) or {}).get("raw_state") == "SUSPENDED", "the suspension to be seen")
     assert pair.job(slurm_id)["state"] == "running"  # type: ignore[index]
+    wait_until(lambda: f"slurm-{slurm_id}" in named_suspended(pair), "the suspension on the page")
     pair.cluster.resume(slurm_id)
     pair.cluster.wait_finished(slurm_id)
-    assert pair.confirmed(slurm_id)["state"] == "completed"
+    job = pair.confirmed(slurm_id)
+    assert job["state"] == "completed"
+    # Seconds as Slurm counts them; what it held its CPUs for without them is about what its script slept.
+    held = (job["end_time"] - job["start_time"]).total_seconds()
+    assert 0 < job["suspended_seconds"] < held
+    assert held - job["suspended_seconds"] < 6 + 4
+    wait_until(lambda: f"slurm-{slurm_id}" not in named_suspended(pair), "the page without it")
+
+
+def named_suspended(pair: Pair) -> set[str]:
+    """The jobs that the first daemon's page calls suspended."""
+    return {labels["job_id"] for labels, _ in pair.daemon.metrics().get("hpc_job_suspended", [])}
 
 
 def test_a_node_set_down_fails_its_job(pair: Pair) -> None:
