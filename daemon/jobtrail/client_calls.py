@@ -5,6 +5,7 @@ Without the shapes of the answers, which take time to load: `jobtrail exec` begi
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from datetime import datetime
@@ -128,7 +129,7 @@ class Caller:
         except aiohttp.ClientSSLError as error:
             raise Unreachable(f"no TLS with {self.where}: {_tls_problem(error)}") from error
         except aiohttp.ClientConnectorError as error:
-            raise Unreachable(f"no daemon answers on {self.where}: {error.os_error.strerror or error}") from error
+            raise Unreachable(f"no daemon answers on {self.where}: {_words(error.os_error)}") from error
         except TimeoutError as error:
             raise Unreachable(f"no answer on {self.where} within {self._timeout.total:.1f} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -183,6 +184,12 @@ def _tls_problem(error: aiohttp.ClientSSLError) -> str:
         return str(error.os_error)
     cause = error.certificate_error
     return f"its certificate is not good: {getattr(cause, 'verify_message', '') or cause}"
+
+
+def _words(error: OSError) -> str:
+    """The system's own words: asyncio puts the address in their place. A name that is not known has no such number."""
+    known = error.errno is not None and error.errno > 0
+    return os.strerror(error.errno) if known and error.errno is not None else error.strerror or str(error)
 
 
 def _word(value: str | int | datetime | None) -> str:

@@ -77,7 +77,7 @@ def print_jobs(out: Console, jobs: list[dict[str, Any]]) -> None:
     if not jobs:
         out.print("no jobs match")
         return
-    shown = WIDE if out.width >= WIDE_COLUMNS else NARROW
+    shown = WIDE if out.width >= WIDE_COLUMNS else NARROW if out.width >= NARROW_COLUMNS else NARROWEST
     out.print(table("", shown, [[COLUMNS[name](job) for name in shown] for job in jobs]))
 
 
@@ -110,7 +110,8 @@ COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = MappingProxyType(
 )
 WIDE = tuple(name for name in COLUMNS if name != "how")
 NARROW = ("job", "user", "name", "how", "exit", "ran", "cpu", "peak memory")
-WIDE_COLUMNS = 150
+NARROWEST = ("job", "how", "ran")
+WIDE_COLUMNS, NARROW_COLUMNS = 150, 80
 
 
 @application.command("show")

@@ -56,7 +56,7 @@ def run_top(
 
     Keys: c, m, g, p and t sort by CPU, memory, GPU, power and time; q ends. With --url the jobs of that node.
     """
-    named = named_by_option(context)
+    named, out = named_by_option(context), console()
     places = _places(readable_settings(context)) if named is None else [named]
     try:
         now = in_order(_look(places), sort)
@@ -64,8 +64,7 @@ def run_top(
         _fail(str(error))
     if as_json:
         print_json(now)
-    elif once or not sys.stdout.isatty():
-        out = console()
+    elif once or not sys.stdout.isatty() or out.is_dumb_terminal:  # which cannot be drawn over
         out.print(shown(now, width=out.width))
     else:
         _watch(places, now, sort.value, every)

@@ -82,7 +82,8 @@ class Whom(msgspec.Struct, frozen=True, kw_only=True):
         """That nobody answers, for people, with what else might have been asked."""
         if self.named_by:
             return f"{error} (asked because of {self.named_by})"
-        return f"{error}; and no database is configured (database.url, or DATABASE_URL)"
+        no_server = f"nor a server named ({URL_OPTION}, or {URL_VARIABLE})"
+        return f"{error}; no database is configured (database.url, or DATABASE_URL), {no_server}"
 
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True):
