@@ -1,14 +1,12 @@
 #!/usr/bin/env python3
 """Verifies an export of Jobtrail's audit trail against anchors, without Jobtrail and without its database.
 
-    verify_trail.py EXPORT [--anchors FILE]... [--public-key FILE]... [--accept-chain ID]... [--json]
-
 EXPORT is what `jobtrail audit export` or `jobtrail audit evidence` wrote: lines of JSON. An anchors file holds
 checkpoints as a server's `audit.anchor_file` or a node's `checkpoints.jsonl` has them, or `number<TAB>digits`: the
 first digits of digest or root, from /metrics. Signatures are checked with openssl(1). Needs Python 3.9 or newer.
 
-Prints a line for each thing that is wrong: what, in which chain and row or checkpoint. Exit code: 0 nothing is wrong,
-1 something is, 2 the files cannot be used.
+Prints a line for each thing that is wrong: what (docs/audit.md says of each word what it means), and in which chain and
+row or checkpoint. Exit code: 0 nothing is wrong, 1 something is, 2 the files cannot be used.
 """
 
 # fmt: off
@@ -21,44 +19,54 @@ import struct
 import subprocess
 import sys
 import tempfile
-import uuid
+from collections import Counter
 from pathlib import Path
+from uuid import UUID
 
-ZERO = bytes(32)
+ZERO = "0" * 64  # in the place of a hash where there is nothing before
+START = (0, ZERO, ZERO)  # a place in a chain: sequence, row hash, store hash
 NOTE = ("changed_by", "source", "change_type", "cluster_name", "job_id", "run", "node", "correlation_id", "unapplied",
     "request_id")
 REMOVALS = ("payload_erased", "payload_pruned", "trail_pruned")
 NAMED = re.compile("the chain before this one: chain ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) up to sequence "
     "([0-9]{1,18}) with hash ([0-9a-f]{64}); ([0-9]{1,18}) of its events")
+KEY = re.compile("-----BEGIN PUBLIC KEY-----([^-]+)-----END PUBLIC KEY-----")
+
+# The bytes that are hashed are those of docs/audit.md. A hash is written in hexadecimal, as all bytes in an export are.
+
+def packed(part):
+    if isinstance(part, int):
+        return part.to_bytes(8, "big", signed=part < 0)
+    return bytes.fromhex(part) if isinstance(part, str) else part.bytes if isinstance(part, UUID) else part
 
 def sha(*parts):
-    return hashlib.sha256(b"".join(parts)).digest()
+    return hashlib.sha256(b"".join(map(packed, parts))).hexdigest()
 
 def field(value):
     """A text within a hash: length and bytes; another mark for what is not there."""
-    if value is None:
-        return b"\xff\xff\xff\xff"
-    raw = str(value).encode()
-    return struct.pack(">I", len(raw)) + raw
+    text = str(value).encode()
+    return b"\xff\xff\xff\xff" if value is None else struct.pack(">I", len(text)) + text
 
 def row_hash(row):
     kind = row["kind"].encode()
-    return sha(b"jobtrail-audit-row-v1\0", uuid.UUID(row["chain_id"]).bytes, struct.pack(">Q", row["seq"]),
-        bytes.fromhex(row["prev_hash"]), struct.pack(">QH", row["time_us"], len(kind)), kind,
-        uuid.UUID(row["event_id"]).bytes, bytes.fromhex(row["commitment"]))
+    return sha(b"jobtrail-audit-row-v1\0", UUID(row["chain_id"]), row["seq"], row["prev_hash"], row["time_us"],
+        struct.pack(">H", len(kind)), kind, UUID(row["event_id"]), row["commitment"])
 
-def snapshot_commitment(row, salt):
-    said = (field(row[name]) for name in ("snapshot", "person", "sent_by"))
-    return sha(b"jobtrail-audit-snapshot-v1\0", salt, *said)
+def snapshot_commitment(row):
+    said = [field(row[name]) for name in ("snapshot", "person", "sent_by")]
+    return sha(b"jobtrail-audit-snapshot-v1\0", row["salt"], *said)
 
 def store_hash(previous, row):
-    return sha(b"jobtrail-audit-store-v1\0", previous, bytes.fromhex(row["row_hash"]),
-        bytes.fromhex(row["snapshot_commitment"]), struct.pack(">qq", row["received_us"], row["stored_us"]),
-        *(field(row[name]) for name in NOTE))
+    return sha(b"jobtrail-audit-store-v1\0", previous, row["row_hash"], row["snapshot_commitment"], row["received_us"],
+        row["stored_us"], *(field(row[name]) for name in NOTE))
 
 def leaf_hash(chain, seq, head, store):
-    return sha(b"\0", b"jobtrail-audit-leaf-v1\0", uuid.UUID(chain).bytes, struct.pack(">Q", seq),
-        bytes.fromhex(head), bytes.fromhex(store))
+    return sha(b"\0jobtrail-audit-leaf-v1\0", UUID(chain), seq, head, store)
+
+def checkpoint_bytes(one):
+    numbers = (one["leaf_count"], one["total_rows"], one["time_us"])
+    parts = (b"jobtrail-audit-checkpoint-v1\0", one["number"], one["previous"], one["root"], *numbers)
+    return b"".join(map(packed, parts))
 
 def merkle_root(hashes):
     """RFC 9162, section 2.1.1."""
@@ -67,198 +75,142 @@ def merkle_root(hashes):
     split = 1 << (len(hashes) - 1).bit_length() - 1
     return sha(b"\1", merkle_root(hashes[:split]), merkle_root(hashes[split:]))
 
-def root_by_path(value, index, count, path):
-    """The root that a path leads to (RFC 9162, section 2.1.3.2); None for a path that cannot be."""
-    here, last = index, count - 1
-    for neighbour in map(bytes.fromhex, path):
-        if last == 0:
-            return None
-        if here % 2 or here == last:
-            value = sha(b"\1", neighbour, value)
-            while here and here % 2 == 0:
-                here, last = here >> 1, last >> 1
-        else:
-            value = sha(b"\1", value, neighbour)
-        here, last = here >> 1, last >> 1
-    return value if last == 0 else None
+def root_by_path(leaf, index, count, path):
+    """The root over `count` leaves, by the neighbours of one from below (RFC 9162, 2.1.3); None: it cannot be."""
+    if count < 2 or not path:
+        return leaf if (index, count, path) == (0, 1, []) else None
+    split = 1 << (count - 1).bit_length() - 1
+    if index < split:
+        inner = root_by_path(leaf, index, split, path[:-1])
+        return inner and sha(b"\1", inner, path[-1])
+    inner = root_by_path(leaf, index - split, count - split, path[:-1])
+    return inner and sha(b"\1", path[-1], inner)
 
-def read_keys(paths):
-    """Ed25519 keys in PEM by their ids; the last 32 bytes are the key itself (RFC 8410). A file may hold several."""
-    texts = [(path, Path(path).read_text(encoding="ascii")) for path in paths]
-    found = [re.findall("-----BEGIN PUBLIC KEY-----([^-]+)-----END PUBLIC KEY-----", text) for _, text in texts]
-    if not all(found):
-        raise ValueError("a file given as --public-key holds no public key in PEM")
-    ders = [base64.b64decode(body) for bodies in found for body in bodies]
-    return {sha(der[-32:]).hex()[:16]: der for der in ders}
-
-def checkpoint_bytes(one):
-    return b"".join(( b"jobtrail-audit-checkpoint-v1\0", struct.pack(">Q", one["number"]),
-        bytes.fromhex(one["previous"]), bytes.fromhex(one["root"]),
-        struct.pack(">QQQ", one["leaf_count"], one["total_rows"], one["time_us"]), ))
+def is_signed(message, signature, key):
+    with tempfile.TemporaryDirectory() as at:
+        command = ["openssl", "pkeyutl", "-verify", "-pubin", "-rawin", "-keyform", "DER"]
+        for option, content in (("-inkey", key), ("-sigfile", packed(signature)), ("-in", message)):
+            Path(at, option).write_bytes(content)
+            command += [option, str(Path(at, option))]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 class Verification:
-    def __init__(self, keys, accepted=()):
-        self.accepted = accepted
-        self.firsts = []  # of each chain: when its first row was stored, chain, node, what that row says
+    def __init__(self, keys, accepted, is_evidence, said):
+        self.keys, self.accepted, self.is_evidence = keys, accepted, is_evidence
+        self.said = said  # chain -> what its first row says, where that row began it
+        self.named = {one.group(1, 2): None for one in map(NAMED.search, said.values()) if one}  # rows -> hash
+        self.findings, self.count = [], Counter()
+        self.before = (0, ZERO)  # number and digest of the checkpoint before
+        self.digests, self.roots = {}, {}
+        self.leaves = {}  # chain -> {seq: (row hash, store hash, checkpoint)}
+        self.removed = []  # chain, first, last: what is gone by order
+        self.begins = {}  # chain -> the place behind what was pruned
         self.ends = {}  # chain -> its last sequence
-        self.named = {}  # chain and sequence -> hash, of rows that the first row of a later chain names
-        self.findings = []
-        self.rows = self.removed = self.checkpoints = self.signed = self.uncovered = self.rows_uncovered = 0
-        self.keys = keys
-        self.removed_ranges = []  # chain, first, last
-        self.begins = {}  # chain -> where it begins behind what was pruned
-        self.leaves = {}  # chain -> {seq: (hash, store hash, checkpoint)}
-        self.seen = set()
-        self.digests = {}
-        self.roots = {}
-        self.before = None  # the checkpoint before
+        self.firsts = []  # of each chain: when its first row was stored, chain, node, what that row says
         self.chain = None
-        self.is_evidence = False
 
-    def find(self, code, detail, chain=None, seq=None, checkpoint=None):
-        self.findings.append({"code": code, "detail": detail, "chain_id": chain, "seq": seq, "checkpoint": checkpoint})
+    def expect(self, holds, code, chain=None, seq=None, checkpoint=None):
+        if not holds:
+            self.findings.append({"code": code, "chain_id": chain, "seq": seq, "checkpoint": checkpoint})
 
     def take_checkpoint(self, one):
-        number, message, before = one["number"], checkpoint_bytes(one), self.before
-        self.checkpoints += 1
-        digest = sha(message)
-        self.digests[number], self.roots[number] = digest, one["root"]
-        if digest.hex() != one["digest"]:
-            self.find("checkpoint_changed", "its hash is not that of what it says", checkpoint=number)
-        expected = 1 if before is None else before[0] + 1
-        if not self.is_evidence and number != expected:
-            self.find("checkpoint_missing", f"those up to {number - 1} are not there", checkpoint=expected)
-        elif number == expected and one["previous"] != (before[1] if before else ZERO).hex():
-            self.find("checkpoint_changed", "it does not follow the checkpoint before", checkpoint=number)
-        self.before = (number, digest)
-        self.take_proofs(one) if self.is_evidence else self.take_leaves(one)
-        self.check_signature(one, message)
+        number, message, (last, previous) = one["number"], checkpoint_bytes(one), self.before
+        digest, follows = sha(message), number == last + 1
+        self.before, self.digests[number], self.roots[number] = (number, digest), digest, one["root"]
+        self.expect(digest == one["digest"], "checkpoint_changed", checkpoint=number)
+        self.expect(follows or self.is_evidence, "checkpoint_missing", checkpoint=last + 1)
+        self.expect(not follows or one["previous"] == previous, "checkpoint_changed", checkpoint=number)
+        self.take_leaves(one)
+        if self.keys and one["signature"] is None:
+            self.expect(not self.count["signed"], "signature_missing", checkpoint=number)
+        elif self.keys:
+            self.count["signed"] += 1
+            key = self.keys.get(one["key_id"])
+            self.expect(key and is_signed(message, one["signature"], key), "signature_wrong", checkpoint=number)
 
     def take_leaves(self, one):
-        chains = [uuid.UUID(leaf[0]).bytes for leaf in one["leaves"]]
-        root = merkle_root([leaf_hash(*leaf) for leaf in one["leaves"]]).hex()
-        if len(chains) != one["leaf_count"] or chains != sorted(set(chains)) or root != one["root"]:
-            self.find("root_differs", "its leaves do not give its root", checkpoint=one["number"])
-        for leaf in one["leaves"]:
-            self.leaves.setdefault(leaf[0], {})[leaf[1]] = (leaf[2], leaf[3], one["number"])
-
-    def take_proofs(self, one):
-        for proof in one["proofs"]:
-            leaf, number = proof["leaf"], one["number"]
-            root = root_by_path(leaf_hash(*leaf), proof["index"], one["leaf_count"], proof["path"])
-            if root is None or root.hex() != one["root"]:
-                self.find("root_differs", "the path does not lead to its root", leaf[0], leaf[1], number)
-            self.leaves.setdefault(leaf[0], {})[leaf[1]] = (leaf[2], leaf[3], number)
-
-    def check_signature(self, one, message):
-        if not self.keys or one["signature"] is None:
-            if self.keys and self.signed:
-                self.find("signature_missing", "it is not signed, and one before it is", checkpoint=one["number"])
-            return
-        self.signed += 1
-        wrong = one["key_id"] not in self.keys
-        if not wrong:
-            with tempfile.TemporaryDirectory() as at:
-                key, signature = self.keys[one["key_id"]], bytes.fromhex(one["signature"])
-                command = ["openssl", "pkeyutl", "-verify", "-pubin", "-rawin", "-keyform", "DER"]
-                for option, content in (("-inkey", key), ("-sigfile", signature), ("-in", message)):
-                    Path(at, option).write_bytes(content)
-                    command += [option, str(Path(at, option))]
-                wrong = subprocess.run(command, capture_output=True, check=False).returncode != 0
-        if wrong:
-            self.find("signature_wrong", "its signature is of no key that is believed", checkpoint=one["number"])
+        """All of a checkpoint, or of evidence some of them, each with the path to its root."""
+        if self.is_evidence:
+            leaves, count = [proof["leaf"] for proof in one["proofs"]], one["leaf_count"]
+            roots = [root_by_path(leaf_hash(*proof["leaf"]), proof["index"], count, proof["path"])
+                for proof in one["proofs"]]
+            is_whole = True
+        else:
+            leaves, chains = one["leaves"], [UUID(leaf[0]).bytes for leaf in one["leaves"]]
+            roots = [merkle_root([leaf_hash(*leaf) for leaf in leaves])]
+            is_whole = len(chains) == one["leaf_count"] and chains == sorted(set(chains))
+        self.expect(is_whole and {*roots} <= {one["root"]}, "root_differs", checkpoint=one["number"])
+        for chain, seq, head, store in leaves:
+            self.leaves.setdefault(chain, {})[seq] = (head, store, one["number"])
 
     def begin_chain(self, chain):
         self.end_chain()
-        if chain["chain_id"] in self.seen:
-            raise ValueError(f"chain {chain['chain_id']} is there twice")
-        self.seen.add(chain["chain_id"])
-        start = self.begins.get(chain["chain_id"], (0, ZERO, ZERO))
-        covered = self.leaves.get(chain["chain_id"], {})
-        said = (start[1].hex(), start[2].hex())
-        if start[0] and (max(covered, default=0) < start[0] or covered.get(start[0], said)[:2] != said):
-            self.find("leaf_differs", "no checkpoint covers it as it was up to where it is said to be pruned",
-                chain["chain_id"], start[0])
-        if chain.get("begin"):  # of evidence: a leaf that is proved by its own path
-            seq, head, store = chain["begin"]
-            if covered.get(seq, ())[:2] != (head, store):
-                self.find("leaf_differs", "no checkpoint covers where it begins", chain["chain_id"], seq)
-            start = (seq, bytes.fromhex(head), bytes.fromhex(store))
-        self.chain, self.at, self.uncovered = chain, start, 0
+        name = chain["chain_id"]
+        if name in self.ends:
+            raise ValueError(f"chain {name} is there twice")
+        self.chain, self.uncovered, covered = chain, 0, self.leaves.get(name, {})
+        begin = chain.get("begin")  # of evidence: a leaf that is proved by its own path
+        self.at = seq, *hashes = begin or self.begins.get(name, START)
+        is_covered = max(covered, default=0) >= seq and [*covered.get(seq, () if begin else hashes)][:2] == hashes
+        self.expect(is_covered or not (begin or seq), "leaf_differs", name, seq)
 
     def take_row(self, row):
-        chain, seq = row["chain_id"], row["seq"]
-        at_seq, at_hash, at_store = self.at
-        self.rows += 1
+        chain, seq, (at_seq, at_hash, at_store) = row["chain_id"], row["seq"], self.at
         if self.chain is None or chain != self.chain["chain_id"]:
             raise ValueError(f"a row of chain {chain} stands where that chain's rows are not")
-        if seq != at_seq + 1:
-            gap = f"rows {at_seq + 1} to {seq - 1} are not there"
-            self.find("row_missing", gap if seq > at_seq else f"row {seq} comes after row {at_seq}", chain, at_seq + 1)
-        elif row["prev_hash"] != at_hash.hex():
-            self.find("link_broken", "its previous hash is not the hash of the row before", chain, seq)
-        if len(row["kind"].encode()) > 0xFFFF or row_hash(row).hex() != row["row_hash"]:
-            self.find("row_changed", "its hash is not that of what it says", chain, seq)
-        store = ZERO
-        if row["store_hash"] is None or row["snapshot_commitment"] is None:
-            if at_store != ZERO:
-                self.find("hash_missing", "the store's hash is missing, and the row before has one", chain, seq)
-        else:
-            store = bytes.fromhex(row["store_hash"])
-            if seq == at_seq + 1 and store_hash(at_store, row) != store:
-                self.find("columns_changed", "what the store noted is not what it noted then", chain, seq)
-        self.check_payload(row)
-        if at_seq == self.begins.get(chain, (0,))[0] and not self.is_evidence:
-            self.firsts.append((row["stored_us"], chain, row["node"] or "@", first_words(row)))
+        follows, is_short = seq == at_seq + 1, len(row["kind"].encode()) <= 0xFFFF
+        is_noted = row["store_hash"] is not None and row["snapshot_commitment"] is not None
+        store = row["store_hash"] if is_noted else ZERO
+        self.at = (seq, row["row_hash"], store)
+        self.count["rows"] += 1
+        self.expect(follows, "row_missing", chain, at_seq + 1)
+        self.expect(not follows or row["prev_hash"] == at_hash, "link_broken", chain, seq)
+        self.expect(is_short and row_hash(row) == row["row_hash"], "row_changed", chain, seq)
+        self.expect(is_noted or at_store == ZERO, "hash_missing", chain, seq)
+        if is_noted and follows:
+            self.expect(store_hash(at_store, row) == store, "columns_changed", chain, seq)
+        self.take_payload(row)
+        if at_seq == self.begins.get(chain, START)[0] and not self.is_evidence:
+            said = None if seq != 1 or row["payload"] is None else self.said.get(chain, "")
+            self.firsts.append((row["stored_us"], chain, row["node"] or "@", said))
         if (chain, str(seq)) in self.named:
             self.named[chain, str(seq)] = row["row_hash"]
-        self.at = (seq, bytes.fromhex(row["row_hash"]), store)
         leaf = self.leaves.get(chain, {}).pop(seq, None)
         self.uncovered = 0 if leaf else self.uncovered + 1
-        if leaf and leaf[:2] != (row["row_hash"], store.hex()):
-            self.find("leaf_differs", "the row is not the one that the checkpoint covers", chain, seq, leaf[2])
+        if leaf:
+            self.expect(leaf[:2] == (row["row_hash"], store), "leaf_differs", chain, seq, leaf[2])
 
-    def check_payload(self, row):
-        chain, seq = row["chain_id"], row["seq"]
-        if row.get("withheld") and self.is_evidence:
-            return
-        if row["payload"] is None:
-            by_order = any(one == chain and first <= seq <= last for one, first, last in self.removed_ranges)
-            if by_order or (self.is_evidence and row.get("removed_under")):
-                self.removed += 1
-            else:
-                self.find("payload_missing", "its payload is not there, and no row says why", chain, seq)
-            return
-        salt, payload = bytes.fromhex(row["salt"]), bytes.fromhex(row["payload"])
-        if sha(b"jobtrail-audit-payload-v1\0", salt, payload).hex() != row["commitment"]:
-            self.find("payload_changed", "its payload is not what was committed to", chain, seq)
-        if row["snapshot_commitment"] and snapshot_commitment(row, salt).hex() != row["snapshot_commitment"]:
-            self.find("snapshot_changed", "the copy of the job, or who spoke, is not what was committed to", chain, seq)
-        if self.chain["node"] == row["node"] == "@store" and row["kind"] in REMOVALS:
-            self.note_removal(row, payload)
-
-    def note_removal(self, row, payload):
-        try:
-            for chain, first, last, *hashes in json.loads(payload)["removal"]["ranges"]:
-                self.removed_ranges.append((chain, first, last))
-                if row["kind"] == "trail_pruned":
-                    self.begins[chain] = (last, *map(bytes.fromhex, hashes))
-        except (ValueError, KeyError, TypeError):
-            self.find("removal_unreadable", "a row about a removal cannot be read", row["chain_id"], row["seq"])
+    def take_payload(self, row):
+        chain, seq, said = row["chain_id"], row["seq"], row["snapshot_commitment"]
+        if row["payload"] is not None:
+            holds = sha(b"jobtrail-audit-payload-v1\0", row["salt"], row["payload"]) == row["commitment"]
+            self.expect(holds, "payload_changed", chain, seq)
+            self.expect(not said or snapshot_commitment(row) == said, "snapshot_changed", chain, seq)
+            if self.chain["node"] == row["node"] == "@store" and row["kind"] in REMOVALS:
+                try:
+                    for name, first, last, *hashes in json.loads(packed(row["payload"]))["removal"]["ranges"]:
+                        self.removed.append((name, first, last))
+                        if row["kind"] == "trail_pruned":
+                            self.begins[name] = (last, *(packed(one).hex() for one in hashes))
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    self.expect(False, "removal_unreadable", chain, seq)
+        elif not (self.is_evidence and row.get("withheld")):
+            by_order = any(one == chain and first <= seq <= last for one, first, last in self.removed)
+            by_order = by_order or bool(self.is_evidence and row.get("removed_under"))
+            self.count["removed"] += by_order
+            self.expect(by_order, "payload_missing", chain, seq)
 
     def end_chain(self):
         if self.chain is None:
             return
-        chain, (seq, head, store) = self.chain, self.at
-        self.ends[chain["chain_id"]] = seq
-        if chain["head_seq"] is None:
-            self.find("chain_missing", "it is not in audit_chain", chain["chain_id"])
-        elif chain["head_seq"] > seq:
-            self.find("tail_missing", f"it is to end at {chain['head_seq']}", chain["chain_id"], seq + 1)
-        elif (chain["head_seq"], chain["head_hash"], chain["store_hash"]) != (seq, head.hex(), store.hex()):
-            self.find("head_differs", f"its rows end at {seq}, audit_chain says otherwise", chain["chain_id"], seq)
-        self.rows_uncovered += self.uncovered
-        self.chain = None
+        one, seq, self.chain = self.chain, self.at[0], None
+        name, end, ends = one["chain_id"], one["head_seq"], (one["head_seq"], one["head_hash"], one["store_hash"])
+        self.ends[name] = seq
+        self.count["uncovered"] += self.uncovered
+        self.expect(end is not None, "chain_missing", name)
+        if end is not None:
+            self.expect(end <= seq, "tail_missing", name, seq + 1)
+            self.expect(end > seq or ends == tuple(self.at), "head_differs", name, seq)
 
     def check_beginnings(self):
         """A chain of a node that had one before is to say which, and rightly; those of imports follow none."""
@@ -270,109 +222,107 @@ class Verification:
             if named and chain not in self.accepted:
                 before, seq, digest, carried = named.groups()
                 number, end, held = int(seq), self.ends.get(before, 0), self.named.get((before, seq))
-                least = end + int(carried) if end < number else self.begins.get(before, (0,))[0]
-                if held != digest if held else number > least:
-                    self.find("chain_predecessor_differs", f"row {seq} of {before} is another, or not there", chain, 1)
-            elif node in nodes and said is not None and chain not in self.accepted:
-                self.find("chain_unexplained", f"node {node} had a chain before, and it does not name it", chain, 1)
+                least = end + int(carried) if end < number else self.begins.get(before, START)[0]
+                self.expect(held == digest if held else number <= least, "chain_predecessor_differs", chain, 1)
+            elif chain not in self.accepted:
+                self.expect(node not in nodes or said is None, "chain_unexplained", chain, 1)
             nodes.add(node)
 
     def finish(self, anchors):
         self.end_chain()
         self.check_beginnings()
         for chain, left in self.leaves.items():
-            begin = self.begins.get(chain, (0, ZERO, ZERO))
-            lost = [] if self.is_evidence else [seq for seq in left if seq > begin[0]]
-            if lost:
-                self.find("tail_missing", f"a checkpoint covers it up to {max(lost)}", chain, min(lost))
+            lost = [seq for seq in left if seq > self.begins.get(chain, START)[0] and not self.is_evidence]
+            self.expect(not lost, "tail_missing", chain, min(lost, default=0))
         for chain, begin in self.begins.items():  # the last row of a chain is never pruned
-            if chain not in self.seen:
-                self.find("chain_missing", "what was not pruned of it is not there", chain, begin[0] + 1)
-        if self.keys and self.checkpoints and not self.signed:
-            self.find("signature_missing", "no checkpoint is signed, and a key is given", checkpoint=self.before[0])
-        for number, digest, prefix in anchors:
-            if number not in self.digests and not self.is_evidence:
-                self.find("anchor_missing", "it is anchored and not there", checkpoint=number)
-            held = self.digests.get(number, ZERO).hex()
-            begins = held.startswith(prefix) or self.roots.get(number, "").startswith(prefix)
-            if number in self.digests and (digest not in (None, held) or not begins):
-                self.find("anchor_differs", "another one is anchored under this number", checkpoint=number)
-        anchored = {number for number, _, _ in anchors} & set(self.digests)
-        return {"rows": self.rows, "rows_not_covered_yet": self.rows_uncovered, "checkpoints": self.checkpoints,
-            "payloads_removed_by_order": self.removed, "signatures_checked": self.signed,
-            "anchored_up_to": max(anchored, default=0), "findings": self.findings}
+            self.expect(chain in self.ends, "chain_missing", chain, begin[0] + 1)
+        unsigned = self.keys and self.digests and not self.count["signed"]
+        self.expect(not unsigned, "signature_missing", checkpoint=self.before[0])
+        for number, digits, is_digest in anchors:
+            held, root = self.digests.get(number), self.roots.get(number)
+            self.expect(held or self.is_evidence, "anchor_missing", checkpoint=number)
+            if held:
+                agrees = held == digits or (not is_digest and (held.startswith(digits) or root.startswith(digits)))
+                self.expect(agrees, "anchor_differs", checkpoint=number)
+        anchored = {number for number, *_ in anchors} & set(self.digests)
+        return {"rows": self.count["rows"], "rows_not_covered_yet": self.count["uncovered"],
+            "checkpoints": len(self.digests), "payloads_removed_by_order": self.count["removed"],
+            "signatures_checked": self.count["signed"], "anchored_up_to": max(anchored, default=0),
+            "findings": self.findings}
 
-def first_words(row):
-    """What the first row of a chain says; None where it is not the first, or its payload is removed."""
-    if row["seq"] != 1 or row["payload"] is None:
-        return None
-    return bytes.fromhex(row["payload"]).decode(errors="replace") if row["kind"] == "chain_started" else ""
+def read_keys(paths):
+    """Ed25519 keys in PEM by their ids; the last 32 bytes are the key itself (RFC 8410). A file may hold several."""
+    found = [KEY.findall(Path(path).read_text(encoding="ascii")) for path in paths]
+    if not all(found):
+        raise ValueError("a file given as --public-key holds no public key in PEM")
+    ders = [base64.b64decode(body) for bodies in found for body in bodies]
+    return {sha(der[-32:])[:16]: der for der in ders}
 
-def read_anchors(paths):
-    for path in paths:
-        count = 0
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-        for line in filter(None, map(str.strip, text.splitlines())):
-            try:
-                if line.startswith("{"):
-                    one = json.loads(line)
-                    yield one["number"], sha(checkpoint_bytes(one)).hex(), ""
-                else:
-                    number, digits = line.split("\t")
-                    yield int(number), None, digits if len(digits) > 7 else "too few digits"
-                count += 1
-            except (ValueError, KeyError, TypeError, struct.error):  # as where the power went while it was written
-                print(f"verify_trail: {path}: no checkpoint: {line[:60]!r}", file=sys.stderr)
-        if not count:
-            raise ValueError(f"{path} holds no checkpoint")
+def read_anchors(path):
+    """Of each its number, what it says, and whether that is a whole digest or the beginning of digest or root."""
+    found = []
+    for line in filter(None, map(str.strip, Path(path).read_text(encoding="utf-8", errors="replace").splitlines())):
+        try:
+            if line.startswith("{"):
+                found.append((json.loads(line)["number"], sha(checkpoint_bytes(json.loads(line))), True))
+            else:
+                number, digits = line.split("\t")
+                found.append((int(number), digits if len(digits) > 7 else "too few digits", False))
+        except (ValueError, KeyError, TypeError, OverflowError):  # as where the power went while it was written
+            print(f"verify_trail: {path}: no checkpoint: {line[:60]!r}", file=sys.stderr)
+    if not found:
+        raise ValueError(f"{path} holds no checkpoint")
+    return found
+
+def first_words(file):
+    """Of each chain that is whole: chain, and what its first row says."""
+    for row in (json.loads(line) for line in file if '"chain_started"' in line):
+        if row.get("seq") == 1 and row["payload"] is not None and row["kind"] == "chain_started":
+            yield row["chain_id"], packed(row["payload"]).decode(errors="replace")
 
 def verify(export, anchors, public_keys, accepted):
-    run = Verification(read_keys(public_keys), accepted)
-    take = {"checkpoint": run.take_checkpoint, "chain": run.begin_chain, "row": run.take_row}
     with Path(export).open(encoding="utf-8") as file:
-        said = [first_words(json.loads(line)) for line in file if '"chain_started"' in line]
-        run.named = {named.group(1, 2): None for named in map(NAMED.search, filter(None, said)) if named}
+        said = dict(first_words(file))
         file.seek(0)
         head = json.loads(next(file))
         if head.get("jobtrail_export") != 1:
             raise ValueError("is no export of this version")
-        run.is_evidence = head["scope"] != "trail"
-        for line in file:
-            one = json.loads(line)
+        run = Verification(read_keys(public_keys), accepted, head["scope"] != "trail", said)
+        take = {"checkpoint": run.take_checkpoint, "chain": run.begin_chain, "row": run.take_row}
+        for one in map(json.loads, file):
             take[one["type"]](one)
-    return run.finish(list(read_anchors(anchors)))
+    return run.finish([anchor for path in anchors for anchor in read_anchors(path)])
 
 def reason(error):
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror}"
-    if isinstance(error, (json.JSONDecodeError, StopIteration, KeyError, TypeError)):
+    if isinstance(error, (json.JSONDecodeError, StopIteration, LookupError, TypeError, AttributeError)):
         return f"it is not as `jobtrail audit export` and `jobtrail audit evidence` write it ({error!r})"
     return str(error)
+
+def show(result, is_anchored):
+    for one in result["findings"]:
+        where = [f"{name} {one[name]}" for name in ("checkpoint", "chain_id", "seq") if one[name] is not None]
+        print(f"{one['code']}: {' '.join(where)}")
+    print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if name != "findings"))
+    print(f"FINDINGS: {len(result['findings'])}" if result["findings"] else "nothing is wrong")
+    if not is_anchored:
+        print("without --anchors a trail that was recomputed as a whole looks right too")
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("export", metavar="EXPORT", help="what is verified")
-    parser.add_argument("--anchors", action="append", default=[], metavar="FILE", help="kept by a witness; repeatable")
-    parser.add_argument("--public-key", action="append", default=[], metavar="FILE", help="of the servers' signing key")
-    parser.add_argument("--accept-chain", action="append", default=[], type=str.lower, metavar="ID",
-        help="somebody looked into its beginning; repeatable")
+    for option, what in (("--anchors", "FILE kept by a witness"), ("--public-key", "FILE of the servers' signing key"),
+            ("--accept-chain", "ID of a chain into whose beginning somebody looked")):
+        parser.add_argument(option, action="append", default=[], metavar=what.split()[0], help=f"{what}; repeatable")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     chosen = parser.parse_args()
     try:
-        result = verify(chosen.export, chosen.anchors, chosen.public_key, chosen.accept_chain)
-    except (OSError, ValueError, KeyError, TypeError, StopIteration, struct.error) as error:
+        result = verify(chosen.export, chosen.anchors, chosen.public_key, list(map(str.lower, chosen.accept_chain)))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration, OverflowError) as error:
         print(f"verify_trail: {chosen.export} cannot be verified: {reason(error)}", file=sys.stderr)
         return 2
-    if chosen.json:
-        print(json.dumps(result))
-    else:
-        for one in result["findings"]:
-            where = [f"{name} {one[name]}" for name in ("checkpoint", "chain_id", "seq") if one[name] is not None]
-            print(f"{one['code']}: {' '.join(where)}: {one['detail']}")
-        print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if name != "findings"))
-        print("FINDINGS: " + str(len(result["findings"])) if result["findings"] else "nothing is wrong")
-        if not chosen.anchors:
-            print("without --anchors a trail that was recomputed as a whole looks right too")
+    print(json.dumps(result)) if chosen.json else show(result, chosen.anchors)
     return 1 if result["findings"] else 0
 
 if __name__ == "__main__":
