@@ -358,7 +358,7 @@ async def test_a_batch_the_server_cuts_off_leaves_nothing_and_goes_through_the_n
             while not (found := await fetch(pool, waiting)):
                 await asyncio.sleep(0)
             await fetch(pool, "SELECT pg_terminate_backend($1)", found[0]["pid"])
-            with pytest.raises(StoreUnavailable, match=r"57P01|closed"):
+            with pytest.raises(StoreUnavailable, match=r"57P01|was closed"):
                 await batch
         assert await fetch(pool, "SELECT count(*) AS n FROM audit_log") == [{"n": 1}]
         assert (await sink.store(writer.rows, node="n1")).stored == 2
@@ -436,7 +436,7 @@ async def test_a_client_that_falls_silent_in_a_batch_holds_its_chain_no_longer_t
             assert (await PostgresSink(pool).store(writer.rows, node="n1")).head == writer.head
             await connection.execute("SELECT 1")
 
-    with pytest.raises(StoreUnavailable, match=r"25P03|closed"):
+    with pytest.raises(StoreUnavailable, match=r"25P03|was closed"):
         await lock_and_fall_silent()
     await close_pool(silent, timeout_seconds=5.0)
 

@@ -42,6 +42,11 @@ def cut(cluster: Cluster) -> None:
     cluster.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobtrail'")
 
 
+def logins_refused(trial: Trial) -> float:
+    """How often the database did not let the daemon in."""
+    return trial.daemon.metric("jobtrail_forward_failures_total", reason="login")
+
+
 @pytest.fixture
 def logged_in(new_trial: NewTrial, place: Path, cluster: Cluster) -> Trial:
     """A trial, not begun, whose daemon has a login of its own and its password from PGPASSFILE."""
@@ -59,10 +64,9 @@ def test_a_password_that_is_changed(logged_in: Trial, place: Path, cluster: Clus
             trial.await_acknowledgements(50)
             for number in range(often(quick=1, full=10)):
                 cluster.execute(f"ALTER ROLE {NODE_ROLE} PASSWORD 'next-{number}'")
+                refused = logins_refused(trial)
                 cut(cluster)
-                wait_until(
-                    lambda: trial.daemon.metric("jobtrail_forward_failures_total", reason="login") > 0, "it to be told"
-                )
+                wait_until(lambda before=refused: logins_refused(trial) > before, "it to be told", timeout_seconds=60)
                 assert "password authentication failed" in trial.daemon.get("/health")[1].decode()
                 pass_time(often(quick=2, full=30), trial)
                 write_password(place, cluster, f"next-{number}")

@@ -126,7 +126,7 @@ async def transaction(
         except (TimeoutError, asyncio.CancelledError):
             raise  # the session cuts the connection
         except BaseException as error:
-            if not connection.is_closed():
+            with suppress(*_OWN, OSError):  # one that is gone has rolled back, and what ended it is to be told
                 await connection.execute("ROLLBACK")
             if not readonly and isinstance(error, OverflowError | ValueError) and not isinstance(error, _OWN):
                 raise StoreRefused(_describe(error)) from error
