@@ -66,7 +66,10 @@ CONTROLLER = {("POST", "/v1/hooks/slurm/{hook:prolog-slurmctld|epilog-slurmctld}
 HOOKS = {("POST", "/v1/hooks/slurm/{hook}")}
 EVENTS = {("POST", "/v1/events/job-started"), ("POST", "/v1/events/job-finished")}
 POKE = {("POST", "/v1/hooks/slurm/task-epilog")}
-LINK = {("GET", "/v1/chains/{chain_id}/head"), ("POST", "/v1/chains/{chain_id}/batches"), ("POST", "/v1/runs/over")}
+LINK = {
+    ("GET", "/v1/chains/{chain_id}/head"), ("POST", "/v1/chains/{chain_id}/batches"), ("POST", "/v1/runs/over"),
+    ("POST", "/v1/security/forwarded"),
+}  # fmt: skip
 LINK |= {("POST", f"/v1/samples/{what}") for what in ("jobs", "gpus", "energy")}
 ALIVE = {("GET", "/healthz")}
 ALL = ALIVE | OPEN | READ | OF_A_JOB | MAKE | KEEP | DECIDE | REPORT | ADMIN | CONTROLLER | HOOKS | EVENTS | POKE | LINK

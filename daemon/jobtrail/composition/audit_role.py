@@ -50,9 +50,7 @@ def make_auditors(
         every_seconds=audit.verify_seconds,
         full_seconds=audit.full_verify_seconds,
     )
-    retention = SecurityRetention(
-        store.old_security, leads=leads, tell=tell, keep_days=audit.security_retention_days
-    )
+    retention = SecurityRetention(store.old_security, leads=leads, tell=tell, keep_days=audit.security_retention_days)
     return sealer, verifying, retention
 
 
