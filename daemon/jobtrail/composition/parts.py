@@ -108,14 +108,7 @@ def wire(
     telemetry.forwards_to(config.forward_target)
     board = Board(max_jobs=config.metrics.max_jobs, max_benchmarks=config.benchmarks.max_series)
     cgroup = CgroupReader(Path(config.sampling.cgroup_root), node=config.node_name, clock_us=clock.time_us)
-    buffer = SampleBuffer(
-        sinks.samples if sinks else None,
-        clock=clock,
-        tell=tell,
-        backoff=Backoff(),
-        max_rows=config.sampling.buffer_rows,
-        series_of=lambda row: (row.cluster, row.job_id, row.node),
-    )
+    buffer = _sample_buffer(config, sinks, clock, telemetry)
 
     async def report(watched: Watched, final: bool) -> bool:  # noqa: FBT001 - the shape of sampler.Report
         return await collector.report(watched, final)
@@ -131,15 +124,7 @@ def wire(
     server = make_server_parts(
         config, store, slurm, board=board, intake=intake, last_cluster=spool.last_cluster, clock=clock, tell=tell
     )
-    gpus = make_gpu_parts(
-        config,
-        sampler=sampler,
-        board=board,
-        sink=sinks.gpu_samples if sinks else None,
-        energy_sink=sinks.energy_samples if sinks else None,
-        clock=clock,
-        tell=tell,
-    )
+    gpus = _gpu_parts(config, sinks, sampler, board, clock, telemetry)
     gpu_buffers = () if gpus is None else (gpus.buffer, gpus.energy_buffer)
     return Parts(
         config=config,
@@ -173,6 +158,33 @@ def wire(
         store_clock=store_clock,
         sinks=sinks,
         store=store,
+    )
+
+
+def _sample_buffer(
+    config: Config, sinks: Sinks | None, clock: SystemClock, telemetry: Telemetry
+) -> SampleBuffer[SampleRow]:
+    return SampleBuffer(
+        sinks.samples if sinks else None,
+        clock=clock,
+        tell=telemetry.observe,
+        backoff=Backoff(),
+        max_rows=config.sampling.buffer_rows,
+        series_of=lambda row: (row.cluster, row.job_id, row.node),
+    )
+
+
+def _gpu_parts(
+    config: Config, sinks: Sinks | None, sampler: Sampler, board: Board, clock: SystemClock, telemetry: Telemetry
+) -> GpuParts | None:
+    return make_gpu_parts(
+        config,
+        sampler=sampler,
+        board=board,
+        sink=sinks.gpu_samples if sinks else None,
+        energy_sink=sinks.energy_samples if sinks else None,
+        clock=clock,
+        tell=telemetry.observe,
     )
 
 

@@ -18,6 +18,7 @@ from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.descriptors import connections_that_fit
 from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
+from jobtrail.config import Config
 from jobtrail.core.manual_jobs import ManualJobs
 from jobtrail.core.node_link import ForwardedTo
 from jobtrail.core.node_words import Allowed
@@ -85,7 +86,6 @@ def make_job_keeper(parts: Parts) -> ManualJobs:
 def make_http(parts: Parts, inherited: Mapping[str, socket.socket] | None = None) -> HttpApi:
     """The sockets and what is answered there; `inherited` are those that systemd opened, by path."""
     config, clock = parts.config, parts.clock
-    most_remote, most_local = connections_that_fit(config.http.max_connections)
     page = Exposition(
         parts.board, parts.telemetry.render, node=config.node_name, clock=clock, aliases=config.metrics.aliases
     )
@@ -118,36 +118,42 @@ def make_http(parts: Parts, inherited: Mapping[str, socket.socket] | None = None
         security=parts.store.asked_security if parts.store else None,
         tell=parts.telemetry.observe,
         clock=clock,
-        settings=HttpSettings(
-            host=config.http.host,
-            port=config.http.port,
-            target_port=config.metrics.target_port or config.http.port,
-            socket=config.http.socket,
-            poke_socket=config.poke_socket,
-            read_token_file=config.http.read_token_file,
-            write_token_file=config.http.write_token_file,
-            admin_token_file=config.http.admin_token_file,
-            tokens_file=config.http.tokens_file,
-            web_config_file=config.http.web_config_file,
-            client_crl_file=config.http.client_crl_file,
-            insecure=config.http.insecure,
-            readers_group=config.http.readers_group,
-            account_readers=config.http.account_readers,
-            hook_token_file=config.slurm.hook_token_file,
-            socket_group=config.http.socket_group,
-            trusted_uids=frozenset(_uid_of(config.http.slurm_user)),
-            local_scheduler=config.scheduler == "local",
-            node=config.node_name,
-            cluster=config.cluster,
-            local_cluster=config.local_cluster,
-            proc_root=config.sampling.proc_root,
-            cgroup_root=config.sampling.cgroup_root,
-            max_body_bytes=config.http.max_body_bytes,
-            header_timeout_seconds=config.http.header_timeout_seconds,
-            body_timeout_seconds=config.http.body_timeout_seconds,
-            max_connections=most_remote,
-            max_local_connections=most_local,
-        ),
+        settings=_http_settings(config),
+    )
+
+
+def _http_settings(config: Config) -> HttpSettings:
+    """What of the settings the sockets need."""
+    most_remote, most_local = connections_that_fit(config.http.max_connections)
+    return HttpSettings(
+        host=config.http.host,
+        port=config.http.port,
+        target_port=config.metrics.target_port or config.http.port,
+        socket=config.http.socket,
+        poke_socket=config.poke_socket,
+        read_token_file=config.http.read_token_file,
+        write_token_file=config.http.write_token_file,
+        admin_token_file=config.http.admin_token_file,
+        tokens_file=config.http.tokens_file,
+        web_config_file=config.http.web_config_file,
+        client_crl_file=config.http.client_crl_file,
+        insecure=config.http.insecure,
+        readers_group=config.http.readers_group,
+        account_readers=config.http.account_readers,
+        hook_token_file=config.slurm.hook_token_file,
+        socket_group=config.http.socket_group,
+        trusted_uids=frozenset(_uid_of(config.http.slurm_user)),
+        local_scheduler=config.scheduler == "local",
+        node=config.node_name,
+        cluster=config.cluster,
+        local_cluster=config.local_cluster,
+        proc_root=config.sampling.proc_root,
+        cgroup_root=config.sampling.cgroup_root,
+        max_body_bytes=config.http.max_body_bytes,
+        header_timeout_seconds=config.http.header_timeout_seconds,
+        body_timeout_seconds=config.http.body_timeout_seconds,
+        max_connections=most_remote,
+        max_local_connections=most_local,
     )
 
 

@@ -101,12 +101,7 @@ class HttpApi:
         self._hook_token = hook_token(settings.hook_token_file)
         self._notice = notice or _notice_nothing
         self._web = WebFile(settings.web_config_file, crl_file=settings.client_crl_file)
-        files = {
-            Scope.READ: read_token(settings.read_token_file, users_socket=settings.poke_socket),
-            Scope.WRITE: write_token(settings.write_token_file),
-            Scope.ADMIN: admin_token(settings.admin_token_file),
-        }
-        self._access = Access(settings, self._web, files, checks_itself=_checks_itself)
+        self._access = _access(settings, self._web)
         reading, writing = ScopeDoor(self._access, Scope.READ), ScopeDoor(self._access, Scope.WRITE)
         ownership = Ownership(owner_of_run, proc_root=Path(settings.proc_root), cgroup_root=Path(settings.cgroup_root))
         self._posts = Posts(
@@ -351,6 +346,16 @@ def _peer(request: web.Request) -> str:
     """Where a request comes from: the address, or that it is this machine."""
     wire = request.transport
     return "this machine" if wire is None or request.remote in (None, "") else peer_of(wire)
+
+
+def _access(settings: HttpSettings, web_file: WebFile) -> Access:
+    """Who may over TCP, by the files of the settings."""
+    files = {
+        Scope.READ: read_token(settings.read_token_file, users_socket=settings.poke_socket),
+        Scope.WRITE: write_token(settings.write_token_file),
+        Scope.ADMIN: admin_token(settings.admin_token_file),
+    }
+    return Access(settings, web_file, files, checks_itself=_checks_itself)
 
 
 def _notice_nothing(_: str, __: str, ___: str, ____: str) -> None:
