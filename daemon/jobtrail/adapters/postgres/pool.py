@@ -78,6 +78,8 @@ def translated() -> Iterator[None]:
 def _describe(error: Exception) -> str:
     """One line for the log: what PostgreSQL says, and its code."""
     text = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, asyncpg.InterfaceError) and "released back to the pool" in text[0]:
+        return "the connection was closed by the database or the network"  # asyncpg only tells that it is of no use
     sqlstate = getattr(error, "sqlstate", None)
     return f"{text[0]} (SQLSTATE {sqlstate})" if sqlstate else text[0]
 
