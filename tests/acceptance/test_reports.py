@@ -303,12 +303,12 @@ def test_looking_takes_no_figures_from_prometheus(daemon: Daemon) -> None:
 class Screen:
     """`jobtrail top` on a terminal of 80 columns and 24 lines."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, kind: str = "xterm") -> None:
         self.master, terminal = pty.openpty()
         self._seen = b""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobtrail", "top", "--every", "0.5"],
-            env={**daemon.environment(), "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+            env={**daemon.environment(), "TERM": kind, "COLUMNS": "80", "LINES": "24"},
             stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, cwd=REPOSITORY,
         )  # fmt: skip
         os.close(terminal)
@@ -353,6 +353,15 @@ def test_top_lives_until_it_is_told_to_end_and_leaves_the_terminal_as_it_was(
         assert "\x1b[?1049h" in screen.text(), "a screen of its own"
         assert screen.text().rindex("\x1b[?1049l") > screen.text().rindex("\x1b[?1049h")
         assert "\x1b[?25h" in screen.text(), "the cursor is back"
+    finally:
+        screen.close()
+
+
+def test_top_prints_one_table_on_a_terminal_that_cannot_be_drawn_over(daemon: Daemon, running_job: str) -> None:
+    screen = Screen(daemon, "dumb")
+    try:
+        wait_until(lambda: running_job in screen.text() and screen.process.poll() is not None, "the table and its end")
+        assert (screen.process.returncode, "\x1b" in screen.text()) == (0, False)
     finally:
         screen.close()
 
