@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -113,6 +115,7 @@ class Cluster:
             self.directory / node, roles=["node"], node=node, cluster=CLUSTER, gpu={"vendors": "none"},
             database={"url": f"https://127.0.0.1:{self.balancer.port}"}, sampling={"cgroup_root": str(cgroups)},
             link={"ca_file": str(self.authority.certificate), "token_file": str(self.token)},
+            http={"admin_token_file": str(self.token)},
         )  # fmt: skip
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -281,3 +284,15 @@ def survives(cluster: Cluster, backend: int) -> bool:
     except AssertionError:
         return True
     return False
+
+
+def test_who_is_turned_away_on_a_node_is_on_record_in_the_database(cluster: Cluster) -> None:
+    """At a node that holds no database login somebody tries a token; servers that are away cost a minute at most."""
+    url = f"http://127.0.0.1:{port_of(cluster.nodes['n2'])}/v1/security/events"
+    asked = urllib.request.Request(url, headers={"Authorization": "Bearer 0123456789abcdef"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked, timeout=10)
+    refused.value.close()
+    assert refused.value.code == 403
+    query = "SELECT what, peer, reporter FROM security_events"
+    wait_until(lambda: cluster.rows(query) == [("wrong_token", "127.0.0.1", "n2")], "the record", timeout_seconds=30)
