@@ -273,20 +273,20 @@ def broken_settings(place: Place) -> bytes:
         path.write_text(SECRETS[name])
     (place.directory / "link.token").write_text(f"{SECRETS['link']} and more")
     place.node.configure("link", token_file=str(place.directory / "link.token"))
-    said += run(place, "serve", daemon=place.node)
+    said += run(place, "serve", daemon=place.node, seconds=6.0)
     place.node.configure("link", certificate_file=str(place.node_key), key_file=str(place.node_key))
-    said += run(place, "serve", daemon=place.node)
+    said += run(place, "serve", daemon=place.node, seconds=6.0)
     assert b"http.web_config_file" in said
     assert b"password authentication failed" in said
     assert b"link." in said
     return said
 
 
-def run(place: Place, *command: str, daemon: FaultDaemon | None = None) -> bytes:
-    """What a command prints that is to fail; one that goes on is ended."""
+def run(place: Place, *command: str, daemon: FaultDaemon | None = None, seconds: float = 60.0) -> bytes:
+    """What a command prints that is to fail; one that goes on is ended after some seconds."""
     try:
         done = subprocess.run([sys.executable, "-m", "jobtrail", *command], env=(daemon or place.daemon).environment(),
-                              cwd=place.directory, capture_output=True, timeout=6, check=False)  # fmt: skip
+                              cwd=place.directory, capture_output=True, timeout=seconds, check=False)  # fmt: skip
     except subprocess.TimeoutExpired as error:
         return (error.stdout or b"") + (error.stderr or b"")
     return done.stdout + done.stderr
