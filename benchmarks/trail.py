@@ -25,7 +25,7 @@ from jobtrail.adapters.postgres import (
     open_pool,
 )
 from jobtrail.adapters.postgres.export import PostgresExport, encoded
-from jobtrail.core.sealer import Sealer
+from jobtrail.core.trail.sealer import Sealer
 from jobtrail.domain.audit import EMPTY_CHAIN, commit, hash_row
 
 CHAINS = 8

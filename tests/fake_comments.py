@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from jobtrail.core.comment_ports import HeldComment
 from jobtrail.core.ports import Row
+from jobtrail.core.slurm.comment_ports import HeldComment
 from jobtrail.domain.errors import SlurmError, StoreUnavailable
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jobtrail.core.over_runs import Over, over_by
+from jobtrail.core.runs.over_runs import Over, over_by
 from jobtrail.domain.errors import JobtrailError
 from jobtrail.domain.joining import openers
 from jobtrail.domain.samples import Target

@@ -7,9 +7,9 @@ from typing import NoReturn
 
 import msgspec
 
-from jobtrail.core.gpu_ports import gpu_hook_of
+from jobtrail.core.gpu.ports import gpu_hook_of
 from jobtrail.core.ports import OpenRun, Receipt, SpoolStatus, is_of_a_later_run, is_of_an_earlier_run
-from jobtrail.core.succession import end_of_replaced
+from jobtrail.core.runs.succession import end_of_replaced
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, link
 from jobtrail.domain.errors import (
     EventConflict,

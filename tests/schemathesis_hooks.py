@@ -4,7 +4,7 @@ from typing import Any
 
 import schemathesis
 
-from jobtrail.core.node_link import MEDIA_TYPE
+from jobtrail.core.link.protocol import MEDIA_TYPE
 
 
 @schemathesis.serializer(MEDIA_TYPE)

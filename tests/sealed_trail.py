@@ -13,7 +13,7 @@ from jobtrail.adapters.anchor_file import AnchorFile
 from jobtrail.adapters.postgres import PostgresSeals, PostgresSink, close_pool, open_pool
 from jobtrail.adapters.postgres.export import PostgresExport, encoded
 from jobtrail.adapters.signing import FileSigner, generate
-from jobtrail.core.sealer import Sealer
+from jobtrail.core.trail.sealer import Sealer
 from tests.chains import ChainWriter
 from tests.fakes import Facts, FakeClock
 

@@ -18,15 +18,15 @@ from jobtrail.adapters.http import Addresses, HtmlPages, HttpApi, HttpSettings
 from jobtrail.adapters.http.node_identity import NodeIdentity
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
-from jobtrail.core.benchmark_ports import BenchmarkReader
+from jobtrail.core.access.ports import SecurityReader
+from jobtrail.core.benchmarks.ports import BenchmarkReader
+from jobtrail.core.benchmarks.reported import ReportedBenchmarks
 from jobtrail.core.facts import EventRejected, Fact
-from jobtrail.core.manual_jobs import ManualJobs
-from jobtrail.core.manual_ports import PostedSampleSink
-from jobtrail.core.node_link import ForwardedTo
+from jobtrail.core.link.protocol import ForwardedTo
+from jobtrail.core.manual.jobs import ManualJobs
+from jobtrail.core.manual.ports import PostedSampleSink
 from jobtrail.core.ports import Health, HookDecoder, PokeAnswer, Receipt, SpoolStatus
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
-from jobtrail.core.reported_benchmarks import ReportedBenchmarks
-from jobtrail.core.security_ports import SecurityReader
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import EventConflict
 from jobtrail.domain.events import Event, EventKind

@@ -24,7 +24,7 @@ from jobtrail.adapters.postgres import (
 )
 from jobtrail.adapters.server_link import LinkEvents, LinkSettings, ServerLink
 from jobtrail.core.facts import Fact
-from jobtrail.core.node_link import ForwardedTo
+from jobtrail.core.link.protocol import ForwardedTo
 from jobtrail.core.ports import StoreReport
 from jobtrail.domain.audit import ChainedEvent, ChainHead
 from tests.certificates import Authority

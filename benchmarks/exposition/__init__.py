@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.figures import Figure, at_most
 from jobtrail.adapters.exposition import Exposition
-from jobtrail.core.board import Board
 from jobtrail.core.ports import OpenRun
+from jobtrail.core.runs.board import Board
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import Reading, Target
 

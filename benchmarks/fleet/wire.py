@@ -14,7 +14,7 @@ from collections import Counter
 import msgspec
 
 from jobtrail.adapters.server_link.answers import refused
-from jobtrail.core.node_link import MEDIA_TYPE, NODE_HEADER
+from jobtrail.core.link.protocol import MEDIA_TYPE, NODE_HEADER
 from jobtrail.domain.errors import StoreUnavailable
 
 KEEP_SECONDS = 60.0

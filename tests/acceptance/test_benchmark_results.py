@@ -20,7 +20,7 @@ import pytest
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 from jobtrail.cli import exit_codes
-from jobtrail.core.benchmark_ports import RUN_COLUMNS
+from jobtrail.core.benchmarks.ports import RUN_COLUMNS
 from tests.adapters.test_benchmark_drop import left_by
 from tests.adapters.test_http_senders import CLIENT, STRANGER_UID
 from tests.benchmark_reports import report, uid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from jobtrail.core.benchmark_ports import RunFilter
+from jobtrail.core.benchmarks.ports import RunFilter
 from jobtrail.domain.errors import NotFound
 
 UID = "6f1f2c3a-0b5e-4c5d-9d43-7d3f5a1f4e21"

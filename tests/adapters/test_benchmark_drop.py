@@ -18,7 +18,7 @@ import pytest
 
 from jobtrail.adapters.benchmark_drop import ABANDONED_SECONDS, EACH_USER, MODE, UNFINISHED_SECONDS, BenchmarkDrop
 from jobtrail.adapters.incoming import watched
-from jobtrail.core.benchmark_ports import Reporter
+from jobtrail.core.benchmarks.ports import Reporter
 from jobtrail.core.facts import ChoreFailed, DroppedReportRefused, DroppedReportTaken, Fact
 from jobtrail.core.ports import Receipt
 from jobtrail.domain.benchmarks.report import BaselineDecision

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobtrail.adapters.exposition import FAMILIES, PLAIN_JOBS, Exposition
-from jobtrail.core.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.core.ports import OpenRun
+from jobtrail.core.runs.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.domain.benchmarks.settling import LastValidRun
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpus import Gpu, GpuReading

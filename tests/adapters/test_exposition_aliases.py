@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.exposition import ALIAS_FAMILIES, Exposition
-from jobtrail.core.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.core.ports import OpenRun
+from jobtrail.core.runs.board import Board, GpuDevice, JobGpus, NodeGpu
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpus import Gpu, GpuReading
 from tests.adapters.test_exposition import (

@@ -9,8 +9,8 @@ from jobtrail.adapters.nvml import words
 from jobtrail.adapters.telemetry import GPU_ABSENT_REASONS, GPU_PROBLEMS, GPU_VENDORS
 from jobtrail.composition.gpu_role import WhereThere, amd_is_there, make_gpu_parts, nvidia_is_there
 from jobtrail.config import Config, Energy, GpuSettings
-from jobtrail.core.gpu_sources import NO_GPUS
-from jobtrail.core.gpu_watch import GpuWatch
+from jobtrail.core.gpu.sources import NO_GPUS
+from jobtrail.core.gpu.watch import GpuWatch
 from jobtrail.domain.gpus import GpuLook
 from tests.unit.sampling import Bench
 

@@ -12,7 +12,7 @@ import yaml
 from msgspec import json
 
 from jobtrail.adapters.http.benchmark_reads import LEADERBOARD_PARAMETERS, LIST_PARAMETERS
-from jobtrail.core.benchmark_ports import RunFilter
+from jobtrail.core.benchmarks.ports import RunFilter
 from jobtrail.domain.benchmarks.report import BenchmarkReport
 from jobtrail.domain.benchmarks.submitted import WRITTEN_BY_DAEMON, read_report
 from jobtrail.domain.errors import InvalidEvent, NotFound, StoreUnavailable

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.http.benchmark_posts import BODY_SECONDS, MAX_DECISION_BYTES, MOST_AT_ONCE
+from jobtrail.core.benchmarks.shares import BURST
 from jobtrail.core.facts import EventRejected
-from jobtrail.core.report_shares import BURST
 from jobtrail.domain.benchmarks.report import BaselineDecision, Decision, report_event_id
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES
 from jobtrail.domain.errors import EventConflict, SpoolBroken, SpoolFull

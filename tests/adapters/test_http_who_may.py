@@ -15,7 +15,7 @@ import pytest
 from jobtrail.adapters.http.api import HttpApi
 from jobtrail.adapters.http.node_identity import shared_token
 from jobtrail.adapters.postgres import PostgresReader, PostgresSamples, PostgresSecurity
-from jobtrail.core.node_link import MEDIA_TYPE
+from jobtrail.core.link.protocol import MEDIA_TYPE
 from jobtrail.domain.events import EventKind
 from tests.adapters.stored_jobs import OTHER_UID, served_from, store, stories
 from tests.adapters.test_http_senders import SLURM_UID, STRANGER_UID, reachable

@@ -13,9 +13,9 @@ from jobtrail.adapters.http.link_security import MOST_NODES, ROWS_A_MINUTE, Allo
 from jobtrail.adapters.http.refusals import Refused
 from jobtrail.adapters.postgres import PostgresSecurity, close_pool, open_pool
 from jobtrail.adapters.server_link import LinkSecurityEvents
+from jobtrail.core.access.security import KEPT, KINDS_A_WINDOW, SecurityLog
 from jobtrail.core.facts import Fact, NodeContradicted, NodeServed
-from jobtrail.core.node_link import MAX_SECURITY_EVENTS
-from jobtrail.core.security import KEPT, KINDS_A_WINDOW, SecurityLog
+from jobtrail.core.link.protocol import MAX_SECURITY_EVENTS
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 from tests.adapters.test_postgres_security import BASE_US, event
 from tests.fakes import FakeClock

@@ -19,8 +19,8 @@ from jobtrail.adapters.http.sample_rights import FRESH_SECONDS, PART_SECONDS, Sa
 from jobtrail.adapters.postgres import PostgresJobParts, PostgresSamples, PostgresSink, rebuild_check, session
 from jobtrail.adapters.server_link import LinkEvents, LinkSamples
 from jobtrail.core.facts import NodeContradicted, SamplesDropped
-from jobtrail.core.node_link import JobKey, PartOfJob
-from jobtrail.core.node_words import ANYTHING, Allowed
+from jobtrail.core.link.protocol import JobKey, PartOfJob
+from jobtrail.core.link.scope import ANYTHING, Allowed
 from jobtrail.core.ports import SampleRow
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 from jobtrail.domain.events import Actor, EventKind, NodeUsage

@@ -18,7 +18,7 @@ from jobtrail.adapters.http import link_bodies, link_room
 from jobtrail.adapters.postgres import PostgresSink, close_pool, open_pool, session
 from jobtrail.adapters.server_link import LinkEvents, LinkSamples
 from jobtrail.core.facts import NodeContradicted, NodeServed
-from jobtrail.core.node_link import FREE_BYTES, MAX_BODY_BYTES, MAX_RATIO, MEDIA_TYPE, EventBatch
+from jobtrail.core.link.protocol import FREE_BYTES, MAX_BODY_BYTES, MAX_RATIO, MEDIA_TYPE, EventBatch
 from jobtrail.core.ports import StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead
 from jobtrail.domain.checkpoints import Anchor, Checkpoint, Inclusion, Leaf, Sealed

@@ -10,7 +10,7 @@ import pytest
 
 from jobtrail.adapters.postgres import PostgresBenchmarkReader, close_pool, open_pool
 from jobtrail.adapters.postgres.statements import SQL
-from jobtrail.core.benchmark_ports import RunFilter
+from jobtrail.core.benchmarks.ports import RunFilter
 from tests.postgres import TEMPLATE, PostgresServer
 
 ROWS = (Path(__file__).parent / "many_benchmarks.sql").read_text(encoding="utf-8")

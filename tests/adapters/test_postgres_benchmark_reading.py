@@ -15,7 +15,7 @@ from jobtrail.adapters.postgres import (
 )
 from jobtrail.adapters.postgres.benchmark_sorting import COLUMNS, NUMBERS
 from jobtrail.adapters.postgres.values import to_datetime
-from jobtrail.core.benchmark_ports import RANK_COLUMNS, RUN_COLUMNS, RunFilter
+from jobtrail.core.benchmarks.ports import RANK_COLUMNS, RUN_COLUMNS, RunFilter
 from jobtrail.domain.benchmarks.regression import judge
 from jobtrail.domain.benchmarks.report import Decision, Role, Status
 from jobtrail.domain.benchmarks.settling import JobLink, LinkState, Settlement, Verdict, WindowEnergy

@@ -9,7 +9,7 @@ import pytest
 from jobtrail.adapters.postgres import PostgresEnergySamples, PostgresGpuSamples, PostgresSink, session
 from jobtrail.adapters.postgres.benchmark_window import THROTTLES, window_use
 from jobtrail.core.facts import Fact
-from jobtrail.core.gpu_ports import EnergySampleRow, GpuSampleRow
+from jobtrail.core.gpu.ports import EnergySampleRow, GpuSampleRow
 from jobtrail.domain.benchmarks.settling import CandidateRun, EnergySample, WindowUse
 from jobtrail.domain.emissions import EmissionFactor, EmissionMethod
 from jobtrail.domain.events import Actor, EventKind, GpuUsage, NodeUsage

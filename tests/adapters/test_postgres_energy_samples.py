@@ -9,7 +9,7 @@ import pytest
 
 from jobtrail.adapters.postgres import PostgresEnergySamples, close_pool, open_pool, session
 from jobtrail.core.facts import Fact, SamplesDropped
-from jobtrail.core.gpu_ports import EnergySampleRow
+from jobtrail.core.gpu.ports import EnergySampleRow
 from jobtrail.domain.benchmarks.settling import EnergySample
 from jobtrail.domain.emissions import EmissionFactor, EmissionMethod
 from jobtrail.domain.errors import StoreUnavailable

@@ -10,7 +10,7 @@ import pytest
 
 from jobtrail.adapters.postgres import PostgresGpuSamples, close_pool, open_pool, session
 from jobtrail.core.facts import Fact, SamplesDropped
-from jobtrail.core.gpu_ports import GpuSampleRow
+from jobtrail.core.gpu.ports import GpuSampleRow
 from jobtrail.domain.errors import StoreUnavailable
 from jobtrail.domain.gpus import Gpu, GpuEvent, GpuProcess, GpuReading
 

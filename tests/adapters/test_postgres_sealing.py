@@ -13,7 +13,7 @@ from jobtrail.adapters.anchor_file import read_all
 from jobtrail.adapters.postgres import PostgresSeals, PostgresSink, PostgresVerifier, session
 from jobtrail.adapters.postgres.export import PostgresExport, encoded
 from jobtrail.adapters.signing import PublicKeys
-from jobtrail.core.audit_facts import CheckpointSealed, TrailBroken
+from jobtrail.core.trail.facts import CheckpointSealed, TrailBroken
 from jobtrail.domain.errors import StoreRefused
 from tests.sealed_trail import NODES, TrailBench, as_superuser, export, verify_offline
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from jobtrail.adapters.postgres import PostgresNodeTokens, PostgresSecurity
-from jobtrail.core.security_ports import SecurityEvent
+from jobtrail.core.access.ports import SecurityEvent
 from jobtrail.domain.errors import StoreRefused
 
 DIGESTS = [hashlib.sha256(b"%d" % number).digest() for number in range(4)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jobtrail.adapters.procfs import ProcessPlacesReader
 from jobtrail.adapters.procfs.places import MOST_ANCESTORS
-from jobtrail.core.gpu_ports import ProcessPlace
+from jobtrail.core.gpu.ports import ProcessPlace
 
 
 def put(root: Path, pid: int, parent: str, cgroup: str | None = "0::/a\n") -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobtrail.adapters.sacct import SlurmComments
-from jobtrail.core.comment_ports import HeldComment
+from jobtrail.core.slurm.comment_ports import HeldComment
 from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmUnavailable
 from tests.contract.slurm_programs import SlurmPrograms
 

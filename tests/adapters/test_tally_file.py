@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobtrail.adapters.tally_file import SIZE, TallyFile
-from jobtrail.core.gap_ports import Tally
+from jobtrail.core.trail.gap_ports import Tally
 
 EVENT_ID = "6f1f2c3a-0b5e-4c5d-9d43-7d3f5a1f4e21"
 NOW_US = 4_000_000_000_000_000

@@ -8,7 +8,7 @@ import pytest
 
 from jobtrail.adapters.http import verified_nodes
 from jobtrail.adapters.http.verified_nodes import TokenBook
-from jobtrail.core.security_ports import NodeToken
+from jobtrail.core.access.ports import NodeToken
 from jobtrail.domain.errors import StoreUnavailable
 
 TOKEN = "0123456789abcdef"

@@ -8,7 +8,7 @@ from typing import Protocol
 import pytest
 
 from jobtrail.adapters.sacct import SlurmComments
-from jobtrail.core.comment_ports import AdminComments, HeldComment
+from jobtrail.core.slurm.comment_ports import AdminComments, HeldComment
 from jobtrail.domain.errors import SlurmDenied, SlurmUnavailable
 from tests.contract.slurm_programs import DENIED, DOWN, SlurmPrograms
 from tests.fake_comments import MemoryComments

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.postgres import PostgresBenchmarks, PostgresSink, close_pool, open_pool, session
-from jobtrail.core.benchmark_ports import BenchmarkStore
+from jobtrail.core.benchmarks.ports import BenchmarkStore
 from jobtrail.domain.benchmarks.report import BenchmarkReport, Decision, Role, Status, ToolResult
 from jobtrail.domain.benchmarks.settling import (
     CandidateRun,

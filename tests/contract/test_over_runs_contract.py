@@ -8,8 +8,8 @@ import pytest
 
 from jobtrail.adapters.postgres import PostgresOverRuns, PostgresSink, close_pool, open_pool
 from jobtrail.adapters.server_link import LinkOverRuns
-from jobtrail.core.over_runs import Over, OverRuns
 from jobtrail.core.ports import EventSink
+from jobtrail.core.runs.over_runs import Over, OverRuns
 from jobtrail.domain.errors import StoreUnavailable
 from jobtrail.domain.events import Event, encode
 from jobtrail.domain.records import SKEW_US

@@ -19,8 +19,10 @@ from jobtrail.adapters.telemetry import (
     VERDICTS,
     Telemetry,
 )
-from jobtrail.core import audit_facts, clock_facts, facts
+from jobtrail.core import facts
+from jobtrail.core.clocks import facts as clock_facts
 from jobtrail.core.ports import SpoolStatus
+from jobtrail.core.trail import facts as audit_facts
 from jobtrail.domain.states import State
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -4,8 +4,8 @@ import pytest
 
 from jobtrail.adapters.exposition.gpus import GpuTable
 from jobtrail.adapters.telemetry import Telemetry
-from jobtrail.core.board import NodeGpu
 from jobtrail.core.facts import GpuErrorsTold
+from jobtrail.core.runs.board import NodeGpu
 from jobtrail.domain.gpus import Gpu, GpuReading
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from jobtrail.core.board import JobGpus
-from jobtrail.core.gpu_books import EmissionSettings
-from jobtrail.core.gpu_ports import EnergySampleRow, GpuSampleRow, ProcessPlace
-from jobtrail.core.gpu_watch import GpuRhythm, GpuWatch
-from jobtrail.core.node_energy import NodeEnergy
+from jobtrail.core.energy.node import NodeEnergy
+from jobtrail.core.gpu.books import EmissionSettings
+from jobtrail.core.gpu.ports import EnergySampleRow, GpuSampleRow, ProcessPlace
+from jobtrail.core.gpu.watch import GpuRhythm, GpuWatch
 from jobtrail.core.ports import GpuSource, OpenRun
-from jobtrail.core.sampler import Rhythm
+from jobtrail.core.runs.board import JobGpus
+from jobtrail.core.runs.sampler import Rhythm
 from jobtrail.domain.energy import EnergyCounter, EnergyReading
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.gpu_allocation import HookValues

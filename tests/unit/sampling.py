@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
-from jobtrail.core.board import Board
 from jobtrail.core.ports import SampleRow
-from jobtrail.core.sampler import Rhythm, Sampler, Watched
+from jobtrail.core.runs.board import Board
+from jobtrail.core.runs.sampler import Rhythm, Sampler, Watched
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import CpuTotals, Missed, Reading, Target
 from tests.fakes import Facts, FakeClock, FakeNodeSource, FakeUsageSource

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import count
 
 from jobtrail.core.ports import Receipt
-from jobtrail.core.reconciler import Reconciler, Rhythm
-from jobtrail.core.slurm_words import SlurmWords
+from jobtrail.core.slurm.reconciler import Reconciler, Rhythm
+from jobtrail.core.slurm.words import SlurmWords
 from jobtrail.domain.errors import SlurmError, SpoolFull, StoreUnavailable
 from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage
 from jobtrail.domain.job import Job, Run

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from jobtrail.core.admin_comments import FULL_LOOK_SECONDS, MOST_A_TURN, MOST_TRIES, Commenter
-from jobtrail.core.comment_ports import HeldComment
 from jobtrail.core.facts import AdminCommentDone, AdminCommentsRefused
 from jobtrail.core.ports import Receipt
+from jobtrail.core.slurm.admin_comments import FULL_LOOK_SECONDS, MOST_A_TURN, MOST_TRIES, Commenter
+from jobtrail.core.slurm.comment_ports import HeldComment
 from jobtrail.domain.errors import SlurmDenied, SlurmUnavailable, SpoolFull, StoreUnavailable
 from jobtrail.domain.events import Actor, Event, EventKind
 from tests.fake_comments import MemoryComments, MemorySettledRuns
@@ -226,7 +226,7 @@ async def test_most_turns_look_back_a_short_while_only() -> None:
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was forgotten is looked at again, and found to be written."""
-    monkeypatch.setattr("jobtrail.core.admin_comments.MOST_REMEMBERED", 1)
+    monkeypatch.setattr("jobtrail.core.slurm.admin_comments.MOST_REMEMBERED", 1)
     world = World()
     for number in (7, 8):
         world.ended(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobtrail.cli.audit_verify import summary
-from jobtrail.core.audit_ports import Checked
+from jobtrail.core.trail.ports import Checked
 from jobtrail.domain.verification import Finding
 
 

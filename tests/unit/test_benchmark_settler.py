@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from jobtrail.core.benchmark_board import BenchmarkBoard
-from jobtrail.core.benchmark_energy import (
+from jobtrail.core.benchmarks.board import BenchmarkBoard
+from jobtrail.core.benchmarks.energy import (
     AWAITS_END,
     AWAITS_LAST,
     AWAITS_SAMPLE,
@@ -16,7 +16,7 @@ from jobtrail.core.benchmark_energy import (
     SEVERAL,
     EnergyOfRuns,
 )
-from jobtrail.core.benchmark_settler import DAY_US, MOST_AT_ONCE, BenchmarkSettler, SettlerSettings
+from jobtrail.core.benchmarks.settler import DAY_US, MOST_AT_ONCE, BenchmarkSettler, SettlerSettings
 from jobtrail.core.facts import (
     BenchmarkJudged,
     BenchmarkRefused,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobtrail.core.board import GRACE_SECONDS, Board, JobGpus
+from jobtrail.core.runs.board import GRACE_SECONDS, Board, JobGpus
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import Reading
 from tests.unit.runs import T0, open_run

@@ -7,10 +7,10 @@ import uuid
 
 import pytest
 
-from jobtrail.core.clock_facts import ClockStepped
-from jobtrail.core.clock_watch import CLOSE_SECONDS, EVERY_SECONDS, MOST_WAITING, ClockWatch
+from jobtrail.core.clocks.facts import ClockStepped
+from jobtrail.core.clocks.watch import CLOSE_SECONDS, EVERY_SECONDS, MOST_WAITING, ClockWatch
 from jobtrail.core.facts import EventAccepted, SamplesDropped
-from jobtrail.core.own_events import OwnEvents
+from jobtrail.core.trail.own_events import OwnEvents
 from jobtrail.domain.events import EventKind, decode
 from tests.fake_spool import MemorySpool
 from tests.fakes import Facts, FakeClock

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from jobtrail.core.cluster_name import ASK_SECONDS, ClusterName
+from jobtrail.core.slurm.cluster_name import ASK_SECONDS, ClusterName
 from jobtrail.domain.errors import SlurmUnavailable
 from tests.unit.slurm_world import World
 

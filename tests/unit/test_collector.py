@@ -5,11 +5,11 @@ import hashlib
 import msgspec
 import pytest
 
-from jobtrail.core.board import Board
-from jobtrail.core.collector import Collector
 from jobtrail.core.facts import EventRejected, JobAdopted
 from jobtrail.core.ports import OpenRun, Receipt
-from jobtrail.core.sampler import Rhythm, Sampler, Watched
+from jobtrail.core.runs.board import Board
+from jobtrail.core.runs.collector import Collector
+from jobtrail.core.runs.sampler import Rhythm, Sampler, Watched
 from jobtrail.domain.errors import SpoolBroken, SpoolFull
 from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, encode
 from jobtrail.domain.job_facts import JobFacts

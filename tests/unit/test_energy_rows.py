@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from jobtrail.core.gpu_books import EmissionSettings
-from jobtrail.core.gpu_ports import EnergySampleRow
+from jobtrail.core.gpu.books import EmissionSettings
+from jobtrail.core.gpu.ports import EnergySampleRow
 from jobtrail.domain.emissions import read_factor
 from tests.unit.gpu_world import GpuBench, gpu
 

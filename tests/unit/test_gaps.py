@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from jobtrail.core.facts import ChoreFailed, EventRejected, GapRecorded, SamplesDropped, SamplesThinned, SamplesWritten
-from jobtrail.core.gap_ports import Tally
-from jobtrail.core.gaps import EVERY_SECONDS, LOOK_SECONDS, STILL_SECONDS, GapRecords
 from jobtrail.core.intake import Intake
-from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import SpoolStatus
+from jobtrail.core.trail.gap_ports import Tally
+from jobtrail.core.trail.gaps import EVERY_SECONDS, LOOK_SECONDS, STILL_SECONDS, GapRecords
+from jobtrail.core.trail.own_events import OwnEvents
 from jobtrail.domain.events import Event, EventKind, decode
 from tests.fake_spool import MemorySpool
 from tests.fakes import Facts, FakeClock, FakeLifecycle

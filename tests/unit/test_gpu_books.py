@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.core.gpu_books import EmissionSettings, EnergyBook, GpuBook, Held, RunBooks, node_share_of
-from jobtrail.core.gpu_owners import Owners
-from jobtrail.core.gpu_ports import ProcessPlace, gpu_hook_of
-from jobtrail.core.gpu_watch import GpuRhythm
+from jobtrail.core.gpu.books import EmissionSettings, EnergyBook, GpuBook, Held, RunBooks, node_share_of
+from jobtrail.core.gpu.owners import Owners
+from jobtrail.core.gpu.ports import ProcessPlace, gpu_hook_of
+from jobtrail.core.gpu.watch import GpuRhythm
 from jobtrail.core.ports import OpenRun
 from jobtrail.domain.energy import Limits, Method, Span
 from jobtrail.domain.energy_account import ALONE

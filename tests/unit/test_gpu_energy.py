@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from jobtrail.core.gpu_books import EmissionSettings
+from jobtrail.core.gpu.books import EmissionSettings
 from jobtrail.domain.emissions import read_factor
 from jobtrail.domain.events import NodeUsage
 from tests.unit.gpu_world import GpuBench

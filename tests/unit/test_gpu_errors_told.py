@@ -3,7 +3,7 @@
 import asyncio
 
 from jobtrail.core.facts import Fact, GpuErrorsTold
-from jobtrail.core.gpu_sources import GpuSources
+from jobtrail.core.gpu.sources import GpuSources
 from jobtrail.domain.gpus import Gpu, GpuEvent, GpuLook, GpuReading
 
 

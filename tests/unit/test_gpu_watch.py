@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from jobtrail.core.energy.node import Ended
 from jobtrail.core.facts import GpuLookFailed, GpuMismatch, GpusLooked, GpuValueAbsent, SampleSourceFailed
-from jobtrail.core.gpu_sources import NO_GPUS, REST_LOOKS
-from jobtrail.core.node_energy import Ended
-from jobtrail.core.sampler import Rhythm
+from jobtrail.core.gpu.sources import NO_GPUS, REST_LOOKS
+from jobtrail.core.runs.sampler import Rhythm
 from jobtrail.domain.events import GpuUsage, NodeUsage
 from jobtrail.domain.gpus import GpuEvent
 from tests.fakes import FakeClock

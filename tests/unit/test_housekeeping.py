@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from jobtrail.core.board import Board
 from jobtrail.core.facts import ChoreFailed, PartitionsKept
 from jobtrail.core.housekeeping import COUNT_SECONDS, DAYS_AHEAD, PARTITION_SECONDS, Housekeeper
+from jobtrail.core.runs.board import Board
 from jobtrail.domain.errors import StoreUnavailable
 from tests.fakes import Facts, FakeClock
 from tests.unit import moved_time

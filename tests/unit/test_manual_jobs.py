@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.core.manual_jobs import ManualJobs
-from jobtrail.core.manual_ports import Author, Done, PostedSample, Which
+from jobtrail.core.benchmarks.shares import BURST
+from jobtrail.core.manual.jobs import ManualJobs
+from jobtrail.core.manual.ports import Author, Done, PostedSample, Which
 from jobtrail.core.ports import Receipt, SampleRow, SpoolStatus
-from jobtrail.core.report_shares import BURST
 from jobtrail.domain.claims import Claims, is_manual_id
 from jobtrail.domain.errors import (
     InvalidEvent,

@@ -3,7 +3,7 @@
 import msgspec
 
 from jobtrail.core.forwarder import BATCH_BYTES, BATCH_EVENTS
-from jobtrail.core.node_link import MAX_BODY_BYTES, MAX_EVENTS, MAX_ROWS, EventBatch
+from jobtrail.core.link.protocol import MAX_BODY_BYTES, MAX_EVENTS, MAX_ROWS, EventBatch
 from jobtrail.core.sample_buffer import BATCH_ROWS
 from tests.chains import ChainWriter
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.core.node_words import NODES_KINDS, Allowed, Overstepped, overstepped
+from jobtrail.core.link.scope import NODES_KINDS, Allowed, Overstepped, overstepped
 from jobtrail.domain.claims import made_id
 from jobtrail.domain.events import Actor, Closing, Event, EventKind, encode
 from jobtrail.domain.slurm import Origin, SlurmRecord

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from jobtrail.core.board import Board
 from jobtrail.core.facts import ChoreFailed, SlurmAnswered, SlurmAskFailed
-from jobtrail.core.nodes import FOLLOWING_SECONDS, STALE_PERIODS, NodeWatcher
+from jobtrail.core.runs.board import Board
+from jobtrail.core.slurm.nodes import FOLLOWING_SECONDS, STALE_PERIODS, NodeWatcher
 from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmUnavailable, StoreRefused, StoreUnavailable
 from jobtrail.domain.slurm import NodeRecord, SlurmAnswer
 from tests.fakes import Facts, FakeClock

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobtrail.core.over_runs import Over, may_be_over, over_by
-from jobtrail.core.sight import Sight
+from jobtrail.core.runs.over_runs import Over, may_be_over, over_by
+from jobtrail.core.runs.sight import Sight
 from jobtrail.domain.job import Job
 from jobtrail.domain.records import SKEW_US
 from jobtrail.domain.slurm import Origin

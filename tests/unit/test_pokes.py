@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from jobtrail.core.pokes import LOOKS, MOST_AT_ONCE, POKES, Pokes, WholeLook
 from jobtrail.core.ports import PokeAnswer
+from jobtrail.core.runs.pokes import LOOKS, MOST_AT_ONCE, POKES, Pokes, WholeLook
 from tests.fakes import FakeClock
 from tests.unit import moved_time
 

@@ -6,8 +6,8 @@ import itertools
 import msgspec
 
 from jobtrail.core.facts import EventRejected, RunClosed, SlurmAskFailed, SlurmRecordUnreadable
-from jobtrail.core.reconciler import FEW_JOBS, RUNS_BETWEEN_PAUSES
-from jobtrail.core.silence import FEW_UNKNOWN
+from jobtrail.core.slurm.reconciler import FEW_JOBS, RUNS_BETWEEN_PAUSES
+from jobtrail.core.slurm.silence import FEW_UNKNOWN
 from jobtrail.domain.errors import SlurmDenied, SlurmHasNone, SlurmUnavailable
 from jobtrail.domain.job_facts import JobFacts, Outcome
 from jobtrail.domain.slurm import Origin, Unreadable

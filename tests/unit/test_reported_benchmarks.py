@@ -8,10 +8,10 @@ import uuid
 import msgspec
 import pytest
 
-from jobtrail.core.benchmark_ports import Reporter
+from jobtrail.core.benchmarks.ports import Reporter
+from jobtrail.core.benchmarks.reported import ReportedBenchmarks
+from jobtrail.core.benchmarks.shares import BURST, BYTES_PER_SECOND
 from jobtrail.core.ports import Receipt, SpoolStatus
-from jobtrail.core.report_shares import BURST, BYTES_PER_SECOND
-from jobtrail.core.reported_benchmarks import ReportedBenchmarks
 from jobtrail.domain.benchmarks.report import BaselineDecision, Decision, LinkSource, report_event_id
 from jobtrail.domain.errors import InvalidEvent, SpoolFull, TooManyReports
 from jobtrail.domain.events import Actor, Event, EventKind

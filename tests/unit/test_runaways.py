@@ -9,10 +9,10 @@ import pytest
 
 from jobtrail.core.facts import EventRejected, RunClosed
 from jobtrail.core.intake import Intake
-from jobtrail.core.over_runs import Over
 from jobtrail.core.ports import OpenRun
-from jobtrail.core.runaways import BETWEEN_STEPS_SECONDS, Boot, Graces, Runaways
-from jobtrail.core.sight import Sight
+from jobtrail.core.runs.over_runs import Over
+from jobtrail.core.runs.runaways import BETWEEN_STEPS_SECONDS, Boot, Graces, Runaways
+from jobtrail.core.runs.sight import Sight
 from jobtrail.domain.errors import JobtrailError, StoreRefused, StoreUnavailable
 from jobtrail.domain.events import Actor, Event, EventKind, NodeUsage, Whereabouts, decode
 from jobtrail.domain.samples import Target

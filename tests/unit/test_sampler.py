@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtrail.core.board import GRACE_SECONDS
 from jobtrail.core.facts import JobSampled, ReadingMissed, SampleSourceFailed, SeriesShed
-from jobtrail.core.sampler import Rhythm, Sampler
+from jobtrail.core.runs.board import GRACE_SECONDS
+from jobtrail.core.runs.sampler import Rhythm, Sampler
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import NodeReading, Reading
 from tests.fakes import FakeNodeSource

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtrail.core.sampler import UNREPORTED_RETRY_SECONDS, Rhythm
+from jobtrail.core.runs.sampler import UNREPORTED_RETRY_SECONDS, Rhythm
 from tests.unit.sampling import SECOND, Bench
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from jobtrail.core.audit_facts import (
+from jobtrail.core.trail.facts import (
     CheckpointSealed,
     CheckpointSeen,
     SealFailed,
@@ -17,9 +17,9 @@ from jobtrail.core.audit_facts import (
     TrailVerified,
     VerifyFailed,
 )
-from jobtrail.core.audit_ports import Checked, Recomputed
-from jobtrail.core.sealer import Sealer
-from jobtrail.core.verifying import Verifying
+from jobtrail.core.trail.ports import Checked, Recomputed
+from jobtrail.core.trail.sealer import Sealer
+from jobtrail.core.trail.verifying import Verifying
 from jobtrail.domain.checkpoints import Inclusion, Sealed
 from jobtrail.domain.errors import StoreUnavailable
 from jobtrail.domain.verification import Finding, Position

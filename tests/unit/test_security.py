@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from jobtrail.adapters.telemetry.words import SECURITY_WHATS
-from jobtrail.core import security
+from jobtrail.core.access import security
+from jobtrail.core.access.ports import SecurityEvent
+from jobtrail.core.access.security import KEPT, KINDS_A_WINDOW, OTHERS, WHATS, SecurityLog
 from jobtrail.core.facts import Fact, SecurityNoticed
-from jobtrail.core.security import KEPT, KINDS_A_WINDOW, OTHERS, WHATS, SecurityLog
-from jobtrail.core.security_ports import SecurityEvent
 from jobtrail.domain.errors import StoreUnavailable
 from tests.fakes import FakeClock
 

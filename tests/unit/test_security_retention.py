@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from jobtrail.core import security_retention
+from jobtrail.core.access import retention as security_retention
+from jobtrail.core.access.retention import EVERY_SECONDS, TURNS, SecurityRetention
 from jobtrail.core.facts import ChoreFailed, SecurityPruned
-from jobtrail.core.security_retention import EVERY_SECONDS, TURNS, SecurityRetention
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 from tests.fakes import Facts, FakeClock
 from tests.unit import moved_time

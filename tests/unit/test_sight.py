@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobtrail.core.sight import Sight, first_sight
+from jobtrail.core.runs.sight import Sight, first_sight
 from jobtrail.domain.events import NodeUsage, Whereabouts
 from jobtrail.domain.samples import Miss, Missed, Reading
 from tests.unit.runs import open_run

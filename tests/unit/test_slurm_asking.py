@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from jobtrail.core import slurm_words
-from jobtrail.core.accounting import FirstToAnswer
-from jobtrail.core.patience import Patience
+from jobtrail.core.slurm import words as slurm_words
+from jobtrail.core.slurm.accounting import FirstToAnswer
+from jobtrail.core.slurm.patience import Patience
 from jobtrail.domain.errors import SlurmDenied, SlurmError, SlurmHasNone, SlurmUnavailable
 from jobtrail.domain.slurm import SlurmAnswer, Unreadable
 from tests.unit.slurm_world import World

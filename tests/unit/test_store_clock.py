@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from jobtrail.core.clock_facts import ClockCompared
+from jobtrail.core.clocks.facts import ClockCompared
+from jobtrail.core.clocks.store import StoreClock
 from jobtrail.core.ports import StoreReport
-from jobtrail.core.store_clock import StoreClock
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead
 from tests.fakes import Facts, FakeClock
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from jobtrail.core.ports import OpenRun
-from jobtrail.core.succession import REASON, end_of_replaced
+from jobtrail.core.runs.succession import REASON, end_of_replaced
 from jobtrail.domain.events import Actor, EventKind, NodeUsage
 from tests.unit.runs import T0, open_run
 from tests.unit.stories import SECOND, closed, finished, started, tell

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from jobtrail.core.audit_facts import CheckpointSeen, SealFailed, WitnessMismatch
 from jobtrail.core.facts import EventRejected
-from jobtrail.core.heartbeat import Heartbeat
-from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import Receipt
-from jobtrail.core.witness import PROBLEMS, Witness
+from jobtrail.core.trail.facts import CheckpointSeen, SealFailed, WitnessMismatch
+from jobtrail.core.trail.heartbeat import Heartbeat
+from jobtrail.core.trail.own_events import OwnEvents
+from jobtrail.core.trail.witness import PROBLEMS, Witness
 from jobtrail.domain.checkpoints import Anchor, Checkpoint, Inclusion, Leaf, Sealed, merkle_root, path_in, tree
 from jobtrail.domain.events import Actor, Event, EventKind, decode
 from tests.fake_spool import MemorySpool

@@ -22,7 +22,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from jobtrail.core.benchmark_ports import BenchmarkIntake, Reporter
+from jobtrail.core.benchmarks.ports import BenchmarkIntake, Reporter
 from jobtrail.core.facts import ChoreFailed, DroppedReportRefused, DroppedReportTaken, Observer
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES
 from jobtrail.domain.errors import ConfigError, EventConflict, InvalidEvent, SpoolFull, TooManyReports

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from jobtrail.core.gap_ports import Tally
+from jobtrail.core.trail.gap_ports import Tally
 
 SIZE = 512  # bytes; disks write a sector of so many as a whole or not at all
 DIGEST = 32

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool
     from jobtrail.adapters.signing import PublicKeys
     from jobtrail.config import Config
-    from jobtrail.core.audit_ports import Checked
+    from jobtrail.core.trail.ports import Checked
     from jobtrail.domain.checkpoints import Sealed
 
 AnchorFiles = Annotated[

@@ -10,14 +10,14 @@ from jobtrail.adapters.signing import FileSigner
 from jobtrail.composition.slurm_role import Leads
 from jobtrail.composition.storage import Store
 from jobtrail.config import Config
+from jobtrail.core.access.retention import SecurityRetention
 from jobtrail.core.facts import Observer
-from jobtrail.core.heartbeat import Heartbeat
-from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import Clock, EventIntake, EventSpool
-from jobtrail.core.sealer import Sealer
-from jobtrail.core.security_retention import SecurityRetention
-from jobtrail.core.verifying import Verifying
-from jobtrail.core.witness import Witness
+from jobtrail.core.trail.heartbeat import Heartbeat
+from jobtrail.core.trail.own_events import OwnEvents
+from jobtrail.core.trail.sealer import Sealer
+from jobtrail.core.trail.verifying import Verifying
+from jobtrail.core.trail.witness import Witness
 
 WITNESSED_FILE = "checkpoints.jsonl"
 WITNESSED_LINES = 4096

@@ -15,16 +15,16 @@ from jobtrail.adapters.nvml.source import NvmlGpus
 from jobtrail.adapters.procfs import NodeProc, ProcessPlacesReader
 from jobtrail.adapters.rapl import RaplEnergy
 from jobtrail.config import Config
-from jobtrail.core.board import Board
+from jobtrail.core.energy.node import NodeEnergy
 from jobtrail.core.facts import Observer
-from jobtrail.core.gpu_books import EmissionSettings
-from jobtrail.core.gpu_ports import EnergySampleRow, EnergySampleSink, GpuSampleRow, GpuSampleSink
-from jobtrail.core.gpu_sources import NO_GPUS
-from jobtrail.core.gpu_watch import GpuRhythm, GpuWatch
-from jobtrail.core.node_energy import NodeEnergy
+from jobtrail.core.gpu.books import EmissionSettings
+from jobtrail.core.gpu.ports import EnergySampleRow, EnergySampleSink, GpuSampleRow, GpuSampleSink
+from jobtrail.core.gpu.sources import NO_GPUS
+from jobtrail.core.gpu.watch import GpuRhythm, GpuWatch
 from jobtrail.core.ports import Clock, GpuSource
+from jobtrail.core.runs.board import Board
+from jobtrail.core.runs.sampler import Sampler
 from jobtrail.core.sample_buffer import SampleBuffer
-from jobtrail.core.sampler import Sampler
 from jobtrail.core.waiting import Backoff
 from jobtrail.domain.emissions import read_factor
 from jobtrail.domain.gpus import GpuLook

@@ -10,13 +10,13 @@ from pathlib import Path
 from jobtrail.adapters.cgroup import CgroupReader, StepFinder
 from jobtrail.adapters.procfs import NodeProc, ProcessTreeReader, read_boot_id, read_boot_time_us
 from jobtrail.config import Config
-from jobtrail.core.board import Board
-from jobtrail.core.collector import Collector
 from jobtrail.core.facts import Observer
-from jobtrail.core.over_runs import OverRuns
 from jobtrail.core.ports import Clock, EventIntake, EventSpool, SampleRow, UsageSource
-from jobtrail.core.runaways import Boot, Graces, Runaways
-from jobtrail.core.sampler import Report, Rhythm, Sampler
+from jobtrail.core.runs.board import Board
+from jobtrail.core.runs.collector import Collector
+from jobtrail.core.runs.over_runs import OverRuns
+from jobtrail.core.runs.runaways import Boot, Graces, Runaways
+from jobtrail.core.runs.sampler import Report, Rhythm, Sampler
 from jobtrail.domain.samples import Target
 
 

@@ -22,28 +22,28 @@ from jobtrail.composition.server_role import make_server_parts
 from jobtrail.composition.slurm_role import SlurmSources
 from jobtrail.composition.storage import Sinks, Store
 from jobtrail.config import Config
-from jobtrail.core.admin_comments import Commenter
-from jobtrail.core.benchmark_settler import BenchmarkSettler
-from jobtrail.core.board import Board
-from jobtrail.core.clock_watch import ClockWatch
-from jobtrail.core.collector import Collector
+from jobtrail.core.access.retention import SecurityRetention
+from jobtrail.core.access.security import SecurityLog
+from jobtrail.core.benchmarks.settler import BenchmarkSettler
+from jobtrail.core.clocks.store import StoreClock
+from jobtrail.core.clocks.watch import ClockWatch
 from jobtrail.core.forwarder import Forwarder
-from jobtrail.core.gaps import GapRecords
-from jobtrail.core.heartbeat import Heartbeat
 from jobtrail.core.housekeeping import Housekeeper
 from jobtrail.core.intake import Intake
-from jobtrail.core.nodes import NodeWatcher
-from jobtrail.core.own_events import OwnEvents
 from jobtrail.core.ports import SampleRow
-from jobtrail.core.reconciler import Reconciler
-from jobtrail.core.runaways import Runaways
+from jobtrail.core.runs.board import Board
+from jobtrail.core.runs.collector import Collector
+from jobtrail.core.runs.runaways import Runaways
+from jobtrail.core.runs.sampler import Sampler, Watched
 from jobtrail.core.sample_buffer import SampleBuffer
-from jobtrail.core.sampler import Sampler, Watched
-from jobtrail.core.sealer import Sealer
-from jobtrail.core.security import SecurityLog
-from jobtrail.core.security_retention import SecurityRetention
-from jobtrail.core.store_clock import StoreClock
-from jobtrail.core.verifying import Verifying
+from jobtrail.core.slurm.admin_comments import Commenter
+from jobtrail.core.slurm.nodes import NodeWatcher
+from jobtrail.core.slurm.reconciler import Reconciler
+from jobtrail.core.trail.gaps import GapRecords
+from jobtrail.core.trail.heartbeat import Heartbeat
+from jobtrail.core.trail.own_events import OwnEvents
+from jobtrail.core.trail.sealer import Sealer
+from jobtrail.core.trail.verifying import Verifying
 from jobtrail.core.waiting import Backoff
 
 DAY_US = 86_400_000_000

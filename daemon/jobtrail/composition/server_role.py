@@ -15,18 +15,18 @@ from jobtrail.composition.slurm_role import (
 )
 from jobtrail.composition.storage import ClusterOf, Store
 from jobtrail.config import Config
-from jobtrail.core.admin_comments import Commenter
-from jobtrail.core.benchmark_energy import EnergyOfRuns
-from jobtrail.core.benchmark_settler import BenchmarkSettler, SettlerSettings
-from jobtrail.core.board import Board
+from jobtrail.core.access.retention import SecurityRetention
+from jobtrail.core.benchmarks.energy import EnergyOfRuns
+from jobtrail.core.benchmarks.settler import BenchmarkSettler, SettlerSettings
 from jobtrail.core.facts import Observer
 from jobtrail.core.housekeeping import Housekeeper
-from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.ports import Clock, EventIntake
-from jobtrail.core.reconciler import Reconciler
-from jobtrail.core.sealer import Sealer
-from jobtrail.core.security_retention import SecurityRetention
-from jobtrail.core.verifying import Verifying
+from jobtrail.core.runs.board import Board
+from jobtrail.core.slurm.admin_comments import Commenter
+from jobtrail.core.slurm.nodes import NodeWatcher
+from jobtrail.core.slurm.reconciler import Reconciler
+from jobtrail.core.trail.sealer import Sealer
+from jobtrail.core.trail.verifying import Verifying
 
 
 class ServerParts(msgspec.Struct, frozen=True, kw_only=True):

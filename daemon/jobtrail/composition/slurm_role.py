@@ -13,15 +13,15 @@ from jobtrail.adapters.sacct import Sacct, SlurmComments
 from jobtrail.adapters.slurmrest import RestSettings, SlurmRest
 from jobtrail.composition.storage import ClusterOf, Store
 from jobtrail.config import Config
-from jobtrail.core.accounting import FirstToAnswer
-from jobtrail.core.admin_comments import Commenter
-from jobtrail.core.board import Board
-from jobtrail.core.cluster_name import ClusterName
 from jobtrail.core.facts import Observer
-from jobtrail.core.nodes import NodeWatcher
 from jobtrail.core.ports import Clock, EventIntake, RunStore, SlurmAccounting, SlurmController
-from jobtrail.core.reconciler import Reconciler, Rhythm
-from jobtrail.core.slurm_words import SlurmWords
+from jobtrail.core.runs.board import Board
+from jobtrail.core.slurm.accounting import FirstToAnswer
+from jobtrail.core.slurm.admin_comments import Commenter
+from jobtrail.core.slurm.cluster_name import ClusterName
+from jobtrail.core.slurm.nodes import NodeWatcher
+from jobtrail.core.slurm.reconciler import Reconciler, Rhythm
+from jobtrail.core.slurm.words import SlurmWords
 
 NOBODY_TO_ASK = (
     "slurm.rest_url is not set and there is no sacct: whether a job succeeded or was cancelled stays unknown where its "

@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from jobtrail.config import Config
-from jobtrail.core.audit_ports import SealStore, Verifier
-from jobtrail.core.benchmark_ports import BenchmarkReader, BenchmarkStore
-from jobtrail.core.comment_ports import SettledRuns
+from jobtrail.core.access.ports import NodeTokens, SecurityArchive, SecurityReader, SecurityStore
+from jobtrail.core.benchmarks.ports import BenchmarkReader, BenchmarkStore
 from jobtrail.core.facts import Observer
-from jobtrail.core.gpu_ports import EnergySampleSink, GpuSampleSink
-from jobtrail.core.manual_ports import PostedSampleSink
-from jobtrail.core.node_link import ChainOwners, JobParts
-from jobtrail.core.over_runs import OverRuns
+from jobtrail.core.gpu.ports import EnergySampleSink, GpuSampleSink
+from jobtrail.core.link.protocol import ChainOwners, JobParts
+from jobtrail.core.manual.ports import PostedSampleSink
 from jobtrail.core.ports import CentralStore, EventSink, Leadership, NodeStore, RunStore, SampleSink
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
-from jobtrail.core.security_ports import NodeTokens, SecurityArchive, SecurityReader, SecurityStore
+from jobtrail.core.runs.over_runs import OverRuns
+from jobtrail.core.slurm.comment_ports import SettledRuns
 from jobtrail.core.target_ports import TargetReader
+from jobtrail.core.trail.ports import SealStore, Verifier
 
 ClusterOf = Callable[[], Awaitable[str | None]]
 

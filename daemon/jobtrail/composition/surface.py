@@ -19,12 +19,12 @@ from jobtrail.composition.descriptors import connections_that_fit
 from jobtrail.composition.node_role import user_name
 from jobtrail.composition.parts import Parts
 from jobtrail.config import Config
-from jobtrail.core.manual_jobs import ManualJobs
-from jobtrail.core.node_link import ForwardedTo
-from jobtrail.core.node_words import Allowed
-from jobtrail.core.pokes import LOOKS, Pokes, WholeLook
+from jobtrail.core.benchmarks.reported import ReportedBenchmarks
+from jobtrail.core.link.protocol import ForwardedTo
+from jobtrail.core.link.scope import Allowed
+from jobtrail.core.manual.jobs import ManualJobs
 from jobtrail.core.ports import Health
-from jobtrail.core.reported_benchmarks import ReportedBenchmarks
+from jobtrail.core.runs.pokes import LOOKS, Pokes, WholeLook
 from jobtrail.domain.events import request_digest
 
 

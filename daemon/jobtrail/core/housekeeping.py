@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from jobtrail.core.board import Board
 from jobtrail.core.facts import ChoreFailed, Observer, PartitionsKept
 from jobtrail.core.ports import CentralStore, Clock
+from jobtrail.core.runs.board import Board
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.errors import StoreUnavailable
 

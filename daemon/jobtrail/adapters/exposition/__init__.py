@@ -15,8 +15,8 @@ from jobtrail.adapters.exposition.gpus import GPU_FAMILIES, GpuTable
 from jobtrail.adapters.exposition.jobs import JOB_FAMILIES, JobTable
 from jobtrail.adapters.exposition.nodes import NODE_FAMILIES, NodeTable
 from jobtrail.adapters.exposition.text import PLAIN_JOBS, Family, Value, ones, small
-from jobtrail.core.board import Board
 from jobtrail.core.ports import Clock
+from jobtrail.core.runs.board import Board
 from jobtrail.domain.states import State
 
 __all__ = ["ALIAS_FAMILIES", "FAMILIES", "PLAIN_JOBS", "Exposition"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from jobtrail.adapters.exposition.text import Family, Value, encode_values, header, label_set
-from jobtrail.core.board import Board, GpuDevice, JobEntry
+from jobtrail.core.runs.board import Board, GpuDevice, JobEntry
 from jobtrail.domain.gpus import GpuReading
 
 Labels = tuple[tuple[str, str | None], ...]

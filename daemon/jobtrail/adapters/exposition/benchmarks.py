@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from jobtrail.adapters.exposition.text import Family, Value, encode_values, header, label_set
-from jobtrail.core.benchmark_board import BenchmarkPage
+from jobtrail.core.benchmarks.board import BenchmarkPage
 from jobtrail.domain.benchmarks.metrics import PERCENTILES
 from jobtrail.domain.benchmarks.settling import LastValidRun
 

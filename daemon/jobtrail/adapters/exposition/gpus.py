@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jobtrail.adapters.exposition.text import Column, Family, Series, SeriesLines, Value, header
-from jobtrail.core.board import GpuDevice, JobEntry, JobGpus, NodeGpu
+from jobtrail.core.runs.board import GpuDevice, JobEntry, JobGpus, NodeGpu
 from jobtrail.domain.gpus import GpuReading
 
 DEVICE_LABELS = ("job_id", "node", "gpu_vendor", "gpu_id")

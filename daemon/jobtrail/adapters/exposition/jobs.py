@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from jobtrail.adapters.exposition.text import Column, Family, Series, SeriesLines, header
-from jobtrail.core.board import JobEntry
 from jobtrail.core.ports import OpenRun
+from jobtrail.core.runs.board import JobEntry
 from jobtrail.domain.events import NodeUsage
 from jobtrail.domain.samples import Reading
 

@@ -42,13 +42,13 @@ from jobtrail.adapters.http.tls_door import peer_of, tls_doors
 from jobtrail.adapters.http.tokens import admin_token, hook_token, read_token, write_token
 from jobtrail.adapters.http.turns import Turns
 from jobtrail.adapters.http.web_file import WebFile
-from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
+from jobtrail.core.access.ports import Notice, SecurityReader
+from jobtrail.core.benchmarks.ports import BenchmarkIntake, BenchmarkReader
 from jobtrail.core.facts import EventRejected, Fact, Observer
-from jobtrail.core.manual_ports import JobKeeper
-from jobtrail.core.node_link import SECURITY_PATH, ForwardedTo
+from jobtrail.core.link.protocol import SECURITY_PATH, ForwardedTo
+from jobtrail.core.manual.ports import JobKeeper
 from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
 from jobtrail.core.query_ports import Archive, JobReader, NodeReader
-from jobtrail.core.security_ports import Notice, SecurityReader
 from jobtrail.core.target_ports import TargetReader
 from jobtrail.domain.errors import ConfigError, JobtrailError
 

@@ -18,7 +18,7 @@ from jobtrail.adapters.http.senders import Gate, Sender
 from jobtrail.adapters.http.settings import HttpSettings
 from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
-from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader, Reporter
+from jobtrail.core.benchmarks.ports import BenchmarkIntake, BenchmarkReader, Reporter
 from jobtrail.core.ports import Receipt, Row
 from jobtrail.domain.benchmarks.report import BaselineDecision, Decision, Status
 from jobtrail.domain.benchmarks.submitted import MAX_REPORT_BYTES

@@ -21,7 +21,7 @@ from jobtrail.adapters.http.run_uids import run_uid
 from jobtrail.adapters.http.senders import Gate, Sender
 from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
-from jobtrail.core.benchmark_ports import RANK_COLUMNS, RUN_COLUMNS, BenchmarkReader, RunFilter
+from jobtrail.core.benchmarks.ports import RANK_COLUMNS, RUN_COLUMNS, BenchmarkReader, RunFilter
 from jobtrail.domain.benchmarks.metrics import PERCENTILE, STATS, default_stat
 from jobtrail.domain.events import check_time_us
 

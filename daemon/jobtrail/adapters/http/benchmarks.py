@@ -12,7 +12,7 @@ from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.settings import HttpSettings
 from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
-from jobtrail.core.benchmark_ports import BenchmarkIntake, BenchmarkReader
+from jobtrail.core.benchmarks.ports import BenchmarkIntake, BenchmarkReader
 
 RUNS = "/v1/benchmarks/runs"
 DECISIONS = re.compile(rf"{RUNS}/[^/]+/decisions")

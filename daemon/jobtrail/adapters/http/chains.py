@@ -21,7 +21,7 @@ from jobtrail.adapters.http.node_identity import NodeIdentity
 from jobtrail.adapters.http.refusals import Note, Refused, json_answer, refusal
 from jobtrail.adapters.http.sample_rights import Sampled, SampleRights
 from jobtrail.core.facts import NodeContradicted, NodeServed, Observer
-from jobtrail.core.node_link import (
+from jobtrail.core.link.protocol import (
     BATCHES_PATH,
     ENERGY_SAMPLES_PATH,
     GPU_SAMPLES_PATH,
@@ -39,7 +39,7 @@ from jobtrail.core.node_link import (
     RunsAsked,
     RunsOver,
 )
-from jobtrail.core.node_words import Overstepped, overstepped
+from jobtrail.core.link.scope import Overstepped, overstepped
 from jobtrail.domain.errors import ChainGap, JobtrailError, StoreRefused
 
 LINK_PREFIXES = ("/v1/chains/", "/v1/samples/", OVER_RUNS_PATH)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from jobtrail.adapters.http.event_json import NAME, Moment, Text, explained
-from jobtrail.core.manual_ports import PostedSample
+from jobtrail.core.manual.ports import PostedSample
 from jobtrail.domain.claims import Claims
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import MAX_EXACT_INT, check_time_us

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
 from jobtrail.adapters.http.refusals import Refused, encoded_body, too_large, too_slow
-from jobtrail.core.node_link import FREE_BYTES, MAX_BODY_BYTES, MAX_RATIO, MAX_SENT_BYTES, MEDIA_TYPE
+from jobtrail.core.link.protocol import FREE_BYTES, MAX_BODY_BYTES, MAX_RATIO, MAX_SENT_BYTES, MEDIA_TYPE
 
 BODY_SECONDS = 15.0
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header and trailer around deflate, zlib.h: inflateInit2

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from jobtrail.adapters.http.refusals import Refused
-from jobtrail.core.node_link import MAX_BODY_BYTES
+from jobtrail.core.link.protocol import MAX_BODY_BYTES
 from jobtrail.domain.errors import StoreUnavailable
 
 TURN_SECONDS = 5.0

@@ -17,9 +17,9 @@ from jobtrail.adapters.http.link_bodies import decoded, read_packed
 from jobtrail.adapters.http.link_room import Room, busy
 from jobtrail.adapters.http.node_identity import NodeIdentity
 from jobtrail.adapters.http.refusals import Note, Refused, json_answer, refusal, too_large
+from jobtrail.core.access.ports import SecurityEvent
 from jobtrail.core.facts import NodeContradicted, NodeServed, Observer
-from jobtrail.core.node_link import MAX_SECURITY_EVENTS, SECURITY_PATH, ForwardedTo, SecurityEvents
-from jobtrail.core.security_ports import SecurityEvent
+from jobtrail.core.link.protocol import MAX_SECURITY_EVENTS, SECURITY_PATH, ForwardedTo, SecurityEvents
 from jobtrail.domain.errors import JobtrailError, StoreRefused
 from jobtrail.domain.events import LATEST_US
 

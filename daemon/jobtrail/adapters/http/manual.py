@@ -17,7 +17,7 @@ from jobtrail.adapters.http.senders import Gate, Sender
 from jobtrail.adapters.http.settings import HttpSettings
 from jobtrail.adapters.http.tokens import Door
 from jobtrail.adapters.http.turns import Turns
-from jobtrail.core.manual_ports import Author, Done, JobKeeper, Which
+from jobtrail.core.manual.ports import Author, Done, JobKeeper, Which
 from jobtrail.domain.errors import InvalidEvent
 from jobtrail.domain.events import Actor
 from jobtrail.domain.job_ids import parse_job_id

@@ -10,7 +10,7 @@ from aiohttp import web
 from jobtrail.adapters.http.headers import one_header
 from jobtrail.adapters.http.refusals import forbidden
 from jobtrail.adapters.http.tokens import TokenFile
-from jobtrail.core.node_link import NODE_HEADER
+from jobtrail.core.link.protocol import NODE_HEADER
 from jobtrail.domain.errors import InvalidEvent
 
 # As SlurmdNodeName and host names are written: RFC 1123 and underscores; the first character is none of the marks.

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jobtrail.core.node_link import JobKey, JobParts
-from jobtrail.core.node_words import Allowed
+from jobtrail.core.link.protocol import JobKey, JobParts
+from jobtrail.core.link.scope import Allowed
 
 # A part that a node has in a job stays. All else may change with the next event, as when a job begins anew elsewhere.
 PART_SECONDS = 600.0

@@ -8,7 +8,7 @@ from jobtrail.adapters.http import query
 from jobtrail.adapters.http.refusals import Note, forbidden, json_answer
 from jobtrail.adapters.http.senders import Gate
 from jobtrail.adapters.http.tokens import Door
-from jobtrail.core.security_ports import SecurityReader
+from jobtrail.core.access.ports import SecurityReader
 
 PARAMETERS = ("since", "limit")
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000

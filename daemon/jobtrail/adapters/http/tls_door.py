@@ -15,8 +15,8 @@ from typing import Any, cast
 from jobtrail.adapters.http.connection import GuardedServer
 from jobtrail.adapters.http.tls import names_in
 from jobtrail.adapters.http.web_file import Live, WebFile
+from jobtrail.core.access.ports import Notice
 from jobtrail.core.facts import EventRejected, Observer
-from jobtrail.core.security_ports import Notice
 
 SHUTDOWN_SECONDS = 1.0
 # Thousands of handshakes at once would each take longer than they may, and none be completed. So few are in progress,

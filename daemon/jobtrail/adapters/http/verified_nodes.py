@@ -17,7 +17,7 @@ from jobtrail.adapters.http.refusals import Note, Refused, forbidden, unauthoriz
 from jobtrail.adapters.http.tls import expired, host_names_in, names_in, uris_in
 from jobtrail.adapters.http.tls_door import certificate_of
 from jobtrail.adapters.http.tokens import BEARER
-from jobtrail.core.security_ports import NodeToken, NodeTokens
+from jobtrail.core.access.ports import NodeToken, NodeTokens
 from jobtrail.domain.errors import StoreUnavailable
 
 FRESH_SECONDS = 10.0  # how long a revocation may take to be known here

@@ -15,7 +15,7 @@ from jobtrail.adapters.postgres.benchmark_sorting import NEWEST, sorting
 from jobtrail.adapters.postgres.pool import transaction
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.values import to_datetime
-from jobtrail.core.benchmark_ports import RunFilter
+from jobtrail.core.benchmarks.ports import RunFilter
 from jobtrail.domain.benchmarks.comparison import Side, compare
 from jobtrail.domain.benchmarks.metrics import METRICS, Direction
 from jobtrail.domain.benchmarks.report import Repeat

@@ -9,7 +9,7 @@ from jobtrail.adapters.postgres.pool import session
 from jobtrail.adapters.postgres.samples import Record, copy_what_can_be
 from jobtrail.adapters.postgres.values import from_millionths, to_datetime, to_seconds
 from jobtrail.core.facts import Observer, SamplesDropped
-from jobtrail.core.gpu_ports import EnergySampleRow
+from jobtrail.core.gpu.ports import EnergySampleRow
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool

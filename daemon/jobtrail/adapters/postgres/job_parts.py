@@ -9,7 +9,7 @@ import msgspec
 
 from jobtrail.adapters.postgres.pool import session
 from jobtrail.adapters.postgres.statements import SQL
-from jobtrail.core.node_link import JobKey, PartOfJob
+from jobtrail.core.link.protocol import JobKey, PartOfJob
 from jobtrail.domain.belonging import refused_until
 from jobtrail.domain.job import Job
 

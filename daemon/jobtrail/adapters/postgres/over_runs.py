@@ -9,7 +9,7 @@ import msgspec
 
 from jobtrail.adapters.postgres.pool import session
 from jobtrail.adapters.postgres.statements import SQL
-from jobtrail.core.over_runs import Over, over_by
+from jobtrail.core.runs.over_runs import Over, over_by
 from jobtrail.domain.job import Job
 from jobtrail.domain.samples import Target
 

@@ -9,7 +9,7 @@ from jobtrail.adapters.postgres.anchors import join_path, sealed
 from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.trail_rows import trail_row
-from jobtrail.core.audit_ports import Recomputed
+from jobtrail.core.trail.ports import Recomputed
 from jobtrail.domain.checkpoints import Inclusion, Sealed
 from jobtrail.domain.verification import ChainCheck, Finding, Position
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from jobtrail.adapters.postgres.pool import session
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.values import encode, to_datetime
+from jobtrail.core.access.ports import NodeToken, SecurityEvent
 from jobtrail.core.ports import Row
-from jobtrail.core.security_ports import NodeToken, SecurityEvent
 
 if TYPE_CHECKING:
     from jobtrail.adapters.postgres.pool import Pool

@@ -11,7 +11,7 @@ from jobtrail.adapters.postgres.pool import session, transaction
 from jobtrail.adapters.postgres.removals import load_removals, note_removal
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.adapters.postgres.trail_rows import trail_row
-from jobtrail.core.audit_ports import Checked
+from jobtrail.core.trail.ports import Checked
 from jobtrail.domain.checkpoint_check import CheckpointCheck, Keys, StoredCheckpoint, compare_anchors
 from jobtrail.domain.checkpoints import Checkpoint, Leaf, Sealed
 from jobtrail.domain.verification import ChainCheck, Finding, Position, Removals, TrailRow

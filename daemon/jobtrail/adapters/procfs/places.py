@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from jobtrail.core.gpu_ports import ProcessPlace
+from jobtrail.core.gpu.ports import ProcessPlace
 
 MOST_ANCESTORS = 64
 _MOST_BYTES = 65_536

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from jobtrail.adapters.sacct import values
 from jobtrail.adapters.sacct.rows import each_row
 from jobtrail.adapters.sacct.running import SlurmCommand
-from jobtrail.core.comment_ports import HeldComment
+from jobtrail.core.slurm.comment_ports import HeldComment
 from jobtrail.domain.errors import SlurmAnswerInvalid
 
 FIELDS = ("JobIDRaw", "JobID", "Submit", "End", "AdminComment")

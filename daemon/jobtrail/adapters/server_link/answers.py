@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from jobtrail.core.node_link import Problem
+from jobtrail.core.link.protocol import Problem
 from jobtrail.domain.errors import ChainGap, JobtrailError, StoreRefused, StoreUnavailable
 
 MAX_WORDS = 300

@@ -17,7 +17,7 @@ from jobtrail.adapters.server_link.answers import refused
 from jobtrail.adapters.server_link.credentials import Credentials, CredentialsUnusableError
 from jobtrail.adapters.server_link.settings import LinkSettings
 from jobtrail.core.facts import Observer, ServerAsked
-from jobtrail.core.node_link import FREE_BYTES, MAX_RATIO, MEDIA_TYPE, NODE_HEADER
+from jobtrail.core.link.protocol import FREE_BYTES, MAX_RATIO, MEDIA_TYPE, NODE_HEADER
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 
 CONNECTIONS = 4  # at a time: events, and samples of three kinds

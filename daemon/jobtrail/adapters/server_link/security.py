@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobtrail.adapters.server_link.client import ServerLink
-from jobtrail.core.node_link import SECURITY_PATH, SecurityEvents
-from jobtrail.core.security_ports import SecurityEvent
+from jobtrail.core.access.ports import SecurityEvent
+from jobtrail.core.link.protocol import SECURITY_PATH, SecurityEvents
 
 
 class LinkSecurityEvents:

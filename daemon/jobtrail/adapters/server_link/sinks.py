@@ -10,8 +10,8 @@ import msgspec
 from jobtrail.adapters.server_link.answers import RowsRefused
 from jobtrail.adapters.server_link.client import ServerLink
 from jobtrail.core.facts import SamplesDropped
-from jobtrail.core.gpu_ports import EnergySampleRow, GpuSampleRow
-from jobtrail.core.node_link import (
+from jobtrail.core.gpu.ports import EnergySampleRow, GpuSampleRow
+from jobtrail.core.link.protocol import (
     BATCHES_PATH,
     ENERGY_SAMPLES_PATH,
     GPU_SAMPLES_PATH,
@@ -25,8 +25,8 @@ from jobtrail.core.node_link import (
     RunsAsked,
     RunsOver,
 )
-from jobtrail.core.over_runs import Over
 from jobtrail.core.ports import SampleRow, StoreReport
+from jobtrail.core.runs.over_runs import Over
 from jobtrail.domain.audit import ChainedEvent, ChainHead
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 from jobtrail.domain.samples import Target

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import msgspec
 
 from jobtrail.adapters.spool.sealing import seal, unseal
-from jobtrail.core.gpu_ports import gpu_hook_of
+from jobtrail.core.gpu.ports import gpu_hook_of
 from jobtrail.core.ports import OpenRun, is_of_a_later_run, is_of_an_earlier_run
-from jobtrail.core.succession import end_of_replaced
+from jobtrail.core.runs.succession import end_of_replaced
 from jobtrail.domain.events import Event, EventKind, Whereabouts
 from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.samples import Target

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from jobtrail.adapters.telemetry.handlers import Handlers
 from jobtrail.adapters.telemetry.words import FINDINGS, OTHER, VERIFICATIONS, WITNESS_PROBLEMS, one_of
-from jobtrail.core import audit_facts as facts
+from jobtrail.core.trail import facts
 
 
 class AuditFigures(Collector):

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from jobtrail.adapters.telemetry.handlers import Handlers
-from jobtrail.core import clock_facts as facts
+from jobtrail.core.clocks import facts
 
 
 class ClockFigures(Collector):

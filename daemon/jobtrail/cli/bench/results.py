@@ -14,7 +14,7 @@ from jobtrail.cli.bench.asking import Row, ask, tell
 from jobtrail.cli.output import clean, console, print_json
 from jobtrail.cli.times import moment as parse_moment
 from jobtrail.cli.whom import asks_daemon, whom
-from jobtrail.core.benchmark_ports import RANK_COLUMNS, RUN_COLUMNS, RunFilter
+from jobtrail.core.benchmarks.ports import RANK_COLUMNS, RUN_COLUMNS, RunFilter
 from jobtrail.domain.benchmarks.metrics import default_stat
 from jobtrail.domain.benchmarks.report import Decision, Status
 

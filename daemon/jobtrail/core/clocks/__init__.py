@@ -1,0 +1,1 @@
+"""The node's clock: watched for steps, compared with the store's."""

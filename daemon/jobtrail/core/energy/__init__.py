@@ -1,0 +1,1 @@
+"""The node's energy, divided among its runs."""

@@ -1,0 +1,1 @@
+"""Whose GPUs are whose, and what runs had of them."""

@@ -1,0 +1,1 @@
+"""People's word on jobs."""
