@@ -189,7 +189,8 @@ def test_whatever_comes_and_goes_every_end_is_reported_once_and_nothing_is_made_
     for name, own in spent.items():
         (usage,) = bench.finals(name)
         if usage.sources.get("cpu") == "parent_counter":
-            assert usage.cpu_usage_us == pytest.approx(own, abs=10)
+            # Of two that ended between looks, what is shared counts as the counter's word where it is 1 % at most.
+            assert usage.cpu_usage_us == pytest.approx(own, rel=0.01, abs=10)
         assert usage.cpu_usage_us is not None
     total = sum(usage.cpu_usage_us or 0 for _, _, final, usage in bench.reports if final)
     assert total <= sum(spent.values()) + 10
