@@ -88,7 +88,7 @@ async def store_measured_job(
     openers: dict[str, str] = {}
     for node in NODES:
         writer = ChainWriter(node)
-        facts = {"account": "physics", "uid": uid, "job_name": name}
+        facts: dict[str, Any] = {"account": "physics", "uid": uid, "job_name": name}
         openers[node] = writer.started("slurm-7", offset, NODES, **facts)
         writer.finished("slurm-7", offset + seconds * SECOND, 0, opened_by=openers[node])
         writer.used("slurm-7", offset + seconds * SECOND + 1, usage(node, seconds), opened_by=openers[node])
