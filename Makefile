@@ -17,7 +17,7 @@ test: ## install what the tests need, then run every check there is
 	@PYTHON=$(PYTHON) scripts/bootstrap dev
 	@exec scripts/check
 
-faults: ## every fault test in full (about an hour, as root), and their figures into docs/promises.md
+faults: ## every fault test in full (about three hours, as root), and their figures into docs/promises.md
 	@scripts/install-test-packages
 	@PYTHON=$(PYTHON) scripts/bootstrap dev
 	@JOBTRAIL_FAULTS=full $(BIN)/pytest -q tests/faults && $(BIN)/python -m scripts.make_fault_table
