@@ -1,6 +1,7 @@
 -- The figures of a run as its report has them (jobtrail.domain.efficiency). CPU time is set against the CPUs that it is
 -- of, and against the time in which the run could use them, so not while it was suspended, as far as Slurm told of that.
--- Of nodes with different memory limits the one counts that came nearest to its own.
+-- Of nodes with different memory limits the one counts that came nearest to its own; a limit that no kernel has, which a
+-- node's word may hold, is none. How long a run lasted whose end nobody knows is not known.
 --
 -- The rows of job_nodes are looked at in subqueries of the columns that need them, and only where a run has several
 -- nodes, so that a question about other columns, or about runs on one node, reads none.
@@ -14,7 +15,8 @@ SELECT j.cluster_name, j.job_id, j.run, j.user_name, j.account, j.partition, j.s
                SELECT max(n.memory_peak_bytes::double precision / l.memory_limit_bytes)
                FROM job_nodes n
                CROSS JOIN LATERAL (
-                   SELECT nullif((n.projection -> 'usage' ->> 'memory_limit_bytes')::bigint, 0) AS memory_limit_bytes
+                   SELECT CASE WHEN (n.projection -> 'usage' ->> 'memory_limit_bytes')::numeric BETWEEN 1 AND 9223372036854775807
+                               THEN (n.projection -> 'usage' ->> 'memory_limit_bytes')::bigint END AS memory_limit_bytes
                ) l
                WHERE n.cluster_name = j.cluster_name AND n.job_id = j.job_id AND n.run = j.run
                  AND n.memory_peak_bytes IS NOT NULL
@@ -36,7 +38,8 @@ SELECT j.cluster_name, j.job_id, j.run, j.user_name, j.account, j.partition, j.s
                              n.node COLLATE "C" DESC))[1]
            FROM job_nodes n
            CROSS JOIN LATERAL (
-               SELECT nullif((n.projection -> 'usage' ->> 'memory_limit_bytes')::bigint, 0) AS memory_limit_bytes
+               SELECT CASE WHEN (n.projection -> 'usage' ->> 'memory_limit_bytes')::numeric BETWEEN 1 AND 9223372036854775807
+                           THEN (n.projection -> 'usage' ->> 'memory_limit_bytes')::bigint END AS memory_limit_bytes
            ) l
            WHERE n.cluster_name = j.cluster_name AND n.job_id = j.job_id AND n.run = j.run
              AND n.memory_peak_bytes IS NOT NULL AND l.memory_limit_bytes IS NOT NULL
@@ -44,7 +47,8 @@ SELECT j.cluster_name, j.job_id, j.run, j.user_name, j.account, j.partition, j.s
        ) END AS memory_efficiency_node
 FROM jobs j
 CROSS JOIN LATERAL (
-    SELECT extract(epoch FROM coalesce(j.end_time, j.last_sample_at) - j.start_time)::double precision AS elapsed_seconds
+    SELECT extract(epoch FROM CASE WHEN j.state IN ('pending', 'running') THEN j.last_sample_at ELSE j.end_time END
+                              - j.start_time)::double precision AS elapsed_seconds
 ) m
 CROSS JOIN LATERAL (
     SELECT m.elapsed_seconds - least(coalesce(j.suspended_seconds, 0), m.elapsed_seconds) AS active_seconds

@@ -75,6 +75,12 @@ async def read(pool: Any) -> tuple[dict[str, Any], JobReport]:
         ({}, {"n1": PART, "n2": {**SMALL, "memory_peak_bytes": None}}, 0.25, 6 / 16, None),
         ({}, {"n1": PART, "n2": {**SMALL, "limit": None}}, 0.25, 6 / 16, None),
         ({}, {"n1": PART, "n2": {**SMALL, "limit": 0}}, 0.25, 6 / 16, None),
+        # What no kernel has, and a node may say: it must not cost everybody the view.
+        ({}, {"n1": PART, "n2": {**SMALL, "limit": 2**63}}, 0.25, 6 / 16, None),
+        ({}, {"n1": PART, "n2": {**SMALL, "limit": -(2**70)}}, 0.25, 6 / 16, None),
+        ({}, {"n1": PART, "n2": {**SMALL, "limit": 2**63 - 1}}, 0.25, 6 / 16, "n1"),
+        # It is over, and nobody knows since when.
+        ({"end_time": None, "last_sample_at": BEGIN + timedelta(seconds=500)}, {"n1": PART}, None, 6 / 16, None),
         ({}, {"Nb": SMALL, "na": {**SMALL, "memory_peak_bytes": 6 * GIB, "limit": 8 * GIB}}, 0.25, 3 / 4, "na"),
         ({"memory_limit_bytes": None, "memory_requested_bytes": 24 * GIB}, {}, 0.25, 6 / 12, None),
         ({"memory_limit_bytes": None, "memory_requested_bytes": 24 * GIB, "nodes_total": None}, {}, 0.25, None, None),

@@ -17,6 +17,7 @@ from jobtrail.domain.usage import SLURM_ACCOUNTING
 Row = Mapping[str, Any]
 
 OPEN_STATES = frozenset({State.PENDING, State.RUNNING})
+MOST_BYTES = 2**63 - 1  # that a kernel, and a column of the database, can count
 
 
 class CpuUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +104,11 @@ def memory_use(job: Row, nodes: Sequence[Row]) -> MemoryUse:
 
 def _nearest_to_limit(nodes: Sequence[Row]) -> Row | None:
     """Of nodes whose limits differ, the one that used most of its own; None where they do not."""
-    known = [node for node in nodes if node["memory_limit_bytes"] and node["memory_peak_bytes"] is not None]
+    known = [
+        node
+        for node in nodes
+        if 0 < (node["memory_limit_bytes"] or 0) <= MOST_BYTES and node["memory_peak_bytes"] is not None
+    ]
     if len({node["memory_limit_bytes"] for node in known}) < 2:
         return None
     return max(known, key=lambda node: (node["memory_peak_bytes"] / node["memory_limit_bytes"], node["node"]))
