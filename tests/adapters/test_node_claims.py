@@ -280,6 +280,18 @@ async def test_no_more_is_remembered_than_fits(monkeypatch: pytest.MonkeyPatch) 
     assert await rights.problems(many, "n1") == {}
 
 
+async def test_what_a_batch_is_about_is_not_forgotten_for_the_rest_of_the_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or whoever claims enough jobs beside it could claim any."""
+    monkeypatch.setattr(sample_rights, "MOST_KNOWN", 10)
+    rights = SampleRights(Scripted(other=PartOfJob(refused_until_us=9)), ANYTHING)
+    assert set(await rights.problems([sampled("other")], "n1")) == {0}
+    batch = [sampled("other"), *(sampled(str(number)) for number in range(10))]
+    assert set(await rights.problems(batch, "n1")) == {0}
+    assert len(rights._known) == 10
+
+
 # --- clusters and controllers
 
 

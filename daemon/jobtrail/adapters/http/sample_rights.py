@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jobtrail.core.link.protocol import JobKey, JobParts
@@ -44,31 +44,37 @@ class SampleRights:
         for place, sampled in enumerate(samples):
             if (problem := self._allowed.problem_of_cluster(sampled.cluster)) is not None:
                 found[place] = problem
+        known: Mapping[JobKey, _Known] = {}
         if len(found) < len(samples):
-            await self._learn({key for sampled in samples if (key := _key(sampled)) is not None}, node)
+            known = await self._learn({key for sampled in samples if (key := _key(sampled)) is not None}, node)
         for place, sampled in enumerate(samples):
-            if place not in found and self._is_of_others(sampled, node):
+            if place not in found and _is_of_others(sampled, known):
                 found[place] = f"is of {(sampled.job_id or '')[:64]!r}, which Slurm says is on other nodes"
         return found
 
-    def _is_of_others(self, sampled: Sampled, node: str) -> bool:
-        key = _key(sampled)
-        known = None if key is None else self._known.get((key, node))
-        return known is not None and known.refused_until_us is not None and sampled.time_us <= known.refused_until_us
-
-    async def _learn(self, jobs: set[JobKey], node: str) -> None:
+    async def _learn(self, jobs: set[JobKey], node: str) -> Mapping[JobKey, _Known]:
+        """What is known of the node's part in all of `jobs`, also of those that are forgotten again at once."""
         now = self._now()
-        asked = sorted(job for job in jobs if (held := self._known.get((job, node))) is None or held.until < now)
+        known = {job: held for job in jobs if (held := self._known.get((job, node))) is not None and held.until >= now}
+        asked = sorted(jobs - known.keys())
         if not asked:
-            return
+            return known
         parts = await self._parts.parts(asked, node)
         for job in asked:
             part = parts.get(job)
             seconds = PART_SECONDS if part is not None and part.has_part else FRESH_SECONDS
+            known[job] = _Known(now + seconds, None if part is None else part.refused_until_us)
             self._known.pop((job, node), None)
-            self._known[job, node] = _Known(now + seconds, None if part is None else part.refused_until_us)
+            self._known[job, node] = known[job]
         while len(self._known) > max(MOST_KNOWN, len(asked)):
             del self._known[next(iter(self._known))]
+        return known
+
+
+def _is_of_others(sampled: Sampled, known: Mapping[JobKey, _Known]) -> bool:
+    key = _key(sampled)
+    until_us = None if key is None or (held := known.get(key)) is None else held.refused_until_us
+    return until_us is not None and sampled.time_us <= until_us
 
 
 def _key(sampled: Sampled) -> JobKey | None:
