@@ -112,6 +112,28 @@ async def test_a_server_that_cannot_take_them_now_says_so(tmp_path: Path) -> Non
         await close_pool(nowhere, timeout_seconds=2.0)
 
 
+async def test_what_the_store_did_not_take_is_not_counted_against_a_node(tmp_path: Path, pool: Any) -> None:
+    """Or a node that had much to tell while the database was away would have to wait long after it."""
+
+    class Away:
+        tries = 0
+
+        async def record(self, events: Any) -> None:
+            self.tries += 1
+            if self.tries <= 4:
+                raise StoreUnavailable("the database is away")
+            await PostgresSecurity(pool, timeout_seconds=10.0).record(events)
+
+    waiting = [event() for _ in range(KEPT)]
+    async with site(tmp_path, in_postgres(None, security=Away())) as at:
+        security = LinkSecurityEvents(at.link())
+        for _ in range(4):
+            with pytest.raises(StoreUnavailable, match="the database is away"):
+                await security.record(waiting)
+        await security.record(waiting)
+    assert len(await on_record(pool)) == KEPT
+
+
 async def test_a_store_that_refuses_is_told_as_such(tmp_path: Path) -> None:
     class Refusing:
         async def record(self, events: Any) -> None:

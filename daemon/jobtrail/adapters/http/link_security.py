@@ -49,6 +49,11 @@ class Allowance:
         if rows > left:
             raise busy(f"{rows} security events; this node may send {ROWS_A_MINUTE} a minute now", 60)
 
+    def give_back(self, node: str, rows: int) -> None:
+        """They were not put on record, so the node is to send them again."""
+        if (held := self._left.get(node)) is not None:
+            self._left[node] = (held[0] + rows, held[1])
+
 
 class LinkSecurity:
     """The server's end for security events."""
@@ -97,8 +102,12 @@ class LinkSecurity:
             events = decoded(_decoder, await read_packed(request, hold)).events
             self._check(request, node, events)
             self._allowance.take(node, len(events))
-            async with self._room.turn():
-                await self._to.security.record([_fitting(event) for event in events])
+            try:
+                async with self._room.turn():
+                    await self._to.security.record([_fitting(event) for event in events])
+            except JobtrailError:
+                self._allowance.give_back(node, len(events))
+                raise
         return len(events)
 
     def _check(self, request: web.Request, node: str, events: Sequence[SecurityEvent]) -> None:
