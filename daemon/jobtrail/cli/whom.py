@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import typer
@@ -172,26 +172,27 @@ def _of(origin: str, text: str, options: _Options, config: Config) -> Whom:
 def _place(origin: str, url: str, options: _Options, config: Config) -> Place:
     if url.startswith(("unix:/", "/")):
         return Place(socket=url.removeprefix("unix:"))
-    host = _host(origin, url)
+    parts = _parts(origin, url)
     ours = config.forwards_to_servers and url in [one.strip().rstrip("/") for one in config.database.url.split(",")]
     token_origin, token = _token(config if ours else None)
-    if token is not None and url.startswith("http:") and not _is_loopback(host):
+    if token is not None and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ConfigError(origin, f"{url} would carry the token of {token_origin} unprotected; use https://")
-    tls = _tls(options, config if ours else None) if url.startswith("https:") else None
+    tls = _tls(options, config if ours else None) if parts.scheme == "https" else None
     return Place(url=url, token=token, tls=tls)
 
 
-def _host(origin: str, url: str) -> str:
+def _parts(origin: str, url: str) -> SplitResult:
+    """Its scheme is of small letters, however it was written. Raises ConfigError."""
+    if "@" in url:  # before anything repeats it
+        raise ConfigError(origin, f"names no user or password; a token is in the file that {TOKEN_VARIABLE} names")
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - parsing is the check
     except ValueError as error:
         raise ConfigError(origin, f"{url!r} is not {WANTED}") from error
-    if "@" in parts.netloc:  # before anything repeats it
-        raise ConfigError(origin, f"names no user or password; a token is in the file that {TOKEN_VARIABLE} names")
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
         raise ConfigError(origin, f"{url!r} is not {WANTED}")
-    return parts.hostname
+    return parts
 
 
 def _is_loopback(host: str) -> bool:
