@@ -23,7 +23,7 @@ from jobtrail.core.link.protocol import JobKey, PartOfJob
 from jobtrail.core.link.scope import ANYTHING, Allowed
 from jobtrail.core.ports import SampleRow
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
-from jobtrail.domain.events import Actor, EventKind, NodeUsage
+from jobtrail.domain.events import LATEST_US, Actor, EventKind, NodeUsage
 from jobtrail.domain.job_facts import JobFacts
 from jobtrail.domain.slurm import Origin, SlurmRecord
 from tests.adapters import test_postgres_energy_samples as energy
@@ -189,6 +189,27 @@ async def test_a_row_is_counted_as_dropped_once_though_the_others_come_again(tmp
         await link.write(batch)
         assert dropped(at) == [1]
     assert (await jobs_with_samples(pool))[0] == {("c1", "slurm-2")}
+
+
+class Learning:
+    """A JobParts that knows of one job more each time it is asked, as of several servers each knows other ones."""
+
+    def __init__(self) -> None:
+        self.elsewhere = ["slurm-3", "slurm-1"]
+
+    async def parts(self, jobs: Sequence[JobKey], node: str) -> Mapping[JobKey, PartOfJob]:
+        known = {("c1", self.elsewhere.pop())} if self.elsewhere else set()
+        return {job: PartOfJob(refused_until_us=LATEST_US) for job in jobs if job in known}
+
+
+async def test_rows_that_are_refused_one_after_another_cost_the_others_nothing(
+    tmp_path: Path, pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_rights, "FRESH_SECONDS", -1.0)
+    async with site(tmp_path, in_postgres(pool, parts=Learning())) as at:
+        await LinkSamples(at.link("n9")).write([of_all_kinds("n9", f"slurm-{number}")[0] for number in (1, 2, 3, 4)])
+        assert dropped(at) == [2]
+    assert (await jobs_with_samples(pool))[0] == {("c1", "slurm-2"), ("c1", "slurm-4")}
 
 
 async def test_what_is_not_contradicted_is_taken(open_site: Site, pool: Any) -> None:

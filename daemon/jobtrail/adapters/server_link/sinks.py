@@ -88,13 +88,17 @@ class LinkSamples:
 
     async def _send(self, what: str, path: str, rows: Sequence[Row], body: Callable[[tuple[Row, ...]], object]) -> None:
         """Send rows. Where the server names some that it refuses, these are dropped and the others sent again."""
-        try:
-            await self._link.ask(what, path, body(tuple(rows)))
-        except RowsRefused as error:
-            kept = tuple(row for place, row in enumerate(rows) if place not in error.rows)
-            if not kept or len(kept) == len(rows):
-                raise
-            await self._link.ask(what, path, body(kept))
+        kept = tuple(rows)
+        while True:
+            try:
+                await self._link.ask(what, path, body(kept))
+                break
+            except RowsRefused as error:  # another server may know of other rows
+                left = tuple(row for place, row in enumerate(kept) if place not in error.rows)
+                if not left or len(left) == len(kept):
+                    raise
+                kept = left
+        if len(kept) < len(rows):
             self._link.tell(SamplesDropped(rows=len(rows) - len(kept)))  # now: until then all rows may come again
 
 
