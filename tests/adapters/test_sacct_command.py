@@ -173,6 +173,14 @@ async def test_a_failure_tells_sacct_s_own_words(program: Program) -> None:
     assert len(words) < running.MAX_MESSAGE + 200
 
 
+async def test_a_machine_without_slurm_conf_is_told_from_one_without_slurmdbd(program: Program) -> None:
+    """As sacct 22.05 says it where there is no slurm.conf and DNS names no slurmctld."""
+    body = "echo 'sacct: fatal: Could not establish a configuration source' >&2; exit 1"
+    with pytest.raises(SlurmUnavailable, match=r"it finds no slurm\.conf: set slurm\.conf to where it is") as caught:
+        await quick(program(body=body)).runs_of([7], since=0)
+    assert "slurmdbd" not in str(caught.value)
+
+
 async def test_a_refusal_is_told_from_a_failure(program: Program) -> None:
     """Asking again would not help."""
     body = "echo 'sacct: error: Access/permission denied' >&2; exit 1"

@@ -158,6 +158,19 @@ def test_what_was_not_reached_is_what_the_node_forwards_to(target: str | None, s
     assert json.loads(stream.getvalue())["event"] == said
 
 
+def test_the_log_says_when_events_arrive_again() -> None:
+    """Once: what arrives as a rule is for those who ask for detail."""
+    stream = logged("info")
+    telemetry = Telemetry()
+    arrived = facts.EventsForwarded(stored=7, replayed=2, seconds=0.1)
+    for fact in (arrived, facts.ForwardFailed(reason="away", retry_in_seconds=1.0), arrived, arrived):
+        telemetry.observe(fact)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("database not reached", "warning"), ("events forwarded", "info"),
+    ]  # fmt: skip
+
+
 def test_a_duplicate_is_not_received_twice() -> None:
     """`received` counts events, not requests."""
     telemetry = Telemetry()

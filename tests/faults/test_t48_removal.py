@@ -220,6 +220,26 @@ async def test_nothing_is_pruned_that_no_anchored_checkpoint_covers(bench: Trail
     assert await one(bench.pool, "SELECT count(*) FROM audit_log") == 18
 
 
+async def test_what_is_left_of_an_erased_job_still_says_what_happened(bench: TrailBench, database: str) -> None:
+    """The kinds of its rows name nobody and are under the hashes; what they said is gone."""
+    await bench.sealed_story()
+    await order(bench.pool, "audit_erase", "ada", "request", "officer")
+    job = await one(bench.pool, "SELECT min(job_id) FROM audit_log WHERE kind = 'job_started'")
+    kinds = await one(
+        bench.pool, "SELECT array_agg(kind ORDER BY changed_at, seq) FROM audit_log WHERE job_id = $1", job
+    )
+    command = [sys.executable, "-m", "jobtrail", "audit", "log", job]
+    environment = {
+        "DATABASE_URL": database,
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": "daemon",
+        "HOME": str(bench.directory),
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[3] for line in done.stdout.splitlines()[1:]] == kinds
+
+
 def test_orders_are_given_by_command(database: str, tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "jobtrail", "audit", *words]

@@ -7,7 +7,14 @@ from typing import NoReturn
 import pytest
 
 from jobtrail.core.facts import ChainGivenUp, EventsForwarded, ForwardConflict, ForwardFailed, ProjectionRefused
-from jobtrail.core.forwarder import BATCH_BYTES, BATCH_EVENTS, GIVE_UP_TRIES, LOOK_SECONDS, Forwarder
+from jobtrail.core.forwarder import (
+    BATCH_BYTES,
+    BATCH_EVENTS,
+    GIVE_UP_TRIES,
+    LOOK_SECONDS,
+    REFUSAL_SECONDS,
+    Forwarder,
+)
 from jobtrail.core.ports import SpoolStatus, StoreReport
 from jobtrail.core.waiting import MOST_ASKED_SECONDS, Backoff
 from jobtrail.domain.audit import ChainedEvent, ChainHead
@@ -392,6 +399,26 @@ def test_conflicts_and_refused_projections_in_a_report_are_told() -> None:
     bench.run()
     assert bench.facts.of(ForwardConflict) == [ForwardConflict(seq=1)]
     assert bench.facts.of(ProjectionRefused) == [ProjectionRefused(seq=2, reason="no such kind")]
+
+
+def test_events_that_changed_no_job_are_told_for_an_hour() -> None:
+    """Of a node whose cluster a server does not take, nothing else looks wrong: each event arrives."""
+    bench = Bench(events=3)
+    bench.sink.refuses = {row.event_id for row in bench.spool.chain.rows[:2]}
+    seen: list[str | None] = [bench.forwarder.refusal()]
+    told = (
+        "of this daemon changed no job and stand in the trail alone; of the last one: the projection refuses an event"
+    )
+
+    def later() -> None:
+        seen.append(bench.forwarder.refusal())
+        bench.clock.advance(REFUSAL_SECONDS)
+        seen.append(bench.forwarder.refusal())
+        bench.spool.add()
+        bench.sink.refuses = {bench.spool.chain.rows[-1].event_id}
+
+    bench.run(later)
+    assert [*seen, bench.forwarder.refusal()] == [None, f"2 events {told}", None, f"1 event {told}"]
 
 
 def test_events_purged_before_the_store_was_restored_are_told_as_a_hole() -> None:

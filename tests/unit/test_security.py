@@ -52,6 +52,17 @@ async def test_the_same_again_is_one_event_that_counts() -> None:
     assert len(store.events) == 1
 
 
+async def test_one_row_says_each_way_in_which_somebody_was_turned_away() -> None:
+    """As long as there is room: a node that is refused for two reasons is not told of by the first alone."""
+    store = Store()
+    record = log(store)
+    for detail in ("", "no controller", "of cluster 'other'", "no controller", "x" * 300):
+        record.notice("forged_node", "n1", "10.0.0.9", detail)
+    await record.flush()
+    (event,) = store.events
+    assert (event.detail, event.times) == ("no controller; of cluster 'other'", 5)
+
+
 async def test_a_million_names_are_some_rows_and_one_that_counts_the_rest() -> None:
     store, told = Store(), list[Fact]()
     record = log(store, told)

@@ -61,7 +61,7 @@ def _line(row: dict[str, Any]) -> tuple[str, ...]:
     snapshot = row["job_snapshot"] or {}
     event = row["event"] or {}
     decided = event.get("baseline") or {}  # a person's word on a benchmark; `changed_by` is what it came through
-    what = event.get("kind", UNKNOWN)
+    what = row["event_kind"]  # stands when the payload was erased
     return (
         moment(row["changed_at"]),
         UNKNOWN if row["run"] is None else str(row["run"]),

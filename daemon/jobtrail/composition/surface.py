@@ -213,7 +213,8 @@ def _health(parts: Parts) -> Health:
 
 def _warnings(parts: Parts) -> list[str]:
     off = None if parts.store_clock is None else parts.store_clock.problem()
-    return [] if off is None else [off]
+    refused = None if parts.forwarder is None else parts.forwarder.refusal()
+    return [warning for warning in (off, refused) if warning is not None]
 
 
 def _chore_problem(parts: Parts) -> str | None:

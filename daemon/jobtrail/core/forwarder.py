@@ -25,6 +25,7 @@ BATCH_EVENTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
 GIVE_UP_TRIES = 5  # how often in a row a chain must be found not to fit the store's copy before it is given up
 LOOK_SECONDS = 300.0  # how often a node that has nothing to send asks where the store's copy ends
+REFUSAL_SECONDS = 3600.0  # how long a refused event is told of on /health: at least a few scrapes and a person's look
 
 
 class Forwarder:
@@ -59,6 +60,9 @@ class Forwarder:
         self._misfits = 0  # times in a row that the store's copy did not fit the chain
         self._resumed = False  # whether the store sent us elsewhere since it last took a batch
         self.last_problem: str | None = None
+        self._refusals = 0  # events that changed no job, since the last hour without one
+        self._refusal = ""  # why the last of them did not
+        self._refusal_ends = 0.0  # when that is told no more, on the steady clock
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until `stop`."""
@@ -200,7 +204,7 @@ class Forwarder:
         except StoreRefused as error:
             raise StoreUnavailable(f"the store refuses event {event.seq} even for the trail: {error}") from error
         await self._spool.record_refusal(event.seq, reason)
-        self._tell(ProjectionRefused(seq=event.seq, reason=reason))
+        self._note_refusal(event.seq, reason)
         return report
 
     def _account(self, report: StoreReport, seconds: float) -> None:
@@ -208,7 +212,20 @@ class Forwarder:
         for seq in report.conflicts:
             self._tell(ForwardConflict(seq=seq))
         for seq, reason in report.unapplied.items():
-            self._tell(ProjectionRefused(seq=seq, reason=reason))
+            self._note_refusal(seq, reason)
+
+    def refusal(self) -> str | None:
+        """What became of events that are in the trail and changed no job, for an hour after the last one."""
+        if self._clock.monotonic() >= self._refusal_ends:
+            return None
+        events = "1 event" if self._refusals == 1 else f"{self._refusals} events"
+        return f"{events} of this daemon changed no job and stand in the trail alone; of the last one: {self._refusal}"
+
+    def _note_refusal(self, seq: int, reason: str) -> None:
+        now = self._clock.monotonic()
+        self._refusals = self._refusals + 1 if now < self._refusal_ends else 1
+        self._refusal, self._refusal_ends = reason, now + REFUSAL_SECONDS
+        self._tell(ProjectionRefused(seq=seq, reason=reason))
 
     async def _resume_after(self, head_seq: int, stop: asyncio.Event) -> None:
         if self._resumed or self._position == head_seq:

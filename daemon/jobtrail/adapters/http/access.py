@@ -234,8 +234,8 @@ def check_exposure(settings: HttpSettings, live: Live, *, knows_somebody: bool) 
         missing.append("TLS (http.web_config_file with tls_server_config)")
     if not knows_somebody:
         missing.append(
-            "a way to know who asks (http.read_token_file, http.tokens_file, or in http.web_config_file "
-            "basic_auth_users or client_auth_type)"
+            "a way to know who asks, other than a node by its own token (http.read_token_file, http.tokens_file, or in "
+            "http.web_config_file basic_auth_users or client_auth_type)"
         )
     if missing:
         raise ConfigError(

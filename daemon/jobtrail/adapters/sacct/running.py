@@ -18,6 +18,10 @@ _CHUNK = 65_536
 _DENIED = re.compile(r"permission denied|privilege to perform|authentication|invalid user id", re.IGNORECASE)
 # What it says, with exit status 1, where slurm.conf has AccountingStorageType=accounting_storage/none or none at all.
 _NONE = re.compile(r"accounting storage is disabled", re.IGNORECASE)
+# What Slurm's commands say where there is no slurm.conf, and no slurmctld is found by DNS (slurm.conf(5), configless).
+_NOT_FOUND = re.compile(r"could not establish a configuration source", re.IGNORECASE)
+_NOT_FOUND_HINT = "it finds no slurm.conf: set slurm.conf to where it is"
+_SILENT_HINT = "does slurmdbd run, and does slurm.conf name it in AccountingStorageHost?"
 _HINTS: Mapping[str, str] = {
     "slurm.sacct": "set slurm.sacct to the command's path, or to nothing to ask no sacct",
     "slurm.sacctmgr": "set slurm.sacctmgr to the command's path, or slurm.admin_comment to none",
@@ -95,10 +99,8 @@ class SlurmCommand:
             return SlurmHasNone(f"{self.name} says that there is no accounting: {words}")
         if _DENIED.search(words):
             return SlurmDenied(f"{self.name} was refused: {words}")
-        return SlurmUnavailable(
-            f"{self.name} ended with exit status {status}: {words} (does slurmdbd run, and does slurm.conf name it "
-            "in AccountingStorageHost?)"
-        )
+        hint = _NOT_FOUND_HINT if _NOT_FOUND.search(words) else _SILENT_HINT
+        return SlurmUnavailable(f"{self.name} ended with exit status {status}: {words} ({hint})")
 
     async def _read_all(self, process: asyncio.subprocess.Process) -> bytearray:
         """What it prints. Kills it after MAX_OUTPUT_BYTES and raises SlurmAnswerInvalid."""

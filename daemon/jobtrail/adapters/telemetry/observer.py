@@ -47,6 +47,7 @@ class Telemetry:
         self._refusal_lines = LineBudget(time.monotonic)
         self._listeners: list[facts.Observer] = []
         self._to_servers = False
+        self._not_reached = False  # whether the last batch failed
         self._log = structlog.stdlib.get_logger(LOGGER)
         self._stdlib_log = logging.getLogger(LOGGER)
         ProcessCollector(registry=self.registry)
@@ -104,11 +105,20 @@ class Telemetry:
         count(fact)
         if self._to_servers and isinstance(fact, facts.ForwardFailed):
             message = SERVER_NOT_REACHED
-        level = _level(fact, level)
+        level = self._level_after_failure(fact, _level(fact, level))
         if isinstance(fact, facts.EventRejected) and not self._refusal_lines.take(one_of(REJECT_REASONS, fact.reason)):
             level = logging.DEBUG
         if self._stdlib_log.isEnabledFor(level):
             self._log.log(level, message, **msgspec.structs.asdict(fact))
+
+    def _level_after_failure(self, fact: facts.Fact, level: int) -> int:
+        """The first batch that arrives after some that did not is told to everybody: it says that this is over."""
+        if isinstance(fact, facts.ForwardFailed):
+            self._not_reached = True
+        elif isinstance(fact, facts.EventsForwarded) and self._not_reached:
+            self._not_reached = False
+            return logging.INFO
+        return level
 
 
 def _level(fact: facts.Fact, level: int) -> int:

@@ -194,7 +194,8 @@ def check_sacct(place: Place) -> list[Finding]:
         if slurm.rest_url:
             return []
         found = "there is neither slurmrestd nor sacct: whether a job that ended with 0 was cancelled stays unknown"
-        return [say.failure(found, "set slurm.rest_url, or install Slurm's client commands")]
+        client = "install Slurm's client commands" if slurm.sacct else "set slurm.sacct"
+        return [say.failure(found, f"set slurm.rest_url, or {client}; where no Slurm is, scheduler: local")]
     from jobtrail.adapters.sacct import Sacct
 
     sacct = Sacct(slurm.sacct, slurm.conf, timeout_seconds=min(SLURM_SECONDS, slurm.timeout_seconds), pace_seconds=0.0)
@@ -203,7 +204,7 @@ def check_sacct(place: Place) -> list[Finding]:
         return len((await sacct.runs_of([1], since=int(time.time()))).records)
 
     # Without accounting there is nothing to be asked for where slurmrestd is asked.
-    remedy = "see whether slurmdbd runs: `sacctmgr ping`"
+    remedy = "do what it says; whether slurmdbd answers: `sacctmgr show cluster`"
     return _of_slurm(say, ask(), lambda _: "it answers", remedy, may_have_none=bool(slurm.rest_url))
 
 

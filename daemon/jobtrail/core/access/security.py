@@ -62,7 +62,7 @@ class SecurityLog:
             )  # fmt: skip
             self._wake.set()
         else:
-            self._open[key] = _again(held, now_us)
+            self._open[key] = _again(held, detail, now_us)
         self._tell(
             SecurityNoticed(what=what, who=who, peer=peer, detail=detail[:MAX_DETAIL], repeated=held is not None)
         )
@@ -96,8 +96,11 @@ class SecurityLog:
                 self._waiting = []
 
 
-def _again(event: SecurityEvent, now_us: int) -> SecurityEvent:
+def _again(event: SecurityEvent, detail: str, now_us: int) -> SecurityEvent:
+    """One more of the same kind. What is said of it otherwise is added, as long as there is room."""
+    both = f"{event.detail}; {detail}".removeprefix("; ")
+    said = event.detail if detail in event.detail or len(both) > MAX_DETAIL else both
     return SecurityEvent(
-        what=event.what, who=event.who, peer=event.peer, detail=event.detail, reporter=event.reporter,
+        what=event.what, who=event.who, peer=event.peer, detail=said, reporter=event.reporter,
         first_us=event.first_us, last_us=now_us, times=event.times + 1,
     )  # fmt: skip
