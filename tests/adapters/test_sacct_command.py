@@ -176,7 +176,7 @@ async def test_a_failure_tells_sacct_s_own_words(program: Program) -> None:
 async def test_a_machine_without_slurm_conf_is_told_from_one_without_slurmdbd(program: Program) -> None:
     """As sacct 22.05 says it where there is no slurm.conf and DNS names no slurmctld."""
     body = "echo 'sacct: fatal: Could not establish a configuration source' >&2; exit 1"
-    with pytest.raises(SlurmUnavailable, match=r"it finds no slurm\.conf: set slurm\.conf to where it is") as caught:
+    with pytest.raises(SlurmUnavailable, match=r"it finds no slurm\.conf: name its path") as caught:
         await quick(program(body=body)).runs_of([7], since=0)
     assert "slurmdbd" not in str(caught.value)
 

@@ -71,7 +71,10 @@ class DroppedReportRefused(Fact, frozen=True, kw_only=True):
 
 
 class EventsForwarded(Fact, frozen=True, kw_only=True):
-    """A batch reached the store."""
+    """A batch reached the store.
+
+    The first after some that did not is told at info.
+    """
 
     stored: int
     replayed: int
@@ -150,7 +153,10 @@ class SamplesThinned(Fact, frozen=True, kw_only=True):
 
 
 class GapRecorded(Fact, frozen=True, kw_only=True):
-    """What was given up for want of room is on record in the trail."""
+    """What was given up for want of room is on record in the trail.
+
+    With an empty `shed`, that it is over.
+    """
 
     shed: Mapping[str, int]
 

@@ -20,7 +20,7 @@ _DENIED = re.compile(r"permission denied|privilege to perform|authentication|inv
 _NONE = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 # What Slurm's commands say where there is no slurm.conf, and no slurmctld is found by DNS (slurm.conf(5), configless).
 _NOT_FOUND = re.compile(r"could not establish a configuration source", re.IGNORECASE)
-_NOT_FOUND_HINT = "it finds no slurm.conf: set slurm.conf to where it is"
+_NOT_FOUND_HINT = "it finds no slurm.conf: name its path in the setting slurm.conf"
 _SILENT_HINT = "does slurmdbd run, and does slurm.conf name it in AccountingStorageHost?"
 _HINTS: Mapping[str, str] = {
     "slurm.sacct": "set slurm.sacct to the command's path, or to nothing to ask no sacct",
