@@ -9,7 +9,15 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from jobtrail.core.facts import ChoreFailed, EventRejected, GapRecorded, SamplesDropped, SamplesThinned, SamplesWritten
+from jobtrail.core.facts import (
+    ChoreFailed,
+    EventRejected,
+    Fact,
+    GapRecorded,
+    SamplesDropped,
+    SamplesThinned,
+    SamplesWritten,
+)
 from jobtrail.core.intake import Intake
 from jobtrail.core.ports import SpoolStatus
 from jobtrail.core.trail.gap_ports import Tally
@@ -279,6 +287,68 @@ async def test_what_was_told_just_before_the_kill_is_not_told_again(goes_on: boo
     )
     assert second.tallies.kept is not None
     assert (second.tallies.kept.shed, second.tallies.kept.goes_on) == ({}, False)
+
+
+class Cut(BaseException):
+    """The daemon is killed."""
+
+
+def test_a_kill_right_after_a_record_leaves_no_record_open_and_does_not_stop_the_next_daemon() -> None:
+    """After a quiet while the first that is given up is told at once: no more than that was noted before."""
+    first = Bench()
+
+    async def told_and_over() -> None:
+        first.records.observe(SamplesDropped(rows=1))
+        await asyncio.sleep(2 * STILL_SECONDS)
+
+    first.lives(told_and_over)
+    second = Bench(after=first)
+
+    def cut(fact: Fact) -> None:
+        second.facts(fact)
+        if isinstance(fact, GapRecorded):
+            raise Cut
+
+    second.records._tell = cut
+
+    async def told() -> None:
+        await asyncio.sleep(60)
+        second.records.observe(SamplesDropped(rows=7))
+        await asyncio.sleep(60)
+
+    with pytest.raises(Cut):
+        second.lives(told)
+    third = Bench(after=second)
+
+    async def later() -> None:
+        await asyncio.sleep(60)
+        third.records.observe(SamplesDropped(rows=2))
+        await asyncio.sleep(60)
+
+    third.lives(later)
+    assert third.shed == [{"samples_dropped": 1}, {}, {"samples_dropped": 7}, {}, {"samples_dropped": 2}, {}]
+    gaps = [event.gap for event in third.gaps if event.gap is not None]
+    assert [gap.goes_on for gap in gaps] == [True, False, True, False, True, False]
+    assert [gap.uncounted_since_us is not None for gap in gaps] == [False, False, False, True, False, False]
+
+
+def test_a_kill_after_a_record_where_nothing_could_be_noted_does_not_stop_the_next_daemon() -> None:
+    first = Bench()
+    first.records.observe(SamplesDropped(rows=7))
+    first.lives(lambda: asyncio.sleep(1))
+    (told,) = first.gaps
+    first.tallies.kept = Tally(event_id=told.event_id, since_us=1, noted_us=told.time_us - 1, shed={})
+    second = Bench(after=first)
+
+    async def later() -> None:
+        await asyncio.sleep(60)
+        second.records.observe(SamplesDropped(rows=2))
+        await asyncio.sleep(60)
+
+    second.lives(later)
+    assert second.shed == [{"samples_dropped": 7}, {"samples_dropped": 2}, {}]
+    (_, gap, _) = [event.gap for event in second.gaps if event.gap is not None]
+    assert gap.since_us >= told.time_us
 
 
 def test_that_counts_are_missing_is_not_forgotten_by_a_second_kill() -> None:

@@ -66,6 +66,7 @@ class GapRecords:
         self._since_us = clock.time_us()
         self._uncounted_since_us: int | None = None
         self._event_id = events.new_id()
+        self._left: Tally | None = None  # by the daemon before this one, until its id was used
         self._open = False  # the last record said that it goes on
         self._wait_seconds = 0.0
         self._recorded_at = self._changed_at = self._again_at = clock.monotonic()
@@ -91,10 +92,10 @@ class GapRecords:
             for ask in self._ask:
                 ask()
             self._count()
-            if stop.is_set():
-                await self.record()
-            elif self._is_due():
-                await self.record(goes_on=not self._is_still())
+            if stop.is_set() or self._is_due():
+                # Before it is told: a daemon that is killed right after it leaves that it goes on, and under which id.
+                await self._note(goes_on=True)
+                await self.record(goes_on=not stop.is_set() and not self._is_still())
             await self._note(goes_on=not stop.is_set())
 
     async def resume(self) -> None:
@@ -108,15 +109,11 @@ class GapRecords:
             return
         self._noted = (left.shed, left.goes_on, left.uncounted_since_us)
         uncounted = left.noted_us if left.goes_on else None
+        self._left = left
         self._event_id, self._since_us = left.event_id, left.since_us
         self._shed += Counter(left.shed)  # others may have told something since the start
         self._uncounted_since_us = uncounted if left.uncounted_since_us is None else left.uncounted_since_us
-        try:
-            await self.record()
-        except EventConflict:  # it is on record; the daemon ended before it could note that
-            self._event_id, self._since_us = self._events.new_id(), left.noted_us
-            self._shed -= Counter(left.shed)
-            await self.record()
+        await self.record()
         await self._note(goes_on=True)
 
     def _count(self) -> None:
@@ -146,10 +143,7 @@ class GapRecords:
         return self._open and self._is_still()
 
     async def record(self, *, goes_on: bool = False) -> None:
-        """Send what was given up since the last time. Where the spool is full it waits until it is not.
-
-        Raises EventConflict where the daemon before this one did so already.
-        """
+        """Send what was given up since the last time. Where the spool is full it waits until it is not."""
         self._count()
         told, uncounted = self._told(), self._uncounted_since_us
         now_us = self._clock.time_us()
@@ -162,6 +156,15 @@ class GapRecords:
         except SpoolFull:
             self._again_at = self._clock.monotonic() + EVERY_SECONDS
             return
+        except EventConflict:
+            # The daemon before this one put it on record, and ended before it could note that.
+            assert self._left is not None, "ids of its own are new"
+            self._shed -= Counter(self._left.shed)
+            self._event_id, self._since_us = self._events.new_id(), max(self._since_us, self._left.noted_us)
+            self._left = None
+            await self.record(goes_on=goes_on)
+            return
+        self._left = None
         self._shed -= Counter(told)
         self._event_id, self._since_us, self._uncounted_since_us = self._events.new_id(), now_us, None
         self._open, self._seen = goes_on, self._told()
