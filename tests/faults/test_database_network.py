@@ -108,7 +108,7 @@ def test_a_long_way_with_stalls(behind: Trial, proxy: Proxy) -> None:
         began = time.monotonic()
         with trial.producing(clients=8, copies=1, jobs=jobs) as producer:
             wait_until(lambda: producer.poll() is not None, "all to be sent", timeout_seconds=600, every_seconds=0.1)
-        trial.settle(300)
+        trial.settle(max(300.0, 2 * jobs / LEAST_EVENTS_PER_S))
         seconds = time.monotonic() - began
         rate = 2 * jobs / seconds
         trial.figures.set(

@@ -17,6 +17,7 @@ from tests.faults.figures import often
 from tests.faults.trial import FaultDaemon, Trial
 
 DEADLINE_SECONDS = 1.0  # database.timeout_seconds of these trials
+SPOOL_BYTES = 512 * 1024 * 1024  # the default: ten minutes of this load are more than trials have room for otherwise
 MOST_PAUSE_SECONDS = 30.0  # the longest that the forwarder waits between two tries
 JOB_LOAD = {"clients": 4, "copies": 1, "pause": 0.05}
 
@@ -56,10 +57,11 @@ def drained(trial: Trial) -> None:
 
 
 @pytest.mark.fault("T-17")
-def test_a_database_stopped_and_started(new_trial: NewTrial, cluster: Cluster) -> None:
+def test_a_database_stopped_and_started(new_trial: NewTrial, place: Path, cluster: Cluster) -> None:
     """Events are acknowledged all the while; when it is back they are there within the longest pause between tries."""
     seconds = often(quick=4, full=600)
-    with new_trial(url=cluster.url()) as trial:
+    daemon = FaultDaemon(place / "d", spool={"max_bytes": SPOOL_BYTES}, database={"url": cluster.url()})
+    with new_trial(url=cluster.url(), daemon=daemon) as trial:
         with trial.producing(**JOB_LOAD):
             trial.await_acknowledgements(100)
             cluster.stop()
