@@ -441,6 +441,19 @@ async def test_a_client_that_falls_silent_in_a_batch_holds_its_chain_no_longer_t
     await close_pool(silent, timeout_seconds=5.0)
 
 
+async def test_narrower_limits_of_an_administrator_stay(database: str) -> None:
+    """Those of the transaction are for logins that have none, or wider ones."""
+    for given, held in (("150ms", "150ms"), ("2h", "20s"), ("0", "20s")):
+        limited = await open_pool(f"{database}{'&' if '?' in database else '?'}statement_timeout={given}", size=1,
+                                  timeout_seconds=10.0)  # fmt: skip
+        async with transaction(limited, 10.0) as connection:
+            assert await connection.fetchval("SHOW statement_timeout") == held
+            assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "20s"
+        async with session(limited, 10.0) as connection:
+            assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "0"
+        await close_pool(limited, timeout_seconds=5.0)
+
+
 def test_migrating_is_what_loads_alembic_and_nothing_else() -> None:
     """The daemon's memory has no room for an ORM."""
     import subprocess

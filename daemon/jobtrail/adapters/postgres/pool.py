@@ -151,11 +151,14 @@ def limits(timeout_seconds: float) -> str:
     A server process that waits for its client, or for a lock, learns of a dead connection only from keepalives (after
     two hours by default), and holds the rows of the chain that it has locked until then: nothing more of that node
     would be stored. By twice the client's own deadline the client has given up. They hold for this transaction alone,
-    so that a pooler, which refuses settings at the start of a connection, does not mind.
+    so that a pooler, which refuses settings at the start of a connection, does not mind. Narrower limits, as an
+    administrator may have set for the login, stay.
     """
     milliseconds = max(1, round(2000 * timeout_seconds))
-    return (
-        f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"
+    return (  # a number alone is put in
+        f"SELECT set_config(name, '{milliseconds}', true)"  # noqa: S608
+        " FROM (VALUES ('statement_timeout'), ('idle_in_transaction_session_timeout')) AS limits (name)"
+        f" WHERE current_setting(name)::interval NOT BETWEEN '1 ms' AND '{milliseconds} ms'"
     )
 
 
