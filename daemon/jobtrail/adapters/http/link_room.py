@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,7 +14,7 @@ from jobtrail.domain.errors import StoreUnavailable
 
 TURN_SECONDS = 5.0
 RETRY_SECONDS = 2
-MOST_RETRY_SECONDS = 120
+MOST_RETRY_SECONDS = 30
 MEASURED_SECONDS = 1.0  # of full rooms, for one measurement of the pace
 FIRST_PACE = (
     500.0  # nodes a second. Too many come at first, and are told better; were it too few, turns would stay empty
@@ -69,7 +70,9 @@ class Appointments:
     """When those come back who are sent away: one after another, as fast as nodes are served.
 
     Were all told to come soon, sending thousands away would take all the time there is and none would be served; were
-    all told to come late, the server would stand idle until they do.
+    all told to come late, the server would stand idle until they do. A pace that was measured while handshakes kept
+    the processor busy is too slow a moment later. So nobody is asked to stay away for long: those for whom there would
+    be no turn until then are spread over that time, and come again in vain rather than too late.
     """
 
     def __init__(self, pace: Pace, now: Callable[[], float]) -> None:
@@ -81,8 +84,10 @@ class Appointments:
         """How long the next one who is sent away is asked to stay away."""
         now = self._now()
         self._last = max(self._last + 1 / (OVERBOOKED * self._pace.a_second), now + RETRY_SECONDS)
-        self._last = min(self._last, now + MOST_RETRY_SECONDS)
-        return round(self._last - now)
+        if self._last - now <= MOST_RETRY_SECONDS:
+            return round(self._last - now)
+        self._last = now + MOST_RETRY_SECONDS
+        return random.randint(RETRY_SECONDS, MOST_RETRY_SECONDS)  # noqa: S311 - spreads load, guards nothing
 
 
 class Room:
