@@ -3,8 +3,10 @@
 import threading
 
 import psycopg
+import pytest
 
 from jobtrail.adapters.postgres import migrate
+from jobtrail.domain.errors import StoreUnavailable
 from tests.daemon_process import wait_until
 
 BEFORE_ONE_THAT_CHANGES_JOBS = "0009"
@@ -42,4 +44,18 @@ def test_a_deadlock_with_a_writer_costs_the_migration_a_second_try(database: str
         writer.commit()
         other.join(60)
     assert failed == []
+    assert migrate.current(database) == newest
+
+
+def test_who_keeps_the_tables_in_use_is_named(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a verification or a backup does, for all its time; what was applied stays, and a later try goes on."""
+    monkeypatch.setattr(migrate, "LOCK_TIMEOUT", "200ms")
+    newest = migrate.head()
+    migrate.downgrade(database, BEFORE_ONE_THAT_CHANGES_JOBS)
+    with psycopg.connect(database, application_name="pg_dump") as reader:
+        reader.execute("SELECT FROM audit_chain")
+        told = rf"in use for 200ms, by pg_dump of \w+ \(pid {reader.info.backend_pid}, for \d+ s\)"
+        with pytest.raises(StoreUnavailable, match=told):
+            migrate.upgrade(database)
+    migrate.upgrade(database)
     assert migrate.current(database) == newest

@@ -31,6 +31,16 @@ KEEP_WRITERS_OUT = """DO $$ BEGIN
     END IF;
 END $$;
 """
+# Who keeps tables from being changed, the longest first: locks of tables are held until the transaction ends.
+HOLDERS = """
+    SELECT pid, coalesce(nullif(application_name, ''), backend_type), coalesce(usename, 'the server itself'),
+           extract(epoch FROM clock_timestamp() - xact_start)::int
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+      AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.granted AND l.relation IN (
+          SELECT oid FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace))
+    ORDER BY xact_start LIMIT 3
+"""
 CONNECT_TIMEOUT_SECONDS = 10
 
 
@@ -150,12 +160,27 @@ def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
             )
             connection.commit()
             yield connection
-    except sqlalchemy.exc.DBAPIError as error:
-        raise StoreUnavailable(f"the database cannot be migrated: {_first_line(error.orig)}") from error
-    except psycopg.Error as error:
-        raise StoreUnavailable(f"the database cannot be migrated: {_first_line(error)}") from error
+    except (sqlalchemy.exc.DBAPIError, psycopg.Error) as error:
+        own = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+        held = isinstance(own, psycopg.errors.LockNotAvailable)
+        why = _holders(url) if held else _first_line(own)
+        raise StoreUnavailable(f"the database cannot be migrated: {why}") from error
     except CommandError as error:
         raise ConfigError("revision", str(error)) from error
+
+
+def _holders(url: str) -> str:
+    """That a lock was not to be had, and who has it."""
+    try:
+        with psycopg.connect(url, connect_timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+            holders = connection.execute(HOLDERS).fetchall()
+    except psycopg.Error:  # then without their names
+        holders = []
+    named = "; ".join(f"{name} of {user} (pid {pid}, for {age} s)" for pid, name, user, age in holders)
+    return (
+        f"its tables were in use for {LOCK_TIMEOUT}, by {named or 'another migration, or who has ended since'}. "
+        "Wait until that is over, or end it with pg_terminate_backend, and try again; what was applied so far stays"
+    )
 
 
 def _first_line(error: BaseException | None) -> str:
