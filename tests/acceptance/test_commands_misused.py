@@ -105,3 +105,22 @@ def test_ctrl_c_while_nobody_answers(command: str, environment: dict[str, str], 
                 told, problem = one.communicate(timeout=20)
     assert (one.returncode, told) == (130, "")
     assert problem.strip() in ("Aborted.", "")
+
+
+def test_what_cannot_be_undone_is_not_done_where_nobody_can_be_asked(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [*COMMAND, "audit", "erase", "--user", "bob", "--basis", "request"], stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, env=environment, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "everything that is said of bob" in done.stderr
+    assert "--yes" in done.stderr
+
+
+def test_a_time_that_is_none_is_told_with_the_forms_there_are(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [*COMMAND, "audit", "prune", "--before", "foo"],
+        stderr=subprocess.PIPE, text=True, env=environment, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "'foo' is not a time such as" in " ".join(done.stderr.split())

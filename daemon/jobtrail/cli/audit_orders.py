@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
+import sys
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from jobtrail.cli import exit_codes
 from jobtrail.cli.database import ask
 from jobtrail.cli.output import console, error_console
 from jobtrail.cli.settings import settings
+from jobtrail.cli.times import moment as parse_moment
 from jobtrail.domain.errors import ConfigError, StoreRefused, StoreUnavailable
 from jobtrail.domain.phrases import counted
 
@@ -53,7 +55,7 @@ def erase(
     Its hashes stay, and a row says that it was erased.
     """
     if not yes:
-        typer.confirm(f"erase everything that is said of {user}? It cannot be undone", abort=True)
+        _confirm(f"erase everything that is said of {user}?")
     done = _order(context, "audit_erase", user, basis, _actor())
     console().print(
         f"{counted(done['payloads'], 'payload')} erased and {counted(done['runs'], 'run')} given a pseudonym, "
@@ -64,7 +66,10 @@ def erase(
 
 def prune(
     context: typer.Context,
-    before: Annotated[datetime, typer.Option("--before", help="what was received before this time (UTC) goes")],
+    before: Annotated[
+        str,
+        typer.Option("--before", metavar="TIME", help="what was received before goes: 2026-01-01, or 365d"),
+    ],
     basis: Annotated[str, typer.Option("--basis", help="on what ground; stands in the trail")] = "retention",
     anchors: Annotated[
         Path | None, typer.Option("--anchors", metavar="FILE", help="the witness; default: audit.anchor_file")
@@ -78,6 +83,8 @@ def prune(
     """
     from jobtrail.adapters.anchor_file import read_all
 
+    moment = parse_moment(before, "--before")
+    assert moment is not None
     config = settings(context)
     path = anchors or (Path(config.audit.anchor_file) if config.audit.anchor_file else None)
     if path is None:
@@ -91,9 +98,8 @@ def prune(
     if anchor is None:
         _fail(f"{path} holds no checkpoint")
         raise typer.Exit(exit_codes.USAGE)
-    moment = before.replace(tzinfo=UTC) if before.tzinfo is None else before
     if not yes:
-        typer.confirm(f"remove what was received before {moment:%Y-%m-%d %H:%M} UTC? It cannot be undone", abort=True)
+        _confirm(f"remove what was received before {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC?")
     number, digest = anchor.checkpoint.number, anchor.checkpoint.digest()
     done = _order(context, "audit_prune", moment, basis, _actor(), number, digest, payloads_only)
     console().print(
@@ -115,6 +121,14 @@ def hold(
     done = _order(context, "audit_hold", reason, _actor(), lift)
     what = "lifted" if lift else "placed"
     console().print(f"hold {what}, on record in row {done['noted_seq']} of the database's own chain", markup=False)
+
+
+def _confirm(question: str) -> None:
+    """Go on if somebody says yes. Raises typer.Abort if not, typer.Exit where nobody can be asked."""
+    if not sys.stdin.isatty():
+        _fail(f"{question} Nobody can be asked here: say it with --yes")
+        raise typer.Exit(exit_codes.USAGE)
+    typer.confirm(f"{question} It cannot be undone", abort=True)
 
 
 def _order(context: typer.Context, name: str, *arguments: Any) -> dict[str, Any]:
