@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobtrail.adapters.cgroup import CgroupReader
+from jobtrail.adapters.cgroup import CgroupReader, v1
 from jobtrail.domain.samples import Miss, Missed, Reading
 from tests.adapters.cgroup_trees import REAL_ROOT, RealV1Job, real_node, real_v1_job, target
 from tests.requirements import require_root, unmet
@@ -148,6 +148,21 @@ def test_removal_under_kept_descriptors_and_a_new_life(job: RealV1Job) -> None:
         assert reader.read(["r"])["r"] == Missed(miss=Miss.GONE)
         assert reader.open_files == 0
         job.make()
+        assert reading(reader).cpu_usage_us == 0
+        assert reader.open_files == kept
+
+
+def test_what_is_replaced_at_every_try_of_a_look_is_gone_until_the_next(
+    job: RealV1Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a reading without its counters and without a reason for that."""
+    monkeypatch.setattr(v1, "TRIES", 1)
+    with reader_of(real_node()) as reader:
+        kept = reading(reader) and reader.open_files
+        job.remove()
+        job.make()
+        assert reader.read(["r"])["r"] == Missed(miss=Miss.GONE)
+        assert reader.open_files == 0
         assert reading(reader).cpu_usage_us == 0
         assert reader.open_files == kept
 

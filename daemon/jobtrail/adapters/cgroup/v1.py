@@ -176,6 +176,10 @@ class V1Job:
                 return
             one.close()
             one = self._open(controller)
+        if one is not None:  # found and not read, for the last time of this look: the next one sees what it is
+            one.close()
+            del self._meters[controller]
+            self._missing.update(dict.fromkeys(_fields(controller), "replaced again and again while it was read"))
 
     def _read_kills(self, values: Values, absent: Absent) -> None:
         if self._kills is None or "memory" not in self._meters:
