@@ -22,6 +22,7 @@ from jobtrail.domain.samples import CpuTotals, FoundJob, Miss, Missed, Reading, 
 DEFAULT_ROOT = Path("/sys/fs/cgroup")
 FIRST_SECOND_LOOK_SECONDS = 0.1
 LONGEST_UNTIL_SECOND_LOOK_SECONDS = 60.0
+MORE_LOOKS = 3
 
 
 def _wall_clock_us() -> int:
@@ -176,8 +177,18 @@ class CgroupReader:
         return self._layout
 
     def _read_one(self, watched: _Watched | None) -> Reading | Missed:
+        """A look. What was readable before and is not is looked at again, at once: the kernel takes a cgroup's files
+        away before its directory (cgroup_destroy_locked), and in between it looks like one that cannot be read."""
         if watched is None:
             return Missed(miss=Miss.UNREADABLE, detail="nothing is attached under this ref")
+        got = self._look(watched)
+        for _ in range(MORE_LOOKS):
+            if not watched.seen or isinstance(got, Reading) or got.miss is not Miss.UNREADABLE:
+                break
+            got = self._look(watched)
+        return got
+
+    def _look(self, watched: _Watched) -> Reading | Missed:
         values: Values = {}
         absent: Absent = {}
         time_us = self._clock_us()
