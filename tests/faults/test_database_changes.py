@@ -11,6 +11,7 @@ from tests.daemon_process import wait_until
 from tests.faults.clusters import DATABASE, Cluster
 from tests.faults.conftest import NewTrial
 from tests.faults.figures import often
+from tests.faults.test_database_network import catch_up
 from tests.faults.test_database_outages import JOB_LOAD, await_failure, drained, failures, pass_time
 from tests.faults.trial import FaultDaemon, Trial
 
@@ -71,6 +72,7 @@ def test_a_password_that_is_changed(logged_in: Trial, place: Path, cluster: Clus
                 pass_time(often(quick=2, full=30), trial)
                 write_password(place, cluster, f"next-{number}")
                 wait_until(lambda: trial.daemon.get("/readyz")[0] == 200, "it to be let in", timeout_seconds=60)
+                catch_up(trial)
         drained(trial)
         trial.figures.set(rotations=often(quick=1, full=10), failed_tries=int(failures(trial)))
         trial.check()
@@ -90,6 +92,7 @@ def test_rights_that_are_withdrawn(logged_in: Trial, cluster: Cluster) -> None:
                 assert "permission denied" in trial.daemon.get("/health")[1].decode()
                 cluster.execute(f"GRANT jobtrail_ingest TO {NODE_ROLE}")
                 wait_until(lambda: trial.daemon.get("/readyz")[0] == 200, "it to go on", timeout_seconds=60)
+                catch_up(trial)
         drained(trial)
         trial.figures.set(withdrawals=often(quick=1, full=10), failed_tries=int(failures(trial)))
         trial.check()
