@@ -145,12 +145,13 @@ class MemorySampleSink:
         self.retry_after_seconds: float | None = None
         self.refusing = False
 
-    async def write(self, rows: Sequence[SampleRow]) -> None:
+    async def write(self, rows: Sequence[SampleRow]) -> int:
         if self.unavailable is not None:
             raise StoreUnavailable(self.unavailable, retry_after_seconds=self.retry_after_seconds)
         if self.refusing:
             raise StoreRefused("refused")
         self.rows += rows
+        return len(rows)
 
 
 class FakeUsageSource:

@@ -78,7 +78,7 @@ async def test_what_cannot_be_stored_is_dropped_alone_and_counted(pool: Any, wro
     facts: list[Fact] = []
     now = now_us()
     rows = [row(now + number) for number in range(5)] + [row(now + 5, **wrong), row(now - 40 * DAY_US)]
-    await sink(pool, facts).write_energy(rows)
+    assert await sink(pool, facts).write_energy(rows) == 5
     assert len(await held(pool)) == 5
     assert facts == [SamplesDropped(rows=2)]
 

@@ -99,7 +99,7 @@ async def test_a_reading_of_a_day_long_gone_is_dropped_and_counted_and_the_other
     facts: list[Fact] = []
     now = now_us()
     rows = [row(whole_reading(at)) for at in (now - 40 * DAY_US, now, now + 40 * DAY_US)]
-    await sink(pool, facts).write_gpus(rows)
+    assert await sink(pool, facts).write_gpus(rows) == len(rows) - 2
     assert [one["utilization_percent"] for one in await held(pool)] == [1000.0]
     assert facts == [SamplesDropped(rows=2)]
 

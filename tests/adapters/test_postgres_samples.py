@@ -77,7 +77,7 @@ async def test_a_reading_of_a_day_long_gone_is_dropped_and_counted_and_the_other
     facts: list[Fact] = []
     now = now_us()
     rows = [row(whole_reading(now - 40 * DAY_US)), row(whole_reading(now)), row(whole_reading(now + 40 * DAY_US))]
-    await sink(pool, facts).write(rows)
+    assert await sink(pool, facts).write(rows) == 1
     assert [one["cpu_seconds"] for one in await held(pool)] == [0.001]
     assert facts == [SamplesDropped(rows=2)]
 

@@ -105,8 +105,9 @@ class World:
     async def days(self) -> frozenset[date]:
         return frozenset(self.held_days)
 
-    async def write(self, rows: Sequence[SampleRow]) -> None:
+    async def write(self, rows: Sequence[SampleRow]) -> int:
         self.rows += rows
+        return len(rows)
 
     async def create(self, uid: int | None = ROOT, job_id: str = "manual-a", **claims: Any) -> Done:
         return await self.keeper.create(Which(job_id=job_id), Claims(**claims), author(uid))

@@ -88,6 +88,19 @@ async def test_rows_that_the_store_refuses_are_dropped_and_counted() -> None:
     assert bench.facts.of(SamplesDropped) == [SamplesDropped(rows=2)]
 
 
+async def test_rows_that_the_store_did_not_take_are_not_told_as_written() -> None:
+    """It has told of those as dropped: each row is counted once."""
+
+    class Particular(MemorySampleSink):
+        async def write(self, rows: Sequence[SampleRow]) -> int:
+            return await super().write(rows[1:])
+
+    bench = Bench(Particular())
+    bench.add(1, 2, 3)
+    await bench.buffer.flush()
+    assert [fact.rows for fact in bench.facts.of(SamplesWritten)] == [2]
+
+
 async def test_many_rows_go_in_several_batches() -> None:
     bench = Bench()
     rows = bench.add(*range(BATCH_ROWS + 1))
@@ -101,10 +114,11 @@ class SheddingSink(MemorySampleSink):
 
     bench: Bench
 
-    async def write(self, rows: list[SampleRow]) -> None:  # type: ignore[override]
-        await super().write(rows)
+    async def write(self, rows: list[SampleRow]) -> int:  # type: ignore[override]
+        taken = await super().write(rows)
         if len(self.rows) == len(rows):
             self.late = self.bench.add(7, 8)
+        return taken
 
 
 async def test_rows_shed_during_a_write_do_not_take_newer_ones_with_them() -> None:

@@ -67,9 +67,9 @@ class _GpuRows:
     def __init__(self, sink: GpuSampleSink) -> None:
         self._sink = sink
 
-    async def write(self, rows: Sequence[GpuSampleRow]) -> None:
-        """Store `rows`. Raises StoreUnavailable."""
-        await self._sink.write_gpus(rows)
+    async def write(self, rows: Sequence[GpuSampleRow]) -> int:
+        """Store `rows`; how many were taken. Raises StoreUnavailable."""
+        return await self._sink.write_gpus(rows)
 
 
 class _EnergyRows:
@@ -78,9 +78,9 @@ class _EnergyRows:
     def __init__(self, sink: EnergySampleSink) -> None:
         self._sink = sink
 
-    async def write(self, rows: Sequence[EnergySampleRow]) -> None:
-        """Store `rows`. Raises StoreUnavailable."""
-        await self._sink.write_energy(rows)
+    async def write(self, rows: Sequence[EnergySampleRow]) -> int:
+        """Store `rows`; how many were taken. Raises StoreUnavailable."""
+        return await self._sink.write_energy(rows)
 
 
 def make_gpu_parts(

@@ -184,8 +184,8 @@ class SampleRow(msgspec.Struct, frozen=True, kw_only=True):
 class SampleSink(Protocol):
     """Where readings are kept for a while."""
 
-    async def write(self, rows: Sequence[SampleRow]) -> None:
-        """Store `rows`. Raises StoreUnavailable."""
+    async def write(self, rows: Sequence[SampleRow]) -> int:
+        """Store `rows`; how many were taken, the others being told as dropped. Raises StoreUnavailable."""
         ...
 
 

@@ -29,8 +29,8 @@ SinkRow_contra = TypeVar("SinkRow_contra", contravariant=True)
 class RowSink(Protocol[SinkRow_contra]):
     """Where rows of one kind are kept for a while, as SampleSink."""
 
-    async def write(self, rows: Sequence[SinkRow_contra]) -> None:
-        """Store `rows`. Raises StoreUnavailable."""
+    async def write(self, rows: Sequence[SinkRow_contra]) -> int:
+        """Store `rows`; how many were taken, the others being told as dropped. Raises StoreUnavailable."""
         ...
 
 
@@ -135,7 +135,7 @@ class SampleBuffer(Generic[Row]):
             self._in_flight = len(batch)
             began = self._clock.monotonic()
             try:
-                await self._sink.write(batch)
+                taken = await self._sink.write(batch)
             except StoreRefused:
                 self._tell(SamplesDropped(rows=len(batch)))
             except StoreUnavailable:
@@ -143,7 +143,7 @@ class SampleBuffer(Generic[Row]):
                 self._more.set()
                 raise
             else:
-                self._tell(SamplesWritten(rows=len(batch), seconds=self._clock.monotonic() - began))
+                self._tell(SamplesWritten(rows=taken, seconds=self._clock.monotonic() - began))
                 self._backoff.reset()
             self._drop(batch)
 

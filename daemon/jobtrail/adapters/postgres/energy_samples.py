@@ -31,7 +31,7 @@ class PostgresEnergySamples:
         self._timeout = timeout_seconds
         self._tell = tell
 
-    async def write_energy(self, rows: Sequence[EnergySampleRow]) -> None:
+    async def write_energy(self, rows: Sequence[EnergySampleRow]) -> int:
         """Store `rows`. Raises StoreUnavailable.
 
         Rows of days that have no partition any more, and rows with a value its column cannot hold, are dropped,
@@ -42,6 +42,7 @@ class PostgresEnergySamples:
             dropped = await copy_what_can_be(connection, "energy_samples", COLUMNS, records)
         if dropped:
             self._tell(SamplesDropped(rows=dropped))
+        return len(rows) - dropped
 
 
 def _record(row: EnergySampleRow) -> Record:

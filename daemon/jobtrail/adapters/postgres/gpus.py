@@ -41,7 +41,7 @@ class PostgresGpuSamples:
         self._timeout = timeout_seconds
         self._tell = tell
 
-    async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> None:
+    async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> int:
         """Store `rows`. Raises StoreUnavailable.
 
         Rows of days that have no partition any more, and rows with a value its column cannot hold, are dropped,
@@ -52,6 +52,7 @@ class PostgresGpuSamples:
             dropped = await copy_what_can_be(connection, "gpu_samples", COLUMNS, records)
         if dropped:
             self._tell(SamplesDropped(rows=dropped))
+        return len(rows) - dropped
 
 
 def _record(row: GpuSampleRow) -> Record:

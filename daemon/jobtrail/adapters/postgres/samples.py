@@ -43,12 +43,13 @@ class PostgresSamples:
         self._timeout = timeout_seconds
         self._tell = tell
 
-    async def write(self, rows: Sequence[SampleRow]) -> None:
+    async def write(self, rows: Sequence[SampleRow]) -> int:
         """Store `rows`; those of days that have no partition any more are dropped, counted. Raises StoreUnavailable."""
         async with session(self._pool, self._timeout) as connection:
             dropped = await copy_by_day(connection, "job_samples", COLUMNS, [_record(row) for row in rows])
         if dropped:
             self._tell(SamplesDropped(rows=dropped))
+        return len(rows) - dropped
 
     async def days(self) -> frozenset[date]:
         """The days (UTC) of which samples can be kept now; today's and tomorrow's are made. Raises StoreUnavailable."""

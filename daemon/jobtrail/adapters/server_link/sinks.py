@@ -74,20 +74,21 @@ class LinkSamples:
     def __init__(self, link: ServerLink) -> None:
         self._link = link
 
-    async def write(self, rows: Sequence[SampleRow]) -> None:
-        """Store readings of jobs. Raises StoreUnavailable, StoreRefused."""
-        await self._send("job_samples", JOB_SAMPLES_PATH, rows, lambda sent: JobSamples(rows=sent))
+    async def write(self, rows: Sequence[SampleRow]) -> int:
+        """Store readings of jobs; how many the server took. Raises StoreUnavailable, StoreRefused."""
+        return await self._send("job_samples", JOB_SAMPLES_PATH, rows, lambda sent: JobSamples(rows=sent))
 
-    async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> None:
-        """Store readings of GPUs. Raises StoreUnavailable, StoreRefused."""
-        await self._send("gpu_samples", GPU_SAMPLES_PATH, rows, lambda sent: GpuSamples(rows=sent))
+    async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> int:
+        """Store readings of GPUs; how many the server took. Raises StoreUnavailable, StoreRefused."""
+        return await self._send("gpu_samples", GPU_SAMPLES_PATH, rows, lambda sent: GpuSamples(rows=sent))
 
-    async def write_energy(self, rows: Sequence[EnergySampleRow]) -> None:
-        """Store energy of open runs. Raises StoreUnavailable, StoreRefused."""
-        await self._send("energy_samples", ENERGY_SAMPLES_PATH, rows, lambda sent: EnergySamples(rows=sent))
+    async def write_energy(self, rows: Sequence[EnergySampleRow]) -> int:
+        """Store energy of open runs; how many the server took. Raises StoreUnavailable, StoreRefused."""
+        return await self._send("energy_samples", ENERGY_SAMPLES_PATH, rows, lambda sent: EnergySamples(rows=sent))
 
-    async def _send(self, what: str, path: str, rows: Sequence[Row], body: Callable[[tuple[Row, ...]], object]) -> None:
-        """Send rows. Where the server names some that it refuses, these are dropped and the others sent again."""
+    async def _send(self, what: str, path: str, rows: Sequence[Row], body: Callable[[tuple[Row, ...]], object]) -> int:
+        """Send rows; how many were taken. Where the server names some that it refuses, these are dropped and the others
+        sent again."""
         kept = tuple(rows)
         while True:
             try:
@@ -100,6 +101,7 @@ class LinkSamples:
                 kept = left
         if len(kept) < len(rows):
             self._link.tell(SamplesDropped(rows=len(rows) - len(kept)))  # now: until then all rows may come again
+        return len(kept)
 
 
 class LinkOverRuns:

@@ -28,8 +28,8 @@ class GpuSampleRow(msgspec.Struct, frozen=True, kw_only=True):
 class GpuSampleSink(Protocol):
     """Where readings of GPUs are kept for a while."""
 
-    async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> None:
-        """Store `rows`. Raises StoreUnavailable."""
+    async def write_gpus(self, rows: Sequence[GpuSampleRow]) -> int:
+        """Store `rows`; how many were taken, the others being told as dropped. Raises StoreUnavailable."""
         ...
 
 
@@ -50,8 +50,8 @@ class EnergySampleRow(msgspec.Struct, frozen=True, kw_only=True):
 class EnergySampleSink(Protocol):
     """Where energy samples are kept for a while."""
 
-    async def write_energy(self, rows: Sequence[EnergySampleRow]) -> None:
-        """Store `rows`. Raises StoreUnavailable."""
+    async def write_energy(self, rows: Sequence[EnergySampleRow]) -> int:
+        """Store `rows`; how many were taken, the others being told as dropped. Raises StoreUnavailable."""
         ...
 
 

@@ -87,6 +87,6 @@ class PostedSampleSink(Protocol):
         """The days (UTC) of which samples can be kept now. Raises StoreUnavailable."""
         ...
 
-    async def write(self, rows: Sequence[SampleRow]) -> None:
-        """Store `rows`. Raises StoreUnavailable, StoreRefused."""
+    async def write(self, rows: Sequence[SampleRow]) -> int:
+        """Store `rows`; how many were taken. Raises StoreUnavailable, StoreRefused."""
         ...
