@@ -315,7 +315,7 @@ def test_any_value_anywhere_gives_results_or_one_error(data: st.DataObject) -> N
     _try(name, json.dumps(capture, ensure_ascii=data.draw(st.booleans())).encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_value_in_a_log_gives_a_result_or_one_error(data: st.DataObject) -> None:
     lines = list(_LOG)
@@ -326,7 +326,7 @@ def test_any_value_in_a_log_gives_a_result_or_one_error(data: st.DataObject) -> 
     _try(MLPERF, "\n".join(lines).encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(READABLE), st.data())
 def test_any_change_of_bytes_gives_results_or_one_error(name: str, data: st.DataObject) -> None:
     raw = bytearray(content(name)[:40_000] if name == GUIDELLM else content(name))
@@ -338,7 +338,7 @@ def test_any_change_of_bytes_gives_results_or_one_error(name: str, data: st.Data
     _try(name, bytes(raw))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200), st.text(max_size=20))
 def test_any_bytes_under_any_name(data: bytes, name: str) -> None:
     _try(name, data)

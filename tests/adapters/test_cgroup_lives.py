@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobtrail.adapters.cgroup import CgroupReader
@@ -181,7 +181,7 @@ LIKE_A_KERNEL_FILE = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     version=st.sampled_from(["v1", "v2"]),
     contents=st.lists(st.binary(max_size=200) | LIKE_A_KERNEL_FILE, min_size=9, max_size=9),

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -434,7 +434,7 @@ def test_promtool_accepts_a_page_of_hostile_names() -> None:
     check_with_promtool(exposition(hostile_board(HOSTILE)).render())
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_name_is_read_back_as_it_was(text: str) -> None:
     """Escaping loses nothing: Prometheus's parser gives back every name, character for character."""
@@ -456,7 +456,7 @@ def test_half_a_character_does_not_break_the_page() -> None:
     assert {dict(labels)["user"] for name, labels in parsed(page) if name == "hpc_job_info"} == {"a?b"}
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(
     st.lists(
         st.tuples(
@@ -580,7 +580,7 @@ def test_benchmarks_come_change_and_go() -> None:
     assert b"hpc_benchmark" not in page.render()
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_recipe_and_model_is_read_back_as_it_was(recipe: str, model: str) -> None:
     """Whoever names a recipe can neither break the page nor forge a series."""

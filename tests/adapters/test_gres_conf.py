@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobtrail.adapters import gres_conf
@@ -245,6 +245,7 @@ def test_the_numbers_of_device_files(read: Read, tmp_path: Path) -> None:
     assert read("Name=gpu File=/dev/nvidia[0-2]").devices == {"/dev/nvidia0": DeviceNumber(1, 3)}
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(
     gres=st.one_of(
         st.binary(max_size=300),

@@ -21,10 +21,11 @@ import os, socket, sys
 os.setgroups([])
 os.setresgid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
 os.setresuid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
+request = sys.stdin.buffer.read()  # all of it, before the daemon begins to wait for it
 peer = socket.socket(socket.AF_UNIX)
-peer.settimeout(10)
+peer.settimeout(20)
 peer.connect(sys.argv[1])
-peer.sendall(sys.stdin.buffer.read())
+peer.sendall(request)
 while data := peer.recv(65536):
     sys.stdout.buffer.write(data)
 """
