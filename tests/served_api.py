@@ -14,7 +14,7 @@ import msgspec
 
 from jobtrail.adapters import job_html
 from jobtrail.adapters.clock import SystemClock
-from jobtrail.adapters.http import Addresses, HtmlPages, HttpApi, HttpSettings
+from jobtrail.adapters.http import Addresses, HtmlPages, HttpApi, HttpSettings, Services
 from jobtrail.adapters.http.node_identity import NodeIdentity
 from jobtrail.adapters.slurm_env import decode_poke, hook_decoder
 from jobtrail.composition.node_role import user_name
@@ -113,16 +113,13 @@ class Served:
         self.scrapes = 0
         self.pokes, self.looks = ScriptedPokes(), ScriptedPokes()
         self.settings = HttpSettings(**{**defaults, **settings})
-        self.api = HttpApi(
+        services = Services(
             intake=self.intake,
             decode_hook=decode,
             metrics=lambda: self.page,
             scraped=self._scraped,
             health=lambda: self.health,
             owner_of_run=self._owner_of_run,
-            tell=self.facts.append,
-            clock=SystemClock(),
-            settings=self.settings,
             pokes=self.pokes,
             decode_poke=decode_poke,
             looks=self.looks,
@@ -134,10 +131,16 @@ class Served:
             benchmark_intake=self._reported_benchmarks(),
             benchmarks=benchmarks,
             security=security,
-            notice=lambda *told: self.noticed.append(told),
             forwarded_to=forwarded_to,
             node_identity=identity,
             job_keeper=self._job_keeper(archive, samples),
+        )
+        self.api = HttpApi(
+            services,
+            tell=self.facts.append,
+            clock=SystemClock(),
+            settings=self.settings,
+            notice=lambda *told: self.noticed.append(told),
         )
         self.addresses: Addresses
 

@@ -13,6 +13,7 @@ from aiohttp.web import RouteDef
 
 from jobtrail.adapters.http import Addresses, HttpApi
 from jobtrail.adapters.http.pages import INDEX
+from jobtrail.adapters.http.routes import Routes
 from jobtrail.adapters.slurm_env import CONTROLLER_HOOKS, HOOKS, environment_bytes
 from jobtrail.core.facts import EventRejected
 from jobtrail.core.ports import Health
@@ -202,19 +203,19 @@ async def test_nothing_is_written_over_tcp(api: Served) -> None:
     assert api.intake.events == []
 
 
-def all_routes(api: HttpApi) -> list[RouteDef]:
+def all_routes(routes: Routes) -> list[RouteDef]:
     """The routes of every listener, each hook's once: of those, the one over TCP takes a part."""
-    remote = api.remote_writing_routes()
+    remote = routes.remote_writing()
     (hooks,) = [route for route in remote if route.path.startswith("/v1/hooks")]
     assert (hooks.method, hooks.path) == ("POST", f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}")
     others = [route for route in remote if route is not hooks]
-    return [*api.reading_routes(), *api.writing_routes(), *api.poke_routes(), *others]
+    return [*routes.reading(), *routes.writing(), *routes.on_poke_socket(), *others]
 
 
 async def test_what_is_written_over_tcp_is_what_a_token_is_for(api: Served) -> None:
     """Everything else is refused there, whatever is shown."""
-    written = {(route.method, route.path) for route in api.api.remote_writing_routes()}
-    elsewhere = [route for route in api.api.writing_routes() if (route.method, route.path) not in written]
+    written = {(route.method, route.path) for route in api.api.routes.remote_writing()}
+    elsewhere = [route for route in api.api.routes.writing() if (route.method, route.path) not in written]
     assert {route.path for route in elsewhere} >= {"/v1/events/job-started", "/v1/benchmarks/runs"}
     for route in elsewhere:
         path = route.path.replace("{id}", "1").replace("{hook}", "prolog")
@@ -226,7 +227,7 @@ async def test_the_description_is_the_routes(api: Served) -> None:
     """openapi.yaml has exactly the endpoints and methods there are, and is served as JSON."""
     described = yaml.safe_load((REPOSITORY / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
     assert (await api.request("GET", "/openapi.json", tcp=True)).json() == described
-    routes = {(route.path, route.method.lower()) for route in all_routes(api.api)}
+    routes = {(route.path, route.method.lower()) for route in all_routes(api.api.routes)}
     assert {(path, method) for path, item in described["paths"].items() for method in item} == routes
     assert described["paths"]["/v1/hooks/slurm/{hook}"]["post"]["parameters"][0]["schema"]["enum"] == list(HOOKS)
     for path, _ in routes:

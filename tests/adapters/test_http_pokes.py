@@ -141,7 +141,7 @@ async def test_clients_that_fill_it_leave_the_hooks_alone(tmp_path: Path) -> Non
 async def test_without_a_path_there_is_none(tmp_path: Path) -> None:
     async with served(tmp_path, poke_socket="") as api:
         assert os.listdir(tmp_path) == ["hooks.sock"]
-        assert api.api.poke_routes() == []
+        assert api.api.routes.on_poke_socket() == []
     assert os.listdir(tmp_path) == []
 
 

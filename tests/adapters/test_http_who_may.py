@@ -12,8 +12,8 @@ from typing import Any
 import bcrypt
 import pytest
 
-from jobtrail.adapters.http.api import HttpApi
 from jobtrail.adapters.http.node_identity import shared_token
+from jobtrail.adapters.http.routes import Routes
 from jobtrail.adapters.postgres import PostgresReader, PostgresSamples, PostgresSecurity
 from jobtrail.core.link.protocol import MEDIA_TYPE
 from jobtrail.domain.events import EventKind
@@ -101,8 +101,8 @@ UNIX: Mapping[tuple[str, int], set[Way]] = {
 }
 
 
-def routes_of(api: HttpApi) -> set[Way]:
-    every = [*api.reading_routes(), *api.writing_routes(), *api.remote_writing_routes(), *api.poke_routes()]
+def routes_of(routes: Routes) -> set[Way]:
+    every = [*routes.reading(), *routes.writing(), *routes.remote_writing(), *routes.on_poke_socket()]
     return {(route.method, route.path) for route in every}
 
 
@@ -175,7 +175,7 @@ async def api(reachable: Path, pool: Any) -> AsyncIterator[Served]:
 
 
 async def test_over_tcp_everybody_may_what_is_theirs_and_nothing_else(api: Served) -> None:
-    assert routes_of(api.api) == ALL
+    assert routes_of(api.api.routes) == ALL
     basic = {
         name: "Basic " + base64.b64encode(f"alice:{password}".encode()).decode()
         for name, password in (("a user", "correct horse"), ("a wrong password", "battery staple"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from jobtrail.adapters import job_html
 from jobtrail.adapters.benchmark_drop import BenchmarkDrop
 from jobtrail.adapters.exposition import Exposition
-from jobtrail.adapters.http import HtmlPages, HttpApi, HttpSettings
+from jobtrail.adapters.http import HtmlPages, HttpApi, HttpSettings, Services
 from jobtrail.adapters.http.node_identity import shared_token
 from jobtrail.adapters.http.verified_nodes import TokenBook, VerifiedNodes
 from jobtrail.adapters.incoming import IncomingDirectory, watched
@@ -90,7 +90,19 @@ def make_http(parts: Parts, inherited: Mapping[str, socket.socket] | None = None
         parts.board, parts.telemetry.render, node=config.node_name, clock=clock, aliases=config.metrics.aliases
     )
     return HttpApi(
+        _services(parts, page),
+        tell=parts.telemetry.observe,
+        clock=clock,
+        settings=_http_settings(config),
+        notice=parts.security.notice,
         inherited=inherited,
+    )
+
+
+def _services(parts: Parts, page: Exposition) -> Services:
+    """What answers: this daemon's parts, and those of the database where it has one."""
+    config, clock, store = parts.config, parts.clock, parts.store
+    return Services(
         intake=parts.intake,
         decode_hook=hook_decoder(config.cluster, own_node=config.node_name),
         metrics=page.render,
@@ -100,25 +112,21 @@ def make_http(parts: Parts, inherited: Mapping[str, socket.socket] | None = None
         pokes=Pokes(parts.sampler, clock),
         decode_poke=decode_poke,
         looks=_looks(parts),
-        jobs=parts.store.asked_jobs if parts.store else None,
-        archive=parts.store.archive if parts.store else None,
+        jobs=store.asked_jobs if store else None,
+        archive=store.archive if store else None,
         report_pages=HtmlPages(render=job_html.render, policy=job_html.POLICY),
-        nodes=parts.store.asked_nodes if parts.store else None,
-        targets=parts.store.asked_targets if parts.store else None,
+        nodes=store.asked_nodes if store else None,
+        targets=store.asked_targets if store else None,
         benchmark_intake=make_reported(parts),
+        benchmarks=store.asked_benchmarks if store else None,
         job_keeper=make_job_keeper(parts),
-        benchmarks=parts.store.asked_benchmarks if parts.store else None,
+        security=store.asked_security if store else None,
         forwarded_to=_forwarded_to(parts),
         node_identity=VerifiedNodes(
-            TokenBook(parts.store.node_tokens) if parts.store else None,
+            TokenBook(store.node_tokens) if store else None,
             domain=config.http.node_domain,
             otherwise=shared_token(config.http.node_token_file),
         ),
-        notice=parts.security.notice,
-        security=parts.store.asked_security if parts.store else None,
-        tell=parts.telemetry.observe,
-        clock=clock,
-        settings=_http_settings(config),
     )
 
 

@@ -2,6 +2,7 @@
 
 from jobtrail.adapters.http.api import HttpApi
 from jobtrail.adapters.http.reports import HtmlPages
+from jobtrail.adapters.http.routes import Services
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
 
-__all__ = ["Addresses", "HtmlPages", "HttpApi", "HttpSettings"]
+__all__ = ["Addresses", "HtmlPages", "HttpApi", "HttpSettings", "Services"]

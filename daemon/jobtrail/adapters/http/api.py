@@ -12,44 +12,27 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from jobtrail.adapters.http.access import Access, ScopeDoor
+from jobtrail.adapters.http.access import Access
 from jobtrail.adapters.http.analytics import PATH as QUESTION_PATH
-from jobtrail.adapters.http.archive import Archives
-from jobtrail.adapters.http.benchmarks import DECISIONS, Benchmarks
-from jobtrail.adapters.http.chains import LINK_PREFIXES, Chains
+from jobtrail.adapters.http.benchmarks import DECISIONS
+from jobtrail.adapters.http.chains import LINK_PREFIXES
 from jobtrail.adapters.http.connection import Connection, GuardedServer
-from jobtrail.adapters.http.delegation import Delegation
-from jobtrail.adapters.http.link_security import LinkSecurity
 from jobtrail.adapters.http.listeners import tcp_server, unix_server, unix_socket
-from jobtrail.adapters.http.looks import Looks
 from jobtrail.adapters.http.manual import PATHS as MANUAL_PATHS
-from jobtrail.adapters.http.manual import ManualJobRoutes
 from jobtrail.adapters.http.named_tokens import Scope
-from jobtrail.adapters.http.node_identity import NodeIdentity, NoNodes
-from jobtrail.adapters.http.nodes import Nodes
-from jobtrail.adapters.http.ownership import OwnerOfRun, Ownership
-from jobtrail.adapters.http.pages import Pages
 from jobtrail.adapters.http.pokes import MODE as POKE_MODE
-from jobtrail.adapters.http.pokes import DecodePoke, Pokes, poke_settings
-from jobtrail.adapters.http.posts import CONTROLLER_HOOKS, Posts
+from jobtrail.adapters.http.pokes import poke_settings
+from jobtrail.adapters.http.posts import CONTROLLER_HOOKS
 from jobtrail.adapters.http.refusals import INTERNAL, Refused, encoded_body, forbidden, refusal
-from jobtrail.adapters.http.reports import HtmlPages, Reports
-from jobtrail.adapters.http.security_reads import SecurityReads
-from jobtrail.adapters.http.senders import Gate
+from jobtrail.adapters.http.routes import Routes, Services
 from jobtrail.adapters.http.settings import Addresses, HttpSettings
-from jobtrail.adapters.http.targets import Targets
 from jobtrail.adapters.http.tls_door import peer_of, tls_doors
 from jobtrail.adapters.http.tokens import admin_token, hook_token, read_token, write_token
-from jobtrail.adapters.http.turns import Turns
 from jobtrail.adapters.http.web_file import WebFile
-from jobtrail.core.access.ports import Notice, SecurityReader
-from jobtrail.core.benchmarks.ports import BenchmarkIntake, BenchmarkReader
+from jobtrail.core.access.ports import Notice
 from jobtrail.core.facts import EventRejected, Fact, Observer
-from jobtrail.core.link.protocol import SECURITY_PATH, ForwardedTo
-from jobtrail.core.manual.ports import JobKeeper
-from jobtrail.core.ports import Clock, EventIntake, Health, HookDecoder, JobPokes
-from jobtrail.core.query_ports import Archive, JobReader, NodeReader
-from jobtrail.core.target_ports import TargetReader
+from jobtrail.core.link.protocol import SECURITY_PATH
+from jobtrail.core.ports import Clock
 from jobtrail.domain.errors import ConfigError, JobtrailError
 
 READING = frozenset({"GET", "HEAD"})
@@ -61,141 +44,30 @@ _log = logging.getLogger("jobtrail.http")
 class HttpApi:
     """Serves hooks and events on a Unix socket, and health and metrics there and on TCP.
 
-    With `pokes` there is a second Unix socket, open to all users, for what is theirs.
+    With a service for pokes there is a second Unix socket, open to all users, for what is theirs.
     """
 
     def __init__(
         self,
+        services: Services,
         *,
-        intake: EventIntake,
-        decode_hook: HookDecoder,
-        metrics: Callable[[], bytes],
-        scraped: Callable[[], None],
-        health: Callable[[], Health],
-        owner_of_run: OwnerOfRun,
         tell: Observer,
         clock: Clock,
         settings: HttpSettings,
-        pokes: JobPokes | None = None,
-        decode_poke: DecodePoke | None = None,
-        looks: JobPokes | None = None,
-        jobs: JobReader | None = None,
-        archive: Archive | None = None,
-        report_pages: HtmlPages | None = None,
-        nodes: NodeReader | None = None,
-        targets: TargetReader | None = None,
-        benchmark_intake: BenchmarkIntake | None = None,
-        benchmarks: BenchmarkReader | None = None,
-        forwarded_to: ForwardedTo | None = None,
-        node_identity: NodeIdentity | None = None,
         notice: Notice | None = None,
-        job_keeper: JobKeeper | None = None,
-        security: SecurityReader | None = None,
         inherited: Mapping[str, socket.socket] | None = None,
     ) -> None:
+        """`notice` hears who was turned away; `inherited` are sockets that systemd opened, by path."""
         self._inherited = inherited or {}
         self._tell = tell
         self._settings = settings
-        delegation = Delegation(settings.readers_group, settings.account_readers)
-        gate = Gate(settings.trusted_uids, local_scheduler=settings.local_scheduler, delegation=delegation)
         self._hook_token = hook_token(settings.hook_token_file)
         self._notice = notice or _notice_nothing
         self._web = WebFile(settings.web_config_file, crl_file=settings.client_crl_file)
         self._access = _access(settings, self._web)
-        reading, writing = ScopeDoor(self._access, Scope.READ), ScopeDoor(self._access, Scope.WRITE)
-        ownership = Ownership(owner_of_run, proc_root=Path(settings.proc_root), cgroup_root=Path(settings.cgroup_root))
-        self._posts = Posts(
-            intake=intake,
-            decode_hook=decode_hook,
-            gate=gate,
-            token=self._hook_token,
-            ownership=ownership,
-            clock=clock,
-            settings=settings,
+        self.routes = Routes(
+            services, access=self._access, hook_token=self._hook_token, tell=tell, clock=clock, settings=settings
         )
-        self._pokes: Pokes | None = None
-        if pokes is not None and decode_poke is not None and settings.poke_socket:
-            self._pokes = Pokes(pokes=pokes, decode=decode_poke, gate=gate, settings=poke_settings(settings))
-        self._looks = Looks(looks, gate=gate, clock=clock)
-        self._pages = Pages(metrics=metrics, scraped=scraped, health=health, warnings=self._access.warnings)
-        self._nodes = Nodes(nodes)
-        self._targets = Targets(targets, port=settings.target_port)
-        turns = Turns()
-        self._reports = Reports(jobs, gate=gate, token=reading, turns=turns, clock=clock, pages=report_pages)
-        self._archives = Archives(archive, gate=gate, token=reading, turns=turns, clock=clock, settings=settings)
-        self._benchmarks = Benchmarks(
-            benchmark_intake,
-            benchmarks,
-            gate=gate,
-            read_token=reading,
-            write_token=writing,
-            turns=turns,
-            settings=settings,
-        )
-
-        self._manual = ManualJobRoutes(job_keeper, gate=gate, token=writing, settings=settings)
-        admin = ScopeDoor(self._access, Scope.ADMIN)
-        self._security = SecurityReads(security, gate=gate, admin=admin)
-        identity = node_identity or NoNodes()
-        self._chains = Chains(forwarded_to, identity=identity, tell=tell)
-        self._nodes_security = LinkSecurity(forwarded_to, identity=identity, tell=tell)
-
-    def reading_routes(self) -> list[web.RouteDef]:
-        """What is answered on both listeners."""
-        pages = self._pages
-        return [
-            web.get("/", pages.index),
-            web.get("/health", pages.health),
-            web.get("/healthz", pages.alive),
-            web.get("/readyz", pages.ready),
-            web.get("/metrics", pages.metrics),
-            web.get("/openapi.json", pages.openapi),
-            web.get("/v1/nodes", self._nodes.nodes),
-            web.get("/v1/prometheus/targets", self._targets.targets),
-            self._report_route(),
-            *self._archives.routes(),
-            *self._benchmarks.reading_routes(),
-            *self._security.routes(),
-        ]
-
-    def writing_routes(self) -> list[web.RouteDef]:
-        """What is answered on the Unix socket alone."""
-        posts = self._posts
-        return [
-            web.post("/v1/hooks/slurm/{hook}", posts.hook),
-            web.post("/v1/events/job-started", posts.job_started),
-            web.post("/v1/events/job-finished", posts.job_finished),
-            *self._benchmarks.writing_routes(),
-            *self._manual.routes(),
-            *self._looks.routes(),
-        ]
-
-    def remote_writing_routes(self) -> list[web.RouteDef]:
-        """What is answered over TCP to those who show the token."""
-        return [
-            web.post(f"/v1/hooks/slurm/{{hook:{'|'.join(CONTROLLER_HOOKS)}}}", self._posts.controller_hook),
-            *self._benchmarks.remote_writing_routes(),
-            *self._manual.routes(),
-            *self._chains.routes(),
-            *self._nodes_security.routes(),
-        ]
-
-    def poke_routes(self) -> list[web.RouteDef]:
-        """What is answered on the socket that is open to all users; nothing where there is none."""
-        if self._pokes is None:
-            return []
-        return [
-            web.post("/v1/hooks/slurm/task-epilog", self._pokes.task_epilog),
-            self._report_route(),
-            *self._archives.routes(),
-            *self._benchmarks.reading_routes(),
-            *self._benchmarks.writing_routes(),
-            *self._manual.routes(),
-            *self._looks.routes(),
-        ]
-
-    def _report_route(self) -> web.RouteDef:
-        return web.get("/v1/jobs/{id}/report", self._reports.report)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Addresses]:
@@ -203,7 +75,7 @@ class HttpApi:
 
         Raises ConfigError when an address cannot be taken.
         """
-        settings = self._settings
+        settings, routes = self._settings, self.routes
         self._check_inherited()
         self._hook_token.load()
         self._access.load()
@@ -217,14 +89,12 @@ class HttpApi:
                 )
             )
             local = await stack.enter_async_context(
-                self._served([*self.reading_routes(), *self.writing_routes()], settings=settings.local)
+                self._served([*routes.reading(), *routes.writing()], settings=settings.local)
             )
             remote = await stack.enter_async_context(
-                self._served(
-                    [*self.reading_routes(), *self.remote_writing_routes()], self._access.admit, self._refuse_writes
-                )
+                self._served([*routes.reading(), *routes.remote_writing()], self._access.admit, self._refuse_writes)
             )
-            if self._pokes is not None:
+            if routes.on_poke_socket():
                 await stack.enter_async_context(self._taking_pokes())
             stack.push_async_callback(_drain, local, remote)
             # Entered last, so that no client is taken while the others are drained.
@@ -237,7 +107,9 @@ class HttpApi:
 
     def _check_inherited(self) -> None:
         """Raise ConfigError for a socket that systemd opened and nobody would serve: its clients would wait in vain."""
-        served = {self._settings.socket, self._settings.poke_socket} if self._pokes else {self._settings.socket}
+        served = {self._settings.socket}
+        if self.routes.on_poke_socket():
+            served.add(self._settings.poke_socket)
         for path in self._inherited:
             if path not in served:
                 named = ", ".join(sorted(served))
@@ -261,7 +133,7 @@ class HttpApi:
         async with AsyncExitStack() as stack:
             inherited = self._inherited.get(str(path))
             listener = stack.enter_context(unix_socket("http.poke_socket", path, mode=POKE_MODE, inherited=inherited))
-            served = self._served(self.poke_routes(), settings=settings, tell=_tell_nobody)
+            served = self._served(self.routes.on_poke_socket(), settings=settings, tell=_tell_nobody)
             server = await stack.enter_async_context(served)
             stack.push_async_callback(_drain, server)
             unix = await unix_server(server, listener)
