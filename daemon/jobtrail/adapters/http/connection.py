@@ -55,6 +55,7 @@ class Connection(RequestHandler):
         self._timer: asyncio.TimerHandle | None = None
         self._head_begun = False
         self._busy = False
+        self._answered: web.BaseRequest | None = None  # the last one; the rest of its body may come after the answer
         self._idle_seconds = settings.header_timeout_seconds
         super().__init__(
             server,
@@ -82,7 +83,7 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Note that a head has begun; bytes of clients turned away are dropped."""
         if self._wire is not None:
-            if data and not self._head_begun:
+            if data and not self._head_begun and not self._body_goes_on():
                 self._head_begun = True
                 if not self._busy and self._idle_seconds > self._settings.header_timeout_seconds:
                     self._arm(self._settings.header_timeout_seconds, self._head_expired)
@@ -119,7 +120,7 @@ class Connection(RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self._busy = False
+            self._busy, self._answered = False, request
             self._await_head()
 
     def handle_error(
@@ -147,6 +148,10 @@ class Connection(RequestHandler):
         self._retiring = True
         if not self._busy:
             self.force_close()
+
+    def _body_goes_on(self) -> bool:
+        """Whether what comes is of a body that was answered before its end: it is dropped, and no head."""
+        return self._answered is not None and not self._answered.content.is_eof()
 
     def _await_head(self) -> None:
         self._head_begun = False
