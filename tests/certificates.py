@@ -67,7 +67,7 @@ class Authority:
         return path
 
     def _run(self, *arguments: str) -> None:
-        done = subprocess.run([self._openssl, *arguments], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run([self._openssl, *arguments], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
 
 

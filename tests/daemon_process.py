@@ -18,10 +18,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 REPOSITORY = Path(__file__).parents[1]
 Result = TypeVar("Result")
+PATIENCE_SECONDS = 60.0  # nothing is measured by it: a busy machine may leave a process without a processor for seconds
 
 
 def wait_until(
-    condition: Callable[[], Result | None], what: str, *, timeout_seconds: float = 20.0, every_seconds: float = 0.02
+    condition: Callable[[], Result | None],
+    what: str,
+    *,
+    timeout_seconds: float = PATIENCE_SECONDS,
+    every_seconds: float = 0.02,
 ) -> Result:
     """The first truthy result of `condition`; AssertionError naming `what` when the time is up."""
     deadline = time.monotonic() + timeout_seconds
@@ -37,7 +42,7 @@ def wait_until(
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path, timeout: float = 10.0) -> None:
+    def __init__(self, path: Path, timeout: float = 30.0) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
@@ -75,7 +80,7 @@ class Daemon:
         path = os.pathsep.join(filter(None, (str(REPOSITORY / "daemon"), os.environ.get("PYTHONPATH"))))
         return {**kept, "PYTHONPATH": path, "JOBTRAIL_CONFIG": str(self.config)}
 
-    def start(self, *, timeout_seconds: float = 20.0) -> Daemon:
+    def start(self, *, timeout_seconds: float = PATIENCE_SECONDS) -> Daemon:
         """Start and wait until it is ready to take events."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -86,7 +91,10 @@ class Daemon:
                 env=self.environment(),
                 cwd=self.directory,
             )
-        wait_until(self._answers, f"the daemon to answer; its log:\n{self.tail()}", timeout_seconds=timeout_seconds)
+        try:
+            wait_until(self._answers, "the daemon to answer", timeout_seconds=timeout_seconds)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; its log:\n{self.tail()}") from None
         return self
 
     def _answers(self) -> bool:
@@ -130,7 +138,7 @@ class Daemon:
                 samples.setdefault(sample.name, []).append((sample.labels, sample.value))
         return samples
 
-    def stop(self, *, timeout_seconds: float = 15.0) -> int:
+    def stop(self, *, timeout_seconds: float = PATIENCE_SECONDS) -> int:
         """SIGTERM and the exit code."""
         assert self.process is not None
         if self.process.poll() is None:
@@ -141,14 +149,17 @@ class Daemon:
         """SIGKILL: what a crash leaves behind."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_SECONDS)
 
     def __enter__(self) -> Daemon:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.stop()
+            try:
+                self.stop()
+            finally:
+                self.kill()
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `jobtrail` command against this daemon."""
