@@ -1,7 +1,9 @@
 """A directory with a socket name and a spool name, and a hook bound to them, under each shell."""
 
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -43,9 +45,29 @@ class Site:
         return self.run_with(self.settings(**more), hook)
 
     def run_with(
-        self, environment: Environment, hook: str = "prolog", *, then: Callable[[], None] = lambda: None
+        self,
+        environment: Environment,
+        hook: str = "prolog",
+        *,
+        during: Callable[[int], None] = lambda _: None,
+        then: Callable[[], None] = lambda: None,
     ) -> HookRun:
-        return run_hook([*self.prefix, *self.shell, str(HOOKS / f"{hook}.sh")], environment, then=then)
+        argv = [*self.prefix, *self.shell, str(HOOKS / f"{hook}.sh")]
+        return run_hook(argv, environment, during=during, then=then)
+
+
+@pytest.fixture(autouse=True)
+def _before_all_others() -> Iterator[None]:
+    """Let hooks, and what answers them, have a processor at once, where the kernel lets this process say so.
+
+    A hook gives up after tenths of a second what it may have to, also where its machine has no time for it. What it is
+    to do is seen only if it has that time (sched(7): SCHED_RR comes before all ordinary processes, and is inherited).
+    """
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    yield
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture(params=["dash", "bash", "busybox"])
@@ -92,3 +114,17 @@ def replaced() -> Replace:
         return (unshare, "--mount", "/bin/sh", "-c", script, "sh", str(len(files)), *mounts)
 
     return prefix
+
+
+def recording_curl(root: Path) -> Path:
+    """A program to lie over curl(1): writes its arguments into `root`/curl, one a line; nobody answered."""
+    script = root / "recording-curl"
+    script.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{root}/curl\necho "000 28"\n')
+    script.chmod(0o755)
+    return script
+
+
+def max_seconds(root: Path) -> float:
+    """How long curl was to try, at most; what curl(1) does with that is its own affair."""
+    words = (root / "curl").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return float(words[words.index("--max-time") + 1])

@@ -12,7 +12,9 @@ from typing import TypeAlias
 HOOKS = Path(__file__).resolve().parents[2] / "hooks" / "slurm"
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 FORWARDING = ("prolog", "epilog", "prolog_slurmctld", "epilog_slurmctld")
-MOMENT_SECONDS = 0.5
+PROMISED_SECONDS = 2.0  # what test_limits.py adds a hook's own limits up to, to the millisecond
+STALLED_SECONDS = 8.0  # beside that: for the time in which a busy machine gives a process neither processor nor disk
+MOMENT_SECONDS = 8.0  # likewise; what a hook would leave behind here sleeps for longer, or hangs for ever
 FORWARDED = (b"SLURM_", b"SLURMD_", b"CUDA_", b"GPU_", b"ROCR_", b"ZE_")
 
 Environment: TypeAlias = dict[str, str | bytes]
@@ -38,8 +40,17 @@ class SpoolFile:
     body: bytes
 
 
-def run_hook(argv: list[str], environment: Environment, *, then: Callable[[], None] = lambda: None) -> HookRun:
-    """Run `argv` and wait for it; `then` is called when it has ended, before its children are looked for.
+def run_hook(
+    argv: list[str],
+    environment: Environment,
+    *,
+    during: Callable[[int], None] = lambda _: None,
+    then: Callable[[], None] = lambda: None,
+) -> HookRun:
+    """Run `argv` and wait for it.
+
+    `during` is called with its process group's id while it runs; `then` when it has ended, before its children are
+    looked for.
 
     Every descendant inherits the writing end of a pipe, so the reading end comes to its end exactly when the last of
     them is gone, whatever its process group or session.
@@ -57,7 +68,8 @@ def run_hook(argv: list[str], environment: Environment, *, then: Callable[[], No
     )
     os.close(held)
     try:
-        printed, _ = process.communicate(timeout=20)
+        during(process.pid)
+        printed, _ = process.communicate(timeout=60)
         seconds = time.monotonic() - began
         then()
         ended, _, _ = select.select([watch], [], [], MOMENT_SECONDS)
@@ -70,10 +82,10 @@ def run_hook(argv: list[str], environment: Environment, *, then: Callable[[], No
 
 
 def assert_harmless(run: HookRun) -> None:
-    """Assert what must hold after every run: status 0, under 2 s, silent, nothing left behind."""
+    """Assert what must hold after every run: status 0, soon, silent, nothing left behind."""
     assert run.printed == b""
     assert run.status == 0
-    assert run.seconds < 2.0
+    assert run.seconds < PROMISED_SECONDS + STALLED_SECONDS
     assert not run.orphans
 
 

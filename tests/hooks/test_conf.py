@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hooks.conftest import Site
+from tests.hooks.conftest import Replace, Site, max_seconds, recording_curl
 from tests.hooks.hook_process import Environment, assert_harmless, incoming
 from tests.hooks.socket_server import SocketServer
 
@@ -60,13 +60,17 @@ def test_nothing_in_it_is_run(site: Site, quote: str) -> None:
     assert len(incoming(Path(odd))) == 1
 
 
-def test_the_environment_wins(site: Site) -> None:
+def test_the_environment_wins(site: Site, replaced: Replace) -> None:
     """A test, or a site's own wrapper, can overrule the file."""
     text = "JOBTRAIL_SOCKET=/nonexistent\nJOBTRAIL_SPOOL=/nonexistent\nJOBTRAIL_TIMEOUT=1.5\n"
-    with SocketServer(site.socket, status=None) as server:
-        assert_harmless(site.run_with(configured(site, text, **site_settings(site), JOBTRAIL_TIMEOUT="0.2")))
-    assert 0.15 < server.patience_seconds[0] < 0.7
+    environment = configured(site, text, **site_settings(site), JOBTRAIL_TIMEOUT="0.2")
+    with SocketServer(site.socket, status=503) as server:
+        assert_harmless(site.run_with(environment))
+    assert len(server.requests) == 1
     assert len(incoming(site.spool)) == 1
+    asking = Site(site.root, site.shell, replaced({"curl": recording_curl(site.root)}))
+    assert_harmless(asking.run_with(environment))
+    assert max_seconds(site.root) == 0.2
 
 
 def site_settings(site: Site) -> dict[str, str]:
@@ -91,6 +95,7 @@ def test_a_directory_in_its_place_does_no_harm(site: Site) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
+        ("", 1.0),
         ("0.3", 0.3),
         (".3", 0.3),
         ("0.08", 0.1),
@@ -107,8 +112,17 @@ def test_a_directory_in_its_place_does_no_harm(site: Site) -> None:
         ("$((1/0))", 1.0),
     ],
 )
-def test_the_timeout_is_held_between_its_bounds(dash_site: Site, text: str, seconds: float) -> None:
+def test_the_timeout_is_held_between_its_bounds(dash_site: Site, replaced: Replace, text: str, seconds: float) -> None:
     """At most 1.5 s, so that the whole stays below two; at least 0.1 s; one second for what is not a number."""
+    prefix = replaced({"curl": recording_curl(dash_site.root)})
+    assert_harmless(Site(dash_site.root, dash_site.shell, prefix).run(JOBTRAIL_TIMEOUT=text))
+    assert max_seconds(dash_site.root) == seconds
+
+
+def test_the_daemon_is_given_the_time_that_is_set_and_no_more(dash_site: Site) -> None:
+    """Nobody answers: the hook ends, and not before that time is over."""
     with SocketServer(dash_site.socket, status=None) as server:
-        assert_harmless(dash_site.run(JOBTRAIL_TIMEOUT=text))
-    assert seconds - 0.03 < server.patience_seconds[0] < seconds + 0.3
+        run = dash_site.run(JOBTRAIL_TIMEOUT="0.7")
+    assert_harmless(run)
+    assert run.seconds >= 0.7
+    assert len(server.requests) == 1

@@ -1,15 +1,19 @@
 """The two seconds, when everything that can hang does; and the one line in the system log."""
 
+import os
 import re
+import shutil
+import signal
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.hooks.conftest import Replace, Site
+from tests.daemon_process import wait_until
+from tests.hooks.conftest import Replace, Site, max_seconds, recording_curl
 from tests.hooks.fuse_mount import hung_directory
-from tests.hooks.hook_process import HOOKS, assert_harmless, incoming, spool_file
+from tests.hooks.hook_process import HOOKS, PROMISED_SECONDS, assert_harmless, incoming, spool_file
 from tests.hooks.socket_server import SocketServer
 from tests.requirements import require_tool
 
@@ -48,13 +52,34 @@ def test_a_spool_on_a_dead_disk(site: Site) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["0.1", "1.0", "1.5"])
-def test_the_worst_case_stays_below_two_seconds(site: Site, replaced: Replace, timeout: str) -> None:
+def test_the_worst_case_ends_by_itself(site: Site, replaced: Replace, timeout: str) -> None:
     """Daemon, spool and system log hang at once, with a body larger than a pipe holds."""
     prefix = replaced({"logger": logger_script(site.root, "exec sleep 30")})
     environment = site.settings(JOBTRAIL_TIMEOUT=timeout, SLURM_JOB_COMMENT="x" * 100_000)
     with ExitStack() as disk, SocketServer(site.socket, status=None):
         disk.enter_context(hung_directory(site.spool / "incoming", killable=False))
         assert_harmless(Site(site.root, site.shell, prefix).run_with(environment, then=disk.close))
+
+
+@pytest.mark.parametrize("hook", ["prolog", "epilog_slurmctld"])
+@pytest.mark.parametrize("timeout", ["0.1", "1.0", "1.5"])
+def test_all_limits_together_stay_below_two_seconds(site: Site, replaced: Replace, hook: str, timeout: str) -> None:
+    """Each as the hook gives it to curl(1) and timeout(1) when each of its steps hangs, so at its very worst."""
+    slow, limits = site.root / "slow", site.root / "limits"
+    slow.write_text("#!/bin/sh\nexec sleep 30\n")
+    real = shutil.copy(require_tool("timeout", "it holds the limits"), site.root / "real-timeout")
+    (site.root / "timeout").write_text(f'#!/bin/sh\necho "$3 $4" >>{limits}\nexec {real} "$@"\n')
+    for script in (slow, site.root / "timeout"):
+        script.chmod(0o755)
+    programs = {"curl": recording_curl(site.root), "timeout": site.root / "timeout", "sync": slow, "logger": slow}
+    assert_harmless(Site(site.root, site.shell, replaced(programs)).run(hook, JOBTRAIL_TIMEOUT=timeout))
+    given = [line.split() for line in limits.read_text().splitlines()]
+    # grep and the shell that it feeds run at the same time; the last two are the event's name and the line in the log.
+    together, (renaming, logging) = given[:2], given[2:]
+    assert {program for _, program in together} == {"grep", "sh"}
+    assert (renaming[1], logging[1]) == ("sh", "logger")
+    steps = [max_seconds(site.root), max(float(one) for one, _ in together), float(renaming[0]), float(logging[0])]
+    assert sum(steps) < PROMISED_SECONDS - 0.2, f"{steps} leave no time to start the programs"
 
 
 def test_a_sync_that_is_too_slow_still_leaves_the_event(dash_site: Site, replaced: Replace) -> None:
@@ -118,10 +143,13 @@ def test_a_job_id_that_is_no_number_is_not_logged(dash_site: Site, replaced: Rep
 @pytest.mark.parametrize("sent", ["TERM", "HUP", "INT"])
 def test_a_signal_does_not_lose_the_event(site: Site, sent: str) -> None:
     """slurmd being stopped may signal its hooks; one that waits for the daemon still keeps its event and exits 0."""
-    prefix = (require_tool("timeout", "it sends the signal"), "--preserve-status", "-s", sent, "0.3")
-    with SocketServer(site.socket, status=None):
-        run = Site(site.root, site.shell, prefix).run()
-    assert_harmless(run)
+    with SocketServer(site.socket, status=None) as server:
+
+        def interrupt(group: int) -> None:
+            wait_until(lambda: server.requests, "the hook to wait for the daemon")
+            os.killpg(group, signal.Signals[f"SIG{sent}"])
+
+        assert_harmless(site.run_with(site.settings(JOBTRAIL_TIMEOUT="1.5"), during=interrupt))
     assert len(incoming(site.spool)) == 1
 
 

@@ -44,6 +44,7 @@ HOSTILE = {
 @pytest.mark.parametrize("hook", FORWARDING)
 def test_each_hook_posts_to_its_own_address(site: Site, hook: str) -> None:
     """The request is the one that the daemon's hook protocol names."""
+    began = Decimal(time.time())
     with SocketServer(site.socket) as server:
         assert_harmless(site.run(hook))
     (request,) = server.requests
@@ -52,7 +53,7 @@ def test_each_hook_posts_to_its_own_address(site: Site, hook: str) -> None:
     assert "expect" not in request.headers
     assert uuid.UUID(request.headers["jobtrail-event-id"]).version == 4
     assert re.fullmatch(r"\d{10}\.\d{9}", request.headers["jobtrail-event-time"])
-    assert abs(Decimal(request.headers["jobtrail-event-time"]) - Decimal(time.time())) < 5
+    assert began <= Decimal(request.headers["jobtrail-event-time"]) <= Decimal(time.time())
     assert incoming(site.spool) == []
 
 
@@ -169,11 +170,12 @@ def test_each_run_has_its_own_event_id(dash_site: Site) -> None:
 def test_a_date_without_nanoseconds_gives_whole_seconds(dash_site: Site, replaced: Replace) -> None:
     """busybox's date knows no %N; the time stays a well-formed number."""
     prefix = replaced({"date": Path(require_tool("busybox", "its date has no %N"))})
+    began = int(time.time())
     with SocketServer(dash_site.socket) as server:
         assert_harmless(Site(dash_site.root, dash_site.shell, prefix).run())
     stamp = server.requests[0].headers["jobtrail-event-time"]
     assert re.fullmatch(r"\d{10}\.\d{9}", stamp)
-    assert abs(Decimal(stamp) - Decimal(time.time())) < 5
+    assert began <= Decimal(stamp) <= Decimal(time.time())
 
 
 def test_two_copied_files_are_a_whole_installation(tmp_path: Path, shell: list[str]) -> None:
