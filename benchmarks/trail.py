@@ -25,6 +25,7 @@ from jobtrail.adapters.postgres import (
     open_pool,
 )
 from jobtrail.adapters.postgres.export import PostgresExport, encoded
+from jobtrail.core.ports import TRAIL_ONLY
 from jobtrail.core.trail.sealer import Sealer
 from jobtrail.domain.audit import EMPTY_CHAIN, commit, hash_row
 
@@ -43,7 +44,7 @@ async def _measured(url: str, directory: Path) -> tuple[float, float, Path]:
     for number in range(CHAINS):
         rows = _events(str(uuid.uuid4()), EMPTY_CHAIN, number * EVENTS + 1)
         for start in range(0, len(rows), EVENT_BATCH):
-            await sink.store(rows[start : start + EVENT_BATCH], node=f"bench{number}", trail_only=True)
+            await sink.store(rows[start : start + EVENT_BATCH], node=f"bench{number}", trail_only=TRAIL_ONLY)
     sealer = Sealer(
         PostgresSeals(pool, timeout_seconds=60.0), leads=_leads, signer=None, anchors=None, clock=SystemClock(),
         tell=lambda _fact: None, every_seconds=60.0,

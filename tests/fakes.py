@@ -43,7 +43,7 @@ class MemorySink:
         self._check_available()
         return self._end(chain_id)
 
-    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: str | None = None) -> StoreReport:
         self._check_available()
         if len({row.chain_id for row in events}) != 1:
             raise StoreRefused("a batch holds events of exactly one chain")
@@ -55,14 +55,14 @@ class MemorySink:
         replays = [row for row in events if row.seq <= head.seq]
         conflicts = tuple(row.seq for row in replays if held[row.seq - 1].row_hash != row.row_hash)
         linked, problem = self._linked(head, events[len(replays) :])
-        if not trail_only and any(row.event_id in self.refuses for row in linked):
+        if trail_only is None and any(row.event_id in self.refuses for row in linked):
             raise StoreRefused("the projection refuses an event")
         self.conflicts += [(chain_id, seq) for seq in conflicts]
         if problem is not None:
             self.conflicts.append((chain_id, events[len(replays) + len(linked)].seq))
             if not linked and not replays:
                 raise StoreRefused(problem)
-        unapplied = self._apply(linked, trail_only=trail_only)
+        unapplied = self._apply(linked, trail_only)
         self.chains.setdefault(chain_id, []).extend(linked)
         return StoreReport(
             head=self._end(chain_id),
@@ -92,8 +92,8 @@ class MemorySink:
             head = ChainHead(row.seq, row.row_hash)
         return good, None
 
-    def _apply(self, rows: Sequence[ChainedEvent], *, trail_only: bool) -> dict[int, str]:
-        if trail_only:
+    def _apply(self, rows: Sequence[ChainedEvent], trail_only: str | None) -> dict[int, str]:
+        if trail_only is not None:
             self.trail_only += [(row.chain_id, row.seq) for row in rows]
             return {}
         reasons = {row.seq: self._apply_one(row) for row in rows}

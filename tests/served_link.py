@@ -138,5 +138,5 @@ class ManyNodes:
     async def head(self, chain_id: str) -> ChainHead:
         return await self.of("n1").head(chain_id)
 
-    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: str | None = None) -> StoreReport:
         return await self.of(node).store(events, node=node, trail_only=trail_only)

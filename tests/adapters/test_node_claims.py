@@ -21,7 +21,7 @@ from jobtrail.adapters.server_link import LinkEvents, LinkSamples
 from jobtrail.core.facts import NodeContradicted, SamplesDropped
 from jobtrail.core.link.protocol import JobKey, PartOfJob
 from jobtrail.core.link.scope import ANYTHING, Allowed
-from jobtrail.core.ports import SampleRow
+from jobtrail.core.ports import TRAIL_ONLY, SampleRow
 from jobtrail.domain.errors import StoreRefused, StoreUnavailable
 from jobtrail.domain.events import LATEST_US, Actor, EventKind, NodeUsage
 from jobtrail.domain.job_facts import JobFacts
@@ -326,7 +326,7 @@ async def test_a_node_names_no_cluster_but_the_sites(tmp_path: Path, pool: Any) 
         assert (await events.store(ours.rows, node="n1")).stored == 1
         with pytest.raises(StoreRefused, match=r"which is of cluster 'c2', which is none of link\.clusters"):
             await events.store(theirs.rows, node="n1")
-        assert (await events.store(theirs.rows, node="n1", trail_only=True)).stored == 1
+        assert (await events.store(theirs.rows, node="n1", trail_only=TRAIL_ONLY)).stored == 1
         await send(at, "n1", of_all_kinds("n1", "slurm-1"), of_all_kinds("n1", "slurm-1", cluster="c2"))
         assert contradicted(at) == [("n1", "event"), *[("n1", "sample")] * 3]
         assert {told[0] for told in at.server.noticed} == {"forged_node"}
@@ -352,7 +352,7 @@ async def test_slurmctld_speaks_through_its_own_machines_alone(tmp_path: Path, p
                 StoreRefused, match=r"which is slurmctld's word, and the node is none of link\.controllers"
             ):
                 await events.store(writer.rows, node=node)
-            assert (await events.store(writer.rows, node=node, trail_only=True)).stored == 1
+            assert (await events.store(writer.rows, node=node, trail_only=TRAIL_ONLY)).stored == 1
             assert await held(pool) == [[], [], []]
         assert contradicted(at) == [("n1", "event")]
     async with session(pool, 10.0) as connection:

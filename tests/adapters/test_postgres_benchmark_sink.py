@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.postgres import PostgresReader, PostgresSink, session
+from jobtrail.core.ports import TRAIL_ONLY
 from jobtrail.domain.benchmarks.report import Decision, Role, Status
 from jobtrail.domain.events import Actor, EventKind
 from tests.benchmark_reports import claim, decide, report, tell, uid
@@ -122,7 +123,7 @@ async def test_what_is_no_report_is_told_and_stored_in_the_trail_only(pool: Any)
 async def test_a_report_kept_in_the_trail_only_says_so(pool: Any) -> None:
     writer = ChainWriter()
     tell(writer, report())
-    await store(pool, writer, trail_only=True)
+    await store(pool, writer, trail_only=TRAIL_ONLY)
     (row,) = await fetch(pool, "SELECT job_id, unapplied FROM audit_log")
     assert row["job_id"] == "slurm-1"
     assert "trail only" in row["unapplied"]

@@ -6,6 +6,7 @@ import pytest
 
 from jobtrail.adapters.postgres import PostgresSink, RebuildReport, rebuild, rebuild_check, session
 from jobtrail.adapters.postgres.values import to_datetime
+from jobtrail.core.ports import TRAIL_ONLY
 from jobtrail.domain.events import EventKind, NodeUsage
 from jobtrail.domain.states import State
 from tests.chains import SECOND, T0, ChainWriter
@@ -125,7 +126,7 @@ async def test_an_event_kept_in_the_trail_only_is_no_difference(pool: Any) -> No
     writer.whole_job("slurm-1")
     sink = PostgresSink(pool)
     await sink.store(writer.rows[:2], node="n1")
-    await sink.store(writer.rows[2:], node="n1", trail_only=True)
+    await sink.store(writer.rows[2:], node="n1", trail_only=TRAIL_ONLY)
     report = await check(pool)
     assert (report.equal, report.events) == (True, 2)
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from jobtrail.adapters.postgres import PostgresSink, close_pool, open_pool, session
-from jobtrail.core.ports import EventSink
+from jobtrail.core.ports import TRAIL_ONLY, EventSink
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent
 from jobtrail.domain.errors import ChainGap, StoreRefused
 from jobtrail.domain.events import Actor, EventKind, NodeUsage
@@ -172,7 +172,7 @@ async def test_an_event_that_does_not_link_is_refused_and_what_precedes_it_is_st
     forged = msgspec.structs.replace(writer.rows[2], payload=writer.rows[2].payload + b" ")
     report = await bench.sink.store([*writer.rows[:2], forged], node="n1")
     assert (report.stored, report.head.seq) == (2, 2)
-    for trail_only in (False, True):
+    for trail_only in (None, TRAIL_ONLY):
         with pytest.raises(StoreRefused, match="sequence 3: payload differs from its commitment"):
             await bench.sink.store([forged], node="n1", trail_only=trail_only)
     assert (await store(bench, writer)).stored == 1
@@ -206,7 +206,7 @@ async def test_an_event_kind_that_is_not_about_a_run_is_kept_and_named(bench: Be
 async def test_trail_only_leaves_the_projection_alone(bench: Bench) -> None:
     writer = ChainWriter()
     writer.started("slurm-1")
-    report = await store(bench, writer, trail_only=True)
+    report = await store(bench, writer, trail_only=TRAIL_ONLY)
     assert (report.stored, report.head) == (1, writer.head)
     assert await bench.jobs() == []
 

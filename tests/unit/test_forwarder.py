@@ -95,7 +95,7 @@ class Sink(MemorySink):
         self.heads += 1
         return self.claimed or await super().head(chain_id)
 
-    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: str | None = None) -> StoreReport:
         assert node == "n1"
         self.tries += 1
         answer = self.script.pop(0) if self.script else self.for_ever

@@ -8,7 +8,7 @@ import pytest
 
 from jobtrail.core.clocks.facts import ClockCompared
 from jobtrail.core.clocks.store import StoreClock
-from jobtrail.core.ports import StoreReport
+from jobtrail.core.ports import TRAIL_ONLY, StoreReport
 from jobtrail.domain.audit import EMPTY_CHAIN, ChainedEvent, ChainHead
 from tests.fakes import Facts, FakeClock
 
@@ -22,12 +22,12 @@ class TimedSink:
         self.took = 0.2
         self.tells = True
         self.node_set_by = 0.0
-        self.asked: list[tuple[str, bool]] = []
+        self.asked: list[tuple[str, str | None]] = []
 
     async def head(self, chain_id: str) -> ChainHead:
         return ChainHead(7, chain_id.encode())
 
-    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: str | None = None) -> StoreReport:
         self.asked.append((node, trail_only))
         self.clock.advance(self.took / 2)
         now = self.clock.time_us() + round(self.ahead * 1e6)
@@ -43,13 +43,13 @@ class Bench:
         self.compared = StoreClock(self.sink, clock=self.clock, tell=self.facts)
 
     async def ask(self) -> None:
-        assert (await self.compared.store([], node="n1", trail_only=True)).stored == 0
+        assert (await self.compared.store([], node="n1", trail_only=TRAIL_ONLY)).stored == 0
 
 
 async def test_the_sink_is_asked_as_before() -> None:
     bench = Bench()
     await bench.ask()
-    assert bench.sink.asked == [("n1", True)]
+    assert bench.sink.asked == [("n1", TRAIL_ONLY)]
     assert await bench.compared.head("c") == ChainHead(7, b"c")
 
 

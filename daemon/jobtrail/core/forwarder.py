@@ -15,7 +15,7 @@ from jobtrail.core.facts import (
     Observer,
     ProjectionRefused,
 )
-from jobtrail.core.ports import Clock, EventSink, EventSpool, StoreReport
+from jobtrail.core.ports import TRAIL_ONLY, Clock, EventSink, EventSpool, StoreReport
 from jobtrail.core.waiting import Backoff, wait_for_any
 from jobtrail.domain.audit import ChainedEvent, ChainHead
 from jobtrail.domain.checkpoints import Anchor
@@ -200,7 +200,7 @@ class Forwarder:
     async def _store_trail_only(self, batch: Sequence[ChainedEvent], reason: str) -> StoreReport:
         event = batch[0]
         try:
-            report = await self._sink.store(batch, node=self._node, trail_only=True)
+            report = await self._sink.store(batch, node=self._node, trail_only=TRAIL_ONLY)
         except StoreRefused as error:
             raise StoreUnavailable(f"the store refuses event {event.seq} even for the trail: {error}") from error
         await self._spool.record_refusal(event.seq, reason)

@@ -154,6 +154,9 @@ class StoreReport(msgspec.Struct, frozen=True, kw_only=True):
     store_time_us: int | None = None  # the store's own clock while it answered; None where it does not tell
 
 
+TRAIL_ONLY = "the projection refused it; kept in the trail only"
+
+
 class EventSink(Protocol):
     """The central store of the trail and its projection."""
 
@@ -161,10 +164,11 @@ class EventSink(Protocol):
         """The last row of this chain the store holds. Raises StoreUnavailable."""
         ...
 
-    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: str | None = None) -> StoreReport:
         """Store a batch of one chain, in order, in one transaction: trail rows and projection.
 
-        `trail_only` stores the rows and leaves the projection alone, for an event whose projection was refused.
+        `trail_only` stores the rows and leaves the projection alone, for an event whose projection was refused: it is
+        the reason that the trail gives, which is never erased.
         Raises StoreUnavailable (retry), ChainGap (resume elsewhere), StoreRefused (never retry this batch as it is).
         """
         ...

@@ -40,6 +40,7 @@ from jobtrail.core.link.protocol import (
     RunsOver,
 )
 from jobtrail.core.link.scope import Overstepped, overstepped
+from jobtrail.core.ports import TRAIL_ONLY
 from jobtrail.domain.errors import ChainGap, JobtrailError, StoreRefused
 
 LINK_PREFIXES = ("/v1/chains/", "/v1/samples/", OVER_RUNS_PATH)
@@ -133,13 +134,14 @@ class Chains:
             asked.rows = _bounded("events", len(batch.events), MAX_EVENTS)
             if any(row.chain_id != chain_id for row in batch.events):
                 raise StoreRefused(f"a batch sent to chain {chain_id} holds events of another one")
-            beyond = None if batch.trail_only else overstepped(batch.events, asked.node, to.allowed)
-            if beyond is not None:
+            beyond = overstepped(batch.events, asked.node, to.allowed)
+            if beyond is not None and not batch.trail_only:
                 # It changes nothing. The node keeps it in its own trail, where it shows.
                 raise self._overstepping(asked, beyond)
             async with self._room.turn():
                 await self._check_owner(asked, to, chain_id)
-                report = await to.events.store(batch.events, node=asked.node, trail_only=batch.trail_only)
+                why = _why(beyond) if batch.trail_only else None
+                report = await to.events.store(batch.events, node=asked.node, trail_only=why)
         return json_answer(200, report)
 
     async def _job_samples(self, asked: _Asked, to: ForwardedTo) -> web.Response:
@@ -221,6 +223,11 @@ class Chains:
         self._tell(NodeContradicted(node=asked.node, claimed=claimed[:256], what=what, peer=peer))
         message = f"node {asked.node!r} sends this {what}, which {problem}"
         return Refused(403, "forbidden", "identity", message, details=details, note=Note("forged_node", asked.node))
+
+
+def _why(beyond: Overstepped | None) -> str:
+    """What the trail says of an event that only it is to hold, in the server's own words and not the node's."""
+    return TRAIL_ONLY if beyond is None else f"not this node's to say: the event {beyond.problem}"
 
 
 async def _read(asked: _Asked, place: Place, decoder: msgspec.msgpack.Decoder[Body]) -> Body:

@@ -30,7 +30,6 @@ JOB_LOCK_CLASS = 19029
 # Jobs share this many locks. One lock a job would overflow the server's lock table (64 × max_connections entries) when
 # many nodes catch up at once; this many always fit.
 JOB_LOCKS = 1024
-TRAIL_ONLY = "the projection refused it; kept in the trail only"
 
 _job_decoder = msgspec.json.Decoder(Job)
 _node_decoder = msgspec.json.Decoder(NodeRun)
@@ -53,7 +52,7 @@ class PostgresSink:
             found = await connection.fetchrow(SQL["chain_head"], chain_id)
         return EMPTY_CHAIN if found is None else ChainHead(found["head_seq"], found["head_hash"])
 
-    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: str | None = None) -> StoreReport:
         """Store a batch of one chain. Raises StoreUnavailable, ChainGap, StoreRefused.
 
         Events up to the held head are compared with what is held; a different one is put on record in
@@ -68,7 +67,7 @@ class PostgresSink:
             replays = [row for row in events if row.seq <= head.seq]
             linked = _linked(head, events[len(replays) :])
             offender = events[len(replays) + len(linked) :][:1]
-            taken = await _project(connection, linked, trail_only=trail_only) if linked else []
+            taken = await _project(connection, linked, trail_only) if linked else []
             rows = [*map(as_it_is, replays), *taken, *map(as_it_is, offender)]
             done = await ingest(connection, chain_id, node, rows)
             if done.stored != len(linked):  # or the projection would hold what the trail does not
@@ -76,12 +75,13 @@ class PostgresSink:
             anchor = await anchor_of(connection, chain_id)
         if done.problem is not None and not linked and not replays:
             raise StoreRefused(done.problem)
+        told = taken if trail_only is None else []
         return StoreReport(
             head=done.head,
             stored=done.stored,
             replayed=done.replayed,
             conflicts=done.conflicts,
-            unapplied={} if trail_only else {one.row.seq: one.unapplied for one in taken if one.unapplied is not None},
+            unapplied={one.row.seq: one.unapplied for one in told if one.unapplied is not None},
             anchor=anchor,
             store_time_us=done.store_time_us,
         )
@@ -105,11 +105,11 @@ def _linked(head: ChainHead, events: Sequence[ChainedEvent]) -> list[ChainedEven
     return good
 
 
-async def _project(connection: Connection, rows: Sequence[ChainedEvent], *, trail_only: bool) -> list[Taken]:
+async def _project(connection: Connection, rows: Sequence[ChainedEvent], trail_only: str | None) -> list[Taken]:
     """Write the projection, unless only the trail may have the rows; what became of each."""
     offered = [Offered.of(row) for row in rows]
-    if trail_only:
-        return [_refused(one) for one in offered]
+    if trail_only is not None:
+        return [_refused(one, trail_only) for one in offered]
     folding = Folding(await _load_runs(connection, offered))
     benchmarks = await load_benchmarks(connection, [one.event for one in offered if one.event is not None])
     taken = [_take(one, folding, benchmarks) for one in offered]
@@ -118,11 +118,11 @@ async def _project(connection: Connection, rows: Sequence[ChainedEvent], *, trai
     return taken
 
 
-def _refused(one: Offered) -> Taken:
+def _refused(one: Offered, reason: str) -> Taken:
     """What becomes of an event that only the trail may hold."""
-    reason = one.problem or (TRAIL_ONLY if one.changes_something else None)
     job_id = None if one.event is None else job_of(one.event)
-    return Taken(row=one.row, event=one.event, job_id=job_id, unapplied=reason)
+    unapplied = one.problem or (reason if one.changes_something else None)
+    return Taken(row=one.row, event=one.event, job_id=job_id, unapplied=unapplied)
 
 
 def _take(one: Offered, folding: Folding, benchmarks: BenchmarkFolding) -> Taken:

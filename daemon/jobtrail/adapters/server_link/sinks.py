@@ -51,7 +51,7 @@ class LinkEvents:
         except StoreRefused as error:  # of a chain's end there is no content to refuse
             raise StoreUnavailable(str(error)) from error
 
-    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: str | None = None) -> StoreReport:
         """Store a batch of one chain. `node` is what the link's own settings say to the server.
 
         Raises StoreUnavailable, ChainGap, StoreRefused.
@@ -59,7 +59,7 @@ class LinkEvents:
         del node
         if not events:
             raise StoreRefused("a batch holds events of exactly one chain, this one of 0")
-        batch = EventBatch(events=tuple(events), trail_only=trail_only)
+        batch = EventBatch(events=tuple(events), trail_only=trail_only is not None)
         path = BATCHES_PATH.format(chain_id=events[0].chain_id)
         return _understood(_reports, await self._link.ask("events", path, batch))
 

@@ -30,7 +30,7 @@ class StoreClock:
         """As of the sink."""
         return await self._sink.head(chain_id)
 
-    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: bool = False) -> StoreReport:
+    async def store(self, events: Sequence[ChainedEvent], *, node: str, trail_only: str | None = None) -> StoreReport:
         """As of the sink."""
         asked_us, began = self._clock.time_us(), self._clock.monotonic()
         report = await self._sink.store(events, node=node, trail_only=trail_only)
