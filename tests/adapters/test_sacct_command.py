@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from jobtrail.adapters.sacct import Sacct, command, running
 from jobtrail.domain.errors import SlurmAnswerInvalid, SlurmDenied, SlurmHasNone, SlurmUnavailable
 from tests.adapters.sacct_prints import FIELDS, Row, job_row, printed
+from tests.daemon_process import wait_until
 
 DELIMITER_HERE = "@DELIMITER@"
 PROGRAM = """#!/bin/sh
@@ -89,11 +92,14 @@ async def test_nothing_asked_nothing_run(tmp_path: Path) -> None:
 async def test_questions_keep_their_pace(program: Program, tmp_path: Path) -> None:
     """Whoever asks too soon, or at the same time as others, waits for the turn."""
     sacct = quick(program(body=f"date +%s.%N >> {tmp_path}/times"), pace_seconds=0.2)
+    began = time.time()
     await asyncio.gather(*(sacct.runs_of([number], since=0) for number in (1, 2, 3)))
     times = [float(line) for line in (tmp_path / "times").read_text().split()]
-    # From one start of the process to the next; the process itself takes a little time to begin.
     assert len(times) == 3
-    assert times[2] - times[0] > 0.3
+    # The pace is from one question to the next. When the program itself begins is the machine's affair, so that two
+    # times of it may lie closer together.
+    assert times[1] - began > 0.19
+    assert times[2] - began > 0.39
 
 
 async def test_only_known_fields_are_asked(program: Program, tmp_path: Path) -> None:
@@ -212,34 +218,73 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and not yet reaped by init does not (proc(5), stat)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
 async def dead(pids: list[int]) -> None:
     """Wait until none of the processes runs."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while any(map(alive, pids)):
             await asyncio.sleep(0)
 
 
 async def test_a_process_that_hangs_is_killed_with_its_children(program: Program, tmp_path: Path) -> None:
     """After the time-out nothing of it is left."""
-    with pytest.raises(SlurmUnavailable, match=r"did not answer within 0\.5 s"):
-        await quick(program(body=HANGS), timeout_seconds=0.5).runs_of([7], since=0)
+    path = program(body=HANGS)
+    for seconds in (0.5, 2, 8, 32):  # a busy machine may take longer to begin the program and its child
+        with pytest.raises(SlurmUnavailable, match=f"did not answer within {seconds:g} s"):
+            await quick(path, timeout_seconds=seconds).runs_of([7], since=0)
+        if (tmp_path / "pids").exists():
+            break
     await dead([int(pid) for pid in (tmp_path / "pids").read_text().split()])
 
 
 async def test_a_cancelled_question_leaves_no_process(program: Program, tmp_path: Path) -> None:
     """The daemon stops while sacct hangs."""
-    asking = asyncio.create_task(quick(program(body=HANGS)).runs_of([7], since=0))
-    async with asyncio.timeout(10):
+    asking = asyncio.create_task(quick(program(body=HANGS), timeout_seconds=120.0).runs_of([7], since=0))
+    async with asyncio.timeout(60):
         while not (tmp_path / "pids").exists():
             await asyncio.sleep(0)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
     await dead([int(pid) for pid in (tmp_path / "pids").read_text().split()])
+
+
+def with_environment(mark: str) -> list[int]:
+    """Processes in whose environment the text is."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+async def test_a_question_cancelled_while_its_process_begins_leaves_none(program: Program, tmp_path: Path) -> None:
+    """However far asyncio has come: the process runs from the fork on, and has children before anybody can wait."""
+    mark = f"{tmp_path}/slurm.conf"
+    sacct = Sacct(program(job_row()), mark, timeout_seconds=120.0, pace_seconds=0.0)
+    await sacct.runs_of([7], since=0)  # from now on a question is one process
+    program(body=HANGS)
+    begun = 0
+    for steps in range(20):
+        (tmp_path / "pids").unlink(missing_ok=True)
+        asking = asyncio.create_task(sacct.runs_of([7], since=0))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if with_environment(mark):
+            begun += 1
+            wait_until((tmp_path / "pids").exists, "the process to have a child", timeout_seconds=60.0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(60):
+                await asking
+        async with asyncio.timeout(60):
+            while any(map(alive, with_environment(mark))):
+                await asyncio.sleep(0)
+    assert 0 < begun < 20
 
 
 async def test_an_endless_answer_is_cut_off(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

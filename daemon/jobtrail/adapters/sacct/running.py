@@ -60,7 +60,24 @@ class SlurmCommand:
     async def _started(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
         """The process, in a group of its own that is killed if it has not ended by itself."""
         try:
-            process = await asyncio.create_subprocess_exec(
+            process = await self._begun(*arguments)
+        except OSError as error:
+            raise SlurmUnavailable(
+                f"cannot run {self.name}: {error.strerror}; install Slurm's client commands, or {_HINTS[self._setting]}"
+            ) from error
+        try:
+            yield process
+        finally:
+            await _end(process)
+
+    async def _begun(self, *arguments: str) -> asyncio.subprocess.Process:
+        """The process, once it can be waited for. Raises OSError.
+
+        Who gives up meanwhile waits the moment that takes: asyncio would end the process alone and leave what it
+        started, and would then wait for its pipes, which those hold open.
+        """
+        beginning = asyncio.create_task(
+            asyncio.create_subprocess_exec(
                 self.name,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -70,18 +87,14 @@ class SlurmCommand:
                 cwd="/",
                 start_new_session=True,
             )
-        except OSError as error:
-            raise SlurmUnavailable(
-                f"cannot run {self.name}: {error.strerror}; install Slurm's client commands, or {_HINTS[self._setting]}"
-            ) from error
+        )
         try:
-            yield process
-        finally:
-            if process.returncode is None:
-                _kill(process)
-                # wait() returns only when the pipes have been read to their end, which another process may hold open.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.communicate(), LAST_WORDS_SECONDS)
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            await asyncio.wait({beginning})
+            if beginning.exception() is None:
+                await _end(beginning.result())
+            raise
 
     def _environment(self) -> dict[str, str]:
         """Times as Unix seconds, list of array tasks in full, and no SACCT_ or SLURM_ variable of anybody's."""
@@ -116,6 +129,15 @@ class SlurmCommand:
         if size > MAX_OUTPUT_BYTES:
             raise SlurmAnswerInvalid(self.name, f"printed more than {MAX_OUTPUT_BYTES} bytes; a question is small")
         return printed
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill its group if it has not ended by itself."""
+    if process.returncode is None:
+        _kill(process)
+        # wait() returns only when the pipes have been read to their end, which another process may hold open.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.communicate(), LAST_WORDS_SECONDS)
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
