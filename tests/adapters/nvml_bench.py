@@ -60,16 +60,30 @@ class Bench:
     async def second(self) -> GpuLook:
         """A look so long after another that there is an interval between them."""
         await self.look()
+        await self.interval()
+        return await self.look()
+
+    async def interval(self) -> None:
+        """Let so much time pass that a look has an interval to the one before."""
         soon = time.monotonic() + 1.5 * MIN_INTERVAL_SECONDS
         await asyncio.to_thread(wait_until, lambda: time.monotonic() > soon, "an interval to pass")
-        return await self.look()
 
 
 @contextlib.asynccontextmanager
 async def bench(
-    directory: Path, *, gpus: int = 1, old: bool = False, deadline_seconds: float = 5.0, start_seconds: float = 60.0
+    directory: Path,
+    *,
+    gpus: int = 1,
+    old: bool = False,
+    deadline_seconds: float = 60.0,
+    start_seconds: float = 120.0,
+    killed_seconds: float = 30.0,
 ) -> AsyncIterator[Bench]:
-    """A bench in `directory`; the reader is closed afterwards."""
+    """A bench in `directory`; the reader is closed afterwards.
+
+    It waits longer than the daemon does: the reader is nice, and on a machine whose processors are all taken it starts,
+    answers and ends only after seconds.
+    """
     compiler = require_tool("gcc", "the reader of NVIDIA GPUs cannot be tested without the fake driver it builds")
     driver = FakeDriver(directory, library(compiler, old=old), gpus=gpus)
     hours = Hours()
@@ -78,6 +92,7 @@ async def bench(
         library_directory=driver.directory,
         deadline_seconds=deadline_seconds,
         start_seconds=start_seconds,
+        killed_seconds=killed_seconds,
         monotonic=hours,
     )
     try:
@@ -113,7 +128,7 @@ def open_descriptors() -> int:
 
 
 def resident_bytes(pid: int) -> int:
-    """VmRSS of a process, proc_pid_status(5)."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    (kib,) = [int(line.split()[1]) for line in lines if line.startswith("VmRSS:")]
+    """What a process has in memory: Rss of proc_pid_smaps(5). VmRSS is inaccurate, by pages of each processor."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    (kib,) = [int(line.split()[1]) for line in lines if line.startswith("Rss:")]
     return kib * 1024

@@ -18,8 +18,8 @@ from tests.adapters.nvml_bench import Bench, bench, is_alive
 from tests.daemon_process import wait_until
 from tests.fake_nvml import board
 
-SOON = 0.3  # a deadline for drivers that hang
-SLACK = 1.5  # beyond a deadline: a loaded machine, and the end of a killed process
+SOON = 2.0  # a deadline for drivers that hang
+SLACK = 15.0  # beyond a deadline: a loaded machine, and the end of a killed process; what hangs does so for a minute
 
 
 def later(made: Bench) -> None:
@@ -201,8 +201,7 @@ async def test_a_call_that_hangs_is_named_and_then_left_out(tmp_path: Path) -> N
         made.driver.put({"hang.nvmlDeviceGetTemperature.1": 60})
         pid = made.gpus.child_pid
         assert pid is not None
-        look = await quick(made)
-        assert look.problem == words.HUNG
+        look = await until_hung(made)
         assert "nvmlDeviceGetTemperature of GPU 1" in (look.detail or "")
         assert not is_alive(pid)
         later(made)
@@ -237,10 +236,10 @@ async def test_a_gpu_of_which_two_calls_hang_is_left_out_and_shown(tmp_path: Pat
 
 async def test_many_slow_calls_are_no_hanging_one(tmp_path: Path) -> None:
     """None of them is left out, and the reader goes on; what it found too late is not shown."""
-    async with bench(tmp_path, gpus=8, deadline_seconds=0.5) as made:
+    async with bench(tmp_path, gpus=16, deadline_seconds=4.0) as made:
         await opened(made)
         pid = made.gpus.child_pid
-        made.driver.put({"hang.nvmlDeviceGetUtilizationRates": 0.1, "gpu.0.temperature": 55})
+        made.driver.put({"hang.nvmlDeviceGetUtilizationRates": 0.35, "gpu.0.temperature": 55})
         look = await quick(made)
         assert (look.problem, look.readings) == (words.SLOW, ())
         made.driver.put({"hang.nvmlDeviceGetUtilizationRates": None, "gpu.0.temperature": 66})
@@ -252,8 +251,8 @@ async def test_many_slow_calls_are_no_hanging_one(tmp_path: Path) -> None:
 
 
 async def test_opening_may_take_several_looks_and_each_keeps_its_deadline(tmp_path: Path) -> None:
-    async with bench(tmp_path, deadline_seconds=0.2) as made:
-        made.driver.put({"hang.nvmlInitWithFlags": 0.8})
+    async with bench(tmp_path, deadline_seconds=SOON) as made:
+        made.driver.put({"hang.nvmlInitWithFlags": 2 * SOON})
         look = await quick(made)
         assert look.problem == words.STARTING
         pid = made.gpus.child_pid
@@ -263,30 +262,34 @@ async def test_opening_may_take_several_looks_and_each_keeps_its_deadline(tmp_pa
 
 
 async def test_an_opening_that_hangs_is_ended(tmp_path: Path) -> None:
-    async with bench(tmp_path, deadline_seconds=0.2, start_seconds=0.5) as made:
+    async with bench(tmp_path, deadline_seconds=SOON) as made:
         made.driver.put({"hang.nvmlInitWithFlags": 60})
+        async with asyncio.timeout(60):
+            while "nvmlInit" not in ((await quick(made)).detail or ""):
+                pass
+        made.gpus._start_seconds = 0.5  # which are over, now that the reader was seen to hang
         look = await until_hung(made)
         assert "nvmlInit did not return" in (look.detail or "")
         assert made.gpus.child_pid is None
 
 
 async def opened(made: Bench) -> GpuLook:
-    """The first look with readings; until then the driver is being opened."""
+    """The first look with readings; until then the driver is being opened, or the machine is slow."""
     for _ in range(100):
         look = await quick(made)
         if look.problem is None:
             return look
-        assert look.problem == words.STARTING, (look.problem, look.detail)
+        assert look.problem in {words.STARTING, words.SLOW}, (look.problem, look.detail)
     raise AssertionError("the driver was not opened in 100 looks")
 
 
 async def until_hung(made: Bench) -> GpuLook:
-    """The first look that ended a reader; until then the driver is being opened."""
+    """The first look that ended a reader; until then the driver is being opened, or the machine is slow."""
     for _ in range(100):
         look = await quick(made)
         if look.problem == words.HUNG:
             return look
-        assert look.problem == words.STARTING, (look.problem, look.detail)
+        assert look.problem in {words.STARTING, words.SLOW}, (look.problem, look.detail)
     raise AssertionError("no look found the reader hanging in 100 looks")
 
 
@@ -334,7 +337,7 @@ async def test_a_failed_look_never_returns_earlier_values(tmp_path: Path) -> Non
 async def test_a_look_that_was_cancelled_does_not_answer_the_next(tmp_path: Path) -> None:
     async with bench(tmp_path, gpus=2) as made:
         await made.look()
-        made.driver.put({"hang.nvmlDeviceGetUtilizationRates.1": 0.3, "gpu.0.temperature": 55})
+        made.driver.put({"hang.nvmlDeviceGetUtilizationRates.1": 3, "gpu.0.temperature": 55})
         task = asyncio.create_task(made.gpus.look())
         calls = made.driver
         calls.set(log=1)

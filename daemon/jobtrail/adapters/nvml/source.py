@@ -52,12 +52,14 @@ class NvmlGpus:
         library_directory: Path | None = None,
         deadline_seconds: float = 2.0,
         start_seconds: float = 60.0,
+        killed_seconds: float = KILLED_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
         self._library_directory = library_directory
         self._deadline_seconds = deadline_seconds
         self._start_seconds = start_seconds
+        self._killed_seconds = killed_seconds
         self._monotonic = monotonic
         self._one_at_a_time = asyncio.Lock()
         self._child: Child | None = None
@@ -240,7 +242,7 @@ class NvmlGpus:
 
     async def _bury(self, child: Child) -> None:
         """Wait for a killed child. Raises _NoLook while it does not end: another one would only hang beside it."""
-        if not await child.ended(KILLED_SECONDS):
+        if not await child.ended(self._killed_seconds):
             self._killed = child
             raise _NoLook(words.STUCK, f"the reader, process {child.pid}, was killed and waits in the kernel")
         await child.release()
