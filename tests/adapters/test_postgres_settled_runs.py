@@ -14,7 +14,7 @@ from jobtrail.domain.job_report_making import make_report
 from jobtrail.domain.slurm import Origin, SlurmRecord
 from tests.chains import SECOND, T0, ChainWriter
 
-LONG = time.time() - T0 / 1e6 + 3600.0  # seconds since the jobs of ChainWriter, and an hour
+LONG = time.time() - T0 / 1e6 + 86_400.0  # seconds since the jobs of ChainWriter, and a day: tests may run for hours
 USAGE = NodeUsage(cpu_usage_us=30 * SECOND, memory_peak_bytes=1 << 30, sample_count=7, covered_us=9 * SECOND)
 
 

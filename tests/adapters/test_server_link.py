@@ -156,8 +156,8 @@ async def test_a_time_to_come_back_is_handed_on(status: int, header: str, second
 
 
 def test_a_time_to_come_back_may_be_a_date() -> None:
-    in_a_minute = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 60))
-    assert 55 < (retry_after({"Retry-After": in_a_minute}) or 0) <= 60
+    in_an_hour = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 3600))
+    assert 3500 < (retry_after({"Retry-After": in_an_hour}) or 0) <= 3600
     assert retry_after({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0
     assert retry_after({"Retry-After": "9" * 40}) is None
 
@@ -229,9 +229,9 @@ async def test_a_server_that_freezes_is_given_up_in_time(tmp_path: Path, silent:
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match="did not answer in time"):
                 await events.head(CHAIN)
-            assert time.monotonic() - began < 2.5
+            assert time.monotonic() - began < 10  # where a whole request may take 20 seconds by default
             began = time.monotonic()
-        assert time.monotonic() - began < client.CLOSE_SECONDS + 0.5
+        assert time.monotonic() - began < client.CLOSE_SECONDS + 10  # aiohttp waits 30 seconds for a goodbye in TLS
         let_go.set()
     assert outcomes(facts) == ["timeout"]
 

@@ -57,10 +57,10 @@ def activated(daemon: Daemon, *sockets: socket.socket, pid: str = "own") -> Iter
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(15)
+            process.wait(60)
 
 
-def post(daemon: Daemon, *, event_id: str, seconds: float = 20.0) -> int:
+def post(daemon: Daemon, *, event_id: str, seconds: float = 60.0) -> int:
     """A prolog; the status of the answer."""
     body = b"SLURM_JOB_ID=7\0SLURM_CLUSTER_NAME=lab\0SLURMD_NODENAME=n1\0SLURM_JOB_USER=ada\0SLURM_JOB_UID=1001\0"
     connection = UnixConnection(daemon.socket, timeout=seconds)
@@ -81,7 +81,7 @@ def test_a_hook_that_comes_while_the_daemon_restarts_waits_and_is_taken(tmp_path
         with activated(daemon, listener) as first:
             assert post(daemon, event_id=str(uuid.uuid4())) == 201
             first.terminate()
-            assert first.wait(15) == 0, daemon.tail()
+            assert first.wait(60) == 0, daemon.tail()
         inode = daemon.socket.stat().st_ino
         waiting = str(uuid.uuid4())
         statuses: list[int] = []
@@ -90,7 +90,7 @@ def test_a_hook_that_comes_while_the_daemon_restarts_waits_and_is_taken(tmp_path
         wait_until(lambda: "waits" if connections(daemon.socket) else None, "the hook to be connected")
         assert statuses == []
         with activated(daemon, listener):
-            hook.join(20)
+            hook.join(60)
             assert statuses == [201]
             assert post(daemon, event_id=waiting) == 200, "it is known"
         assert daemon.socket.stat().st_ino == inode, "the socket is systemd's, and stays"
@@ -107,7 +107,7 @@ def test_both_sockets(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     poke = tmp_path / "poke.sock"
     with listening(daemon.socket) as one, listening(poke) as other, activated(daemon, one, other):
-        wait_until(daemon._answers, "the daemon to answer")
+        wait_until(daemon._answers, "the daemon to answer", timeout_seconds=60.0)
         assert b"2 sockets" not in daemon.log.read_bytes()
     assert poke.exists()
 
@@ -115,14 +115,14 @@ def test_both_sockets(tmp_path: Path) -> None:
 def test_a_socket_that_nobody_would_serve_is_refused(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     with listening(tmp_path / "other.sock") as other, activated(daemon, other) as process:
-        assert process.wait(20) == 2
+        assert process.wait(60) == 2
         assert f"http.socket: systemd listens on {tmp_path}/other.sock for this daemon" in daemon.tail()
 
 
 def test_what_is_no_listening_unix_socket_is_refused(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as other, activated(daemon, other) as process:
-        assert process.wait(20) == 2
+        assert process.wait(60) == 2
         assert "LISTEN_FDS: descriptor 3 is no listening Unix socket" in daemon.tail()
 
 
@@ -131,4 +131,5 @@ def test_sockets_meant_for_another_process_are_left_alone(tmp_path: Path, pid: s
     """The variables of a parent that was activated: this daemon opens its own."""
     daemon = Daemon(tmp_path)
     with listening(tmp_path / "other.sock") as other, activated(daemon, other, pid=pid):
-        wait_until(lambda: daemon.socket.exists() and daemon._answers(), "the daemon to answer on a socket of its own")
+        own = "the daemon to answer on a socket of its own"
+        wait_until(lambda: daemon.socket.exists() and daemon._answers(), own, timeout_seconds=60.0)

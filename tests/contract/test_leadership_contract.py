@@ -19,7 +19,7 @@ async def cut_off(url: str) -> None:
     """End every connection that holds a lock of a leader, and wait until they are gone."""
     with psycopg.connect(url, autocommit=True) as connection:
         rows = connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory'"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         ).fetchall()
     assert rows == [(True,)]
