@@ -38,8 +38,9 @@ async def test_a_measured_job_is_in_lists_samples_trail_and_figures(daemon: Daem
     recorded = b"usage_recorded"
     wait_until(lambda: recorded in daemon.get("/v1/audit")[1], "the job's usage to be stored")
     (listed,) = json.loads(daemon.get("/v1/jobs")[1])["jobs"]
-    path = f"/v1/jobs/{listed['job_id']}/metrics"
-    wait_until(lambda: daemon.get(path)[1].count(b"sampled_at") >= 2, "samples to be stored")
+    path, samples = f"/v1/jobs/{listed['job_id']}/metrics", listed["sample_count"]
+    assert samples >= 2
+    wait_until(lambda: daemon.get(path)[1].count(b"sampled_at") == samples, "all its samples to be stored")
     async with Client(socket=str(daemon.socket)) as client:
         (job,) = (await client.jobs(since=begin)).jobs
         assert (job.state, job.cpu_seconds) == ("completed", pytest.approx(2, abs=1.0))

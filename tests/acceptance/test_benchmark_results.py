@@ -70,7 +70,7 @@ def sent_by(user: int, daemon: Daemon, method: str, path: str, content: bytes = 
     """Status and answer of a request that a process of that user sends."""
     request = request_bytes(method, path, content, {"Connection": "close"})
     argv = [sys.executable, "-c", CLIENT, poke_socket(daemon), str(user)]
-    done = subprocess.run(argv, input=request, capture_output=True, timeout=30, check=True)
+    done = subprocess.run(argv, input=request, capture_output=True, timeout=60, check=True)
     answer = parse_answer(done.stdout)
     return answer.status, answer.json()
 
@@ -175,9 +175,10 @@ def test_while_the_daemon_is_away_reports_wait_and_results_come_from_the_databas
     daemon.start()
     newest, _ = listed(daemon, 2)
     assert (newest["run_uid"], newest["link_state"]) == (uid(2), "pending")
-    assert list((daemon.directory / "benchmarks").iterdir()) == []
+    wait_until(lambda: not any((daemon.directory / "benchmarks").iterdir()), "the file, taken up, to be removed")
     assert sent_by(STRANGER_UID, daemon, "GET", f"{RUNS}/{uid(2)}")[1]["hidden"] == []
-    assert daemon.metrics()["jobtrail_benchmark_files_taken_total"] == [({}, 1.0)]
+    taken = "jobtrail_benchmark_files_taken_total"  # counted once the file is removed
+    wait_until(lambda: daemon.metrics().get(taken) == [({}, 1.0)], "it to be counted")
 
 
 @pytest.mark.parametrize(

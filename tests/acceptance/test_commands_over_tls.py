@@ -79,7 +79,8 @@ def _secret(path: Path, text: str) -> Path:
 
 def _url_of(server: Daemon) -> str:
     """Over TCP, as its log says."""
-    found = wait_until(lambda: re.search(r"https://[^\"/]+", server.tail()), "the server to say where it listens")
+    said = lambda: re.search(r"https://[^\"/]+", server.log.read_text(encoding="utf-8"))  # noqa: E731
+    found = wait_until(said, "the server to say where it listens")
     return f"https://localhost:{found[0].rpartition(':')[2]}"
 
 

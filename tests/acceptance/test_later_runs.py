@@ -72,7 +72,7 @@ def until(daemon: Daemon, run: int, **wanted: Any) -> dict[str, Any]:
         row = job(daemon, run)
         return row if row is not None and {name: row[name] for name in wanted} == wanted else None
 
-    return wait_until(found, f"run {run} to be {wanted}; log:\n{daemon.tail()}", timeout_seconds=40, every_seconds=0.3)
+    return wait_until(found, f"run {run} to be {wanted}; log:\n{daemon.tail()}", every_seconds=0.3)
 
 
 def test_a_later_run_ends_the_one_before_and_a_late_epilog_says_when(place: tuple[Daemon, str]) -> None:
@@ -122,10 +122,10 @@ def test_what_slurm_knows_to_be_over_ends_on_the_node(place: tuple[Daemon, str])
         events = [row["event"] for row in json.loads(done.stdout or "[]")]
         return [event for event in events if event["kind"] == "job_closed"]
 
-    (closed,) = wait_until(ends, f"the node's end; log:\n{daemon.tail()}", timeout_seconds=40, every_seconds=0.3)
+    (closed,) = wait_until(ends, f"the node's end; log:\n{daemon.tail()}", every_seconds=0.3)
     assert (closed["closing"]["reason"], closed["node"]) == ("ended_in_slurm", "n1")
     assert (now - 100) * 1_000_000 <= closed["closing"]["not_before_us"] <= closed["time_us"]
     assert closed["time_us"] == (now - 45) * 1_000_000
     until(daemon, 1, end_inferred=False)
-    shown = wait_until(lambda: running_here(daemon) == 0, "the series to end", timeout_seconds=40, every_seconds=0.5)
+    shown = wait_until(lambda: running_here(daemon) == 0, "the series to end", every_seconds=0.5)
     assert shown
