@@ -11,6 +11,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 FULL = os.environ.get("JOBTRAIL_FAULTS") == "full"
+_asked: list[bool] = []  # what tests were told of being run in full
 
 
 def figures_file() -> Path:
@@ -20,7 +21,13 @@ def figures_file() -> Path:
 
 def often(*, quick: int, full: int) -> int:
     """How often a fault is caused: `full` times under `make faults`, `quick` times else."""
-    return full if FULL else quick
+    return full if in_full() else quick
+
+
+def in_full() -> bool:
+    """Whether all is to be tried, as under `make faults`. A test that never asks is always run in full."""
+    _asked.append(FULL)
+    return FULL
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -37,6 +44,7 @@ class Figures:
     test: str
     seed: int
     numbers: dict[str, Any] = field(default_factory=dict)
+    _asked_before: int = field(default_factory=lambda: len(_asked))
 
     def set(self, **numbers: Any) -> None:
         """Note numbers, each under its name."""
@@ -52,7 +60,8 @@ class Figures:
         """Append them to the file."""
         path = figures_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"id": self.id, "test": self.test, "full": FULL, "seed": self.seed, **self.numbers}
+        full = all(_asked[self._asked_before :])
+        record = {"id": self.id, "test": self.test, "full": full, "seed": self.seed, **self.numbers}
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 

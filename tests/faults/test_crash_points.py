@@ -11,7 +11,7 @@ import pytest
 
 from tests.daemon_process import REPOSITORY, wait_until
 from tests.faults import wire
-from tests.faults.figures import FULL
+from tests.faults.figures import in_full
 from tests.faults.trial import Trial
 
 JOURNAL, WRITER = "jobtrail/adapters/spool/journal.py", "jobtrail/adapters/spool/writer.py"
@@ -96,7 +96,7 @@ def die_somehow_at(trial: Trial, point: str) -> bool:
 def chosen(trial: Trial) -> list[str]:
     """The names of points for this run, in the order of an event's way."""
     others = sorted(POINTS.keys() - set(DECIDING))
-    names = POINTS if FULL else {*DECIDING, *trial.draw.sample(others, 2)}
+    names = POINTS if in_full() else {*DECIDING, *trial.draw.sample(others, 2)}
     return [name for name in POINTS if name in names]
 
 
@@ -105,7 +105,7 @@ def test_crashes_at_named_points(trial: Trial) -> None:
     """At each point once; the judge then finds every event once."""
     trial.daemon.configure("spool", keep_forwarded_days=0)
     points = {line_of(*POINTS[name]): name for name in chosen(trial)}
-    others = [line for line in lines_that_run(trial) if line not in points] if FULL else []
+    others = [line for line in lines_that_run(trial) if line not in points] if in_full() else []
     with trial.producing(clients=4, pause=0.05):
         trial.await_acknowledgements(20)
         missed = [

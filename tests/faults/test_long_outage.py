@@ -13,7 +13,7 @@ from tests.adapters.cgroup_trees import V2_JOB, copy
 from tests.daemon_process import wait_until
 from tests.faults.clusters import Cluster
 from tests.faults.conftest import NewTrial
-from tests.faults.figures import FULL, often
+from tests.faults.figures import in_full, often
 from tests.faults.trial import FaultDaemon, Trial
 
 MIB = 2**20
@@ -96,7 +96,7 @@ def test_an_outage_until_everything_is_full(new_trial: NewTrial, place: Path, cl
         trial.settle()
         shutil.rmtree((tree / V2_JOB).parent)  # as Slurm does, or the next start would take the jobs for running
         shed = shed_at_rest(trial)
-        if not FULL:  # a daemon that lives tells the rest half a minute later, one that ends tells it now
+        if not in_full():  # a daemon that lives tells the rest half a minute later, one that ends tells it now
             trial.daemon.stop()
             trial.revive()
             trial.settle()

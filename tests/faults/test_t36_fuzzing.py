@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.adapters.test_http_contract import DOCUMENT, relayed
-from tests.faults.figures import FULL, Figures, often
+from tests.faults.figures import Figures, in_full, often
 from tests.faults.raw_http import exchange, rss_bytes, status_of, statuses_in
 from tests.faults.trial import FaultDaemon
 from tests.served_api import hook_headers, request_bytes
@@ -214,7 +214,7 @@ def test_odd_requests_made_of_the_description(
         async with relayed(str(target.daemon.socket)) as url:
             program = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT), "--url", url, "--checks",
-                "not_a_server_error", "--max-examples", "60" if FULL else "2", "--phases", "fuzzing", "--no-color",
+                "not_a_server_error", "--max-examples", "60" if in_full() else "2", "--phases", "fuzzing", "--no-color",
                 "--seed", str(draw.getrandbits(31)), "--generation-database", "none", "--suppress-health-check", "all",
                 "--request-timeout", "10", "--exclude-path-regex", "^/v1/((chains|samples|runs)/|security/forwarded$)",
                 cwd=place, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
