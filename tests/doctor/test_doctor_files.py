@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobtrail.cli.doctor.command import CHECKS
-from tests.doctor.patient import HOOKS, Patient
+from tests.doctor.patient import HOOKS, RUN_SECONDS, Patient
 from tests.fake_nvml import FakeDriver, library
 from tests.requirements import require_root, require_tool
 
@@ -232,7 +232,7 @@ def test_the_shipped_hooks_are_found() -> None:
 def test_an_unknown_check_is_wrong_usage(patient: Patient) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jobtrail", "doctor", "--only", "hooks,teeth"],
-        env=patient.environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=patient.environment(), capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert "there is no check teeth; there are settings, hook-settings" in done.stderr
@@ -242,7 +242,7 @@ def test_the_table_has_every_check_and_the_way_out(patient: Patient) -> None:
     patient.write_slurm_conf(without="PrologFlags")
     done = subprocess.run(
         [sys.executable, "-m", "jobtrail", "doctor", "--only", "slurm.conf"],
-        env=patient.environment(), capture_output=True, text=True, timeout=60, check=False,
+        env=patient.environment(), capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, "a warning alone is no failure"
     for word in ("slurm.conf", "WARNING", "without PrologFlags", "scontrol reconfigure", "1 warning"):

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_process import Daemon
-from tests.doctor.patient import Patient
+from tests.doctor.patient import RUN_SECONDS, Patient
 from tests.fake_nvml import FakeDriver, library
 from tests.requirements import require_root, require_tool, unmet
+
+HANG_SECONDS = round(2 * RUN_SECONDS)  # whoever waited for the end of it would be seen
 
 
 @contextmanager
@@ -53,7 +54,6 @@ def test_a_daemon_that_hangs_is_told_within_its_time(patient: Patient) -> None:
     with running(patient) as daemon:
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
         try:
             told = patient.doctor("daemon")
             assert told.worst("the daemon does not answer within 5 s") == "failure"
@@ -61,7 +61,6 @@ def test_a_daemon_that_hangs_is_told_within_its_time(patient: Patient) -> None:
             assert late.worst("no answer within 0.5 s: the check hung and was ended") == "failure"
         finally:
             daemon.process.send_signal(signal.SIGCONT)
-        assert time.monotonic() - began < 20
 
 
 def test_few_files(patient: Patient) -> None:
@@ -181,17 +180,18 @@ def test_cgroups(patient: Patient, tree: dict[str, str], text: str, level: str) 
 def test_gpus(patient: Patient) -> None:
     """That answer; whose driver fails; whose driver hangs; of which there are none."""
     driver = FakeDriver(patient.directory, library(require_tool("gcc", "the fake driver is built with it")), gpus=2)
-    gpu = {"root": str(driver.root), "library_directory": str(driver.directory), "deadline_seconds": 3.0}
+    gpu = {"root": str(driver.root), "library_directory": str(driver.directory), "deadline_seconds": 20.0}
     patient.set(gpu=gpu)
     assert patient.doctor("gpus").worst("nvidia: 2 GPUs answer") == "ok"
     driver.put({"error.nvmlInitWithFlags": 9})
     assert patient.doctor("gpus").worst("nvidia: no GPU can be read: driver not loaded") == "failure"
     driver.put({"error.nvmlInitWithFlags": None, "count": 0})
     assert patient.doctor("gpus").worst("nvidia: the driver answers, and has no GPU") == "warning"
-    driver.put({"count": 2, "hang.nvmlInitWithFlags": 60})
-    began = time.monotonic()
-    assert patient.doctor("gpus", "--deadline", "8").levels("gpus") == ["failure"]
-    assert time.monotonic() - began < 20
+    driver.put({"count": 2, "hang.nvmlInitWithFlags": HANG_SECONDS})
+    patient.set(gpu={"deadline_seconds": 1.0})
+    assert patient.doctor("gpus").worst("nvidia: no GPU can be read: ") == "failure"
+    patient.set(gpu={"deadline_seconds": 20.0})
+    assert patient.doctor("gpus", "--deadline", "2").worst("no answer within 2 s: the check hung") == "failure"
 
 
 def test_energy(patient: Patient) -> None:
