@@ -112,7 +112,7 @@ class Site:
             yield
         finally:
             stop.set()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 20)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ async def test_what_is_no_plain_file_of_its_user_is_removed_unread(site: Site, t
     site.leave(name="report.json")
     site.leave(name=f"{uuid.UUID(int=6)}.json", content=b" " * (MAX_REPORT_BYTES + 1))
     site.leave(name=f"{uuid.UUID(int=7)}.json", uid=OVERFLOW_UID)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await site.drop.take_all()
     kinds = ["linked", *["not_regular"] * 4, "too_large", "owner"]
     assert site.reasons() == {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blockbuster import blockbuster_ctx
 
-from jobtrail.adapters.incoming import MAX_BYTES, IncomingDirectory, read_hook_file
+from jobtrail.adapters.incoming import MAX_BYTES, RESCAN_SECONDS, IncomingDirectory, read_hook_file
 from jobtrail.core.facts import Fact, IncomingQuarantined, IncomingTaken
 from jobtrail.domain.errors import ConfigError, EventConflict, InvalidEvent, SpoolBroken, SpoolFull
 from jobtrail.domain.events import request_digest
@@ -84,7 +84,7 @@ class Site:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when `condition` holds; it is asked again whenever a fact was told."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(RESCAN_SECONDS * 0.9):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -98,7 +98,7 @@ class Site:
             yield task
         finally:
             stop.set()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, RESCAN_SECONDS * 0.9)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ async def test_what_is_no_regular_file_is_put_aside_unopened(site: Site, make: C
     """Links are not followed, pipes not waited for."""
     site.incoming.mkdir()
     make(site.incoming / "odd")
-    await asyncio.wait_for(site.directory.take_all(), 5)
+    await asyncio.wait_for(site.directory.take_all(), 20)
     assert site.reasons() == {"odd": "odd: is not a regular file"}
     assert site.names(site.incoming) == []
     assert site.names(site.quarantine) == ["odd"]
@@ -271,7 +271,7 @@ async def test_a_broken_spool_stops_the_watch_and_keeps_the_file(site: Site) -> 
     site.leave("a")
     site.refuse["a"] = SpoolBroken("I/O error")
     with pytest.raises(SpoolBroken):
-        await asyncio.wait_for(site.directory.run(asyncio.Event()), 5)
+        await asyncio.wait_for(site.directory.run(asyncio.Event()), 20)
     assert site.names(site.incoming) == ["a"]
 
 
@@ -288,14 +288,22 @@ async def test_files_are_taken_as_they_appear(site: Site) -> None:
             await site.until(lambda: site.got[-1].event_id == "last")
 
 
+def watches() -> int:
+    """How many inotify descriptors this process has; others, of tests before, may be closed at any time."""
+    with os.scandir("/proc/self/fd") as entries:
+        links = [os.readlink(entry.path) for entry in entries if entry.is_symlink()]
+    return sum("inotify" in link for link in links)
+
+
 async def test_watching_ends_at_once_when_asked(site: Site) -> None:
     """Stopping the daemon does not wait for the rescan, and leaves no descriptor behind."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = watches()
     async with site.running() as task:
         site.leave("a")
         await site.until(lambda: len(site.got) == 1)
+        assert watches() == before + 1
     assert task.done()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert watches() == before
 
 
 async def test_two_takers_take_each_file_once(site: Site) -> None:
