@@ -30,14 +30,15 @@ from tests.requirements import require_root
 
 __all__ = ["reachable"]
 BODY = b'{"run_uid": "x"}'
-# Becomes another user and leaves standard input as a file, under a hidden name first.
+# Becomes another user and leaves standard input as a file, under a hidden name first. It goes to the directory first:
+# those above are pytest's, and every other run of pytest that starts closes /tmp/pytest-of-root to other users.
 LEAVER = """
 import os, sys
+os.chdir(os.path.dirname(sys.argv[1]))
 os.setgroups([]); os.setresgid(*[int(sys.argv[2])] * 3); os.setresuid(*[int(sys.argv[2])] * 3)
-hidden = os.path.join(os.path.dirname(sys.argv[1]), ".left")
-with open(hidden, "wb") as file:
+with open(".left", "wb") as file:
     file.write(sys.stdin.buffer.read())
-os.rename(hidden, sys.argv[1])
+os.rename(".left", os.path.basename(sys.argv[1]))
 """
 
 
@@ -298,8 +299,9 @@ async def test_who_may_not_be_read_is_removed_with_the_reason(reachable: Path) -
 import asyncio, concurrent.futures.thread, os, sys
 from pathlib import Path
 from tests.adapters.test_benchmark_drop import Site
+os.chdir({str(parent)!r})
 os.setgroups([]); os.setresgid(*[{STRANGER_UID}] * 3); os.setresuid(*[{STRANGER_UID}] * 3)
-site = Site(Path({str(parent)!r}))
+site = Site(Path())
 site.drop.prepare()
 print("made", flush=True)
 sys.stdin.readline()

@@ -15,16 +15,18 @@ from tests.served_api import HOOK_PATH, PROLOG, Answer, Served, hook_headers, pa
 OVERFLOW_UID = 65534
 STRANGER_UID = 54_321  # has no login name
 SLURM_UID = 54_322
-# Becomes another user, sends standard input to the socket and prints what comes back.
+# Becomes another user, sends standard input to the socket and prints what comes back. It goes to the socket's directory
+# first: those above are pytest's, and every other run of pytest that starts closes /tmp/pytest-of-root to other users.
 CLIENT = """
 import os, socket, sys
+os.chdir(os.path.dirname(sys.argv[1]))
 os.setgroups([])
 os.setresgid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
 os.setresuid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
 request = sys.stdin.buffer.read()  # all of it, before the daemon begins to wait for it
 peer = socket.socket(socket.AF_UNIX)
 peer.settimeout(20)
-peer.connect(sys.argv[1])
+peer.connect(os.path.basename(sys.argv[1]))
 peer.sendall(request)
 while data := peer.recv(65536):
     sys.stdout.buffer.write(data)

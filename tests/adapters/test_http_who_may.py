@@ -26,10 +26,11 @@ from tests.served_link import in_postgres, write_token
 
 __all__ = ["reachable"]
 Way = tuple[str, str]  # method and path
-# One process a user: each request on a connection of its own.
+# One process a user: each request on a connection of its own, from the socket's directory as that of test_http_senders.
 CLIENT = """
 import base64, json, os, socket, sys
 uid = int(sys.argv[2])
+os.chdir(os.path.dirname(sys.argv[1]))
 os.setgroups([])
 os.setresgid(uid, uid, uid)
 os.setresuid(uid, uid, uid)
@@ -37,7 +38,7 @@ answers = []
 for request in json.load(sys.stdin):
     with socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(20)
-        peer.connect(sys.argv[1])
+        peer.connect(os.path.basename(sys.argv[1]))
         peer.sendall(base64.b64decode(request))
         answers.append(b"".join(iter(lambda: peer.recv(65536), b"")))
 print(json.dumps([base64.b64encode(answer).decode() for answer in answers]))
