@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from jobtrail.domain.benchmarks.report import BenchmarkReport, Mode
 from jobtrail.domain.benchmarks.submitted import read_report
 from tests.daemon_process import REPOSITORY, wait_until
 
+OUTCOME_SECONDS = 180.0  # nothing is measured by it
 PROGRAM = str(REPOSITORY / "tests" / "bench_programs" / "vllm_like.py")
 JOB = {"SLURM_JOB_ID": "42", "SLURM_CLUSTER_NAME": "lab", "SLURM_RESTART_COUNT": "0", "SLURM_JOB_NODELIST": "n1"}
 
 
-def recipe(state: Path, *, repeats: int = 1, warmups: int = 0, timeout_s: int = 30, **environment: str) -> Recipe:
+def recipe(state: Path, *, repeats: int = 1, warmups: int = 0, timeout_s: int = 120, **environment: str) -> Recipe:
     """A recipe of mode serve that runs the program that is like vLLM."""
     return Recipe(
         name="tiny-chat",
@@ -53,6 +54,7 @@ class Receiver:
         self.event_ids: list[str] = []
         self.looks: list[str] = []
         self.stall: asyncio.Event | None = None
+        self.on_look: Callable[[], None] = lambda: None
 
     async def report(self, request: web.Request) -> web.Response:
         """POST /v1/benchmarks/runs: what it takes, the real daemon would take."""
@@ -68,6 +70,7 @@ class Receiver:
     async def look(self, request: web.Request) -> web.Response:
         """POST /v1/jobs/{id}/look."""
         self.looks.append(request.match_info["id"])
+        self.on_look()
         return web.json_response({})
 
 
@@ -114,7 +117,7 @@ async def jobtrail(*arguments: str, **variables: str) -> asyncio.subprocess.Proc
 
 async def outcome(process: asyncio.subprocess.Process) -> tuple[int, str]:
     """Exit code and what it printed."""
-    printed, _ = await asyncio.wait_for(process.communicate(), 60)
+    printed, _ = await asyncio.wait_for(process.communicate(), OUTCOME_SECONDS)
     assert process.returncode is not None
     return process.returncode, printed.decode()
 
@@ -140,7 +143,7 @@ def manifest(directory: RunDirectory) -> BenchmarkReport:
 
 async def appears(path: Path) -> str:
     """The content of a file that a process will write."""
-    await asyncio.to_thread(wait_until, path.exists, f"{path} to be written", timeout_seconds=30)
+    await asyncio.to_thread(wait_until, path.exists, f"{path} to be written")
     return path.read_text(encoding="utf-8")
 
 

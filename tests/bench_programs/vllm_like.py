@@ -34,8 +34,6 @@ def note(name: str, text: str) -> None:
 
 def serve(arguments: list[str]) -> None:
     """`serve MODEL --host H --port P --served-model-name N …`."""
-    from aiohttp import web
-
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     for name in ("--host", "--port", "--served-model-name", "--dtype", "--tensor-parallel-size"):
@@ -54,6 +52,9 @@ def serve(arguments: list[str]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     engine = subprocess.Popen(["sleep", "600"], start_new_session=True)
     note("engine.pid", str(engine.pid))
+    # Not before: on a busy machine this takes seconds, in which a server that is given up would leave no ids behind.
+    from aiohttp import web
+
     generated = 0
 
     async def health(request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -186,18 +187,22 @@ def test_slurm_user_leaves_files_in_a_directory_of_its_group(dash_site: Site) ->
     """As docs/installation.md sets it up: others cannot enter, the sticky bit keeps each one's files their own."""
     require_root("become SlurmUser")
     uid = 54_322
-    for directory in (dash_site.root, *dash_site.root.parents[:2], dash_site.spool):
-        directory.chmod(0o711)
-    os.chown(dash_site.spool / "incoming", 0, uid)
-    (dash_site.spool / "incoming").chmod(0o1770)
     setpriv = require_tool("setpriv", "it becomes SlurmUser")
     prefix = (setpriv, f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
-    script = dash_site.root / "hook"
-    script.write_bytes((HOOKS / "prolog_slurmctld.sh").read_bytes())
-    script.chmod(0o755)
-    assert_harmless(run_hook([*prefix, *dash_site.shell, str(script)], dash_site.settings()))
-    (path,) = incoming(dash_site.spool)
-    assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (uid, 0o640)
+    # Not below pytest's own: every other run of pytest that starts closes /tmp/pytest-of-root to all but root.
+    with tempfile.TemporaryDirectory(prefix="jobtrail-", dir="/tmp") as name:
+        site = Site(Path(name), dash_site.shell)
+        (site.spool / "incoming").mkdir(parents=True)
+        for directory in (site.root, site.spool):
+            directory.chmod(0o711)
+        os.chown(site.spool / "incoming", 0, uid)
+        (site.spool / "incoming").chmod(0o1770)
+        script = site.root / "hook"
+        script.write_bytes((HOOKS / "prolog_slurmctld.sh").read_bytes())
+        script.chmod(0o755)
+        assert_harmless(run_hook([*prefix, *site.shell, str(script)], site.settings()))
+        (path,) = incoming(site.spool)
+        assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (uid, 0o640)
 
 
 def test_without_a_spool_it_may_write_to_it_does_no_harm(dash_site: Site) -> None:
