@@ -4,6 +4,8 @@ import asyncio
 import os
 import stat
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,13 +65,21 @@ async def test_a_poke_is_its_senders_whoever_that_is(reachable: Path) -> None:  
     assert (api.intake.events, api.facts) == ([], [])
 
 
-async def test_the_real_hook_is_heard_for_its_user(reachable: Path) -> None:  # noqa: F811
+@pytest.fixture
+def outside(reachable: Path) -> Iterator[Path]:  # noqa: F811
+    """A directory that any user may enter, though every other run of pytest that starts closes /tmp/pytest-of-root."""
+    with tempfile.TemporaryDirectory(prefix="jobtrail-") as directory:
+        Path(directory).chmod(stat.S_IMODE(reachable.stat().st_mode))
+        yield Path(directory)
+
+
+async def test_the_real_hook_is_heard_for_its_user(outside: Path) -> None:
     """As slurmstepd runs it: as the job's user, with that user's environment."""
-    script = reachable / "task_epilog.sh"
+    script = outside / "task_epilog.sh"
     script.write_bytes((HOOKS / "task_epilog.sh").read_bytes())
     setpriv = require_tool("setpriv", "it becomes the job's user")
     argv = [setpriv, f"--reuid={STRANGER_UID}", f"--regid={STRANGER_UID}", "--clear-groups", "/bin/sh", str(script)]
-    async with served(reachable) as api:
+    async with served(outside) as api:
         environment: Environment = {
             "SLURM_JOB_ID": "17", "SLURM_LOCALID": "0", "JOBTRAIL_POKE_SOCKET": api.settings.poke_socket
         }  # fmt: skip
