@@ -17,7 +17,7 @@ from jobtrail.domain.errors import ConfigError
 from tests.requirements import unmet
 
 TEMPLATE = "jobtrail_template"
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 60.0  # a test that needs a short one opens a pool of its own
 
 
 class PostgresServer:

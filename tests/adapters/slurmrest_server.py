@@ -117,7 +117,7 @@ async def raw_server(
 
     async with await asyncio.start_unix_server(serve, socket):
         yield f"unix:{socket}"
-        await asyncio.wait_for(asyncio.gather(*tasks), 10)
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
 
 
 def json_of(value: object, status: int = 200) -> Canned:

@@ -248,7 +248,10 @@ class Counting(PostgresJobParts):
         return await super().parts(jobs, node)
 
 
-async def test_the_database_is_asked_once_a_batch_and_then_not_for_a_while(tmp_path: Path, pool: Any) -> None:
+async def test_the_database_is_asked_once_a_batch_and_then_not_for_a_while(
+    tmp_path: Path, pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_rights, "FRESH_SECONDS", 600.0)
     await a_job_on_n1(pool)
     parts = Counting(pool)
     async with site(tmp_path, in_postgres(pool, parts=parts)) as at:

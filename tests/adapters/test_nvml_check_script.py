@@ -46,11 +46,11 @@ def row(index: int) -> dict[str, object]:
 
 
 class Node:
-    """A node with one GPU that uses 100 W and counts so, and what both programs say of it."""
+    """A node with one GPU that uses 100 W and counts nothing, and what both programs say of it."""
 
     def __init__(self, directory: Path) -> None:
         self.driver = FakeDriver(directory, library(require_tool("gcc", "the fake driver is built with it")))
-        self.driver.put({ENERGY: "5000000@100000"})
+        self.driver.put({ENERGY: None})
         self.program = directory / "nvidia-smi"
         self.says(row(0))
 
@@ -61,18 +61,18 @@ class Node:
         self.program.write_text(f"#!/bin/sh\nprintf %s {shlex.quote(text.getvalue())}\n", encoding="utf-8")
         self.program.chmod(0o755)
 
-    def check(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the script, measuring for a second."""
+    def check(self, *arguments: str, seconds: int = 1) -> subprocess.CompletedProcess[str]:
+        """Run the script, measuring for so long."""
         return subprocess.run(
             [
-                *(sys.executable, str(REPOSITORY / "scripts/check_gpu"), "--seconds", "1"),
+                *(sys.executable, str(REPOSITORY / "scripts/check_gpu"), "--seconds", str(seconds)),
                 *("--nvidia-smi", str(self.program), "--root", str(self.driver.root)),
                 *("--library-directory", str(self.driver.directory), *arguments),
             ],
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         )
 
@@ -91,7 +91,8 @@ def node(tmp_path: Path) -> Node:
 
 
 def test_all_is_well(node: Node) -> None:
-    done = node.check()
+    node.driver.put({ENERGY: "5000000@100000"})
+    done = node.check(seconds=8)  # so that a reader that pauses at the first or last look is within the tolerance
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "verdict: ok"
     assert "FAIL" not in done.stdout
@@ -105,7 +106,7 @@ def test_all_is_well(node: Node) -> None:
 
 
 def test_energy_that_does_not_fit_the_power_is_told(node: Node) -> None:
-    node.driver.put({ENERGY: "5000000@108000"})
+    node.driver.put({ENERGY: "5000000@200000"})
     assert set(node.failures()) == {"GPU 0 energy"}
 
 

@@ -103,8 +103,8 @@ def test_a_leaderboard_reads_the_numbers_of_its_metric_only(many: Any) -> None:
 @pytest.mark.parametrize("wanted", [RunFilter(sort="total_joules"), RunFilter(user_name="user3", verdict="regression")])
 async def test_a_question_asked_again_and_again_is_planned_for_its_values(url: str, wanted: RunFilter) -> None:
     """PostgreSQL makes a plan for any values from the sixth time on, and that one takes minutes here."""
-    pool = await open_pool(url, size=1, timeout_seconds=10.0)
-    reader = PostgresBenchmarkReader(pool, timeout_seconds=10.0)
+    pool = await open_pool(url, size=1, timeout_seconds=30.0)
+    reader = PostgresBenchmarkReader(pool, timeout_seconds=30.0)
     totals = [(await reader.list_runs(wanted, limit=5, offset=0))[1] for _ in range(8)]
     assert totals == [totals[0]] * 8
     await close_pool(pool, timeout_seconds=5.0)

@@ -18,6 +18,7 @@ import pytest
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 from jobtrail.domain.errors import ConfigError
+from tests.daemon_process import wait_until
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_data_survives_a_stop_and_nothing_runs_after_it(data_dir: Path) -> None:
         run(url, "CREATE TABLE kept AS SELECT 42 AS answer")
         pid = postmaster(data_dir)
         assert is_alive(pid)
-    assert not is_alive(pid)
+    wait_until(lambda: not is_alive(pid), "the server to end")
     assert not (data_dir / "postmaster.pid").exists()
     embedded_postgres.stop(data_dir)  # once more does no harm
     assert embedded_postgres.start(data_dir) == url
@@ -60,7 +61,7 @@ def test_data_survives_a_stop_and_nothing_runs_after_it(data_dir: Path) -> None:
 
 def test_both_drivers_take_the_url_and_no_port_is_open(data_dir: Path) -> None:
     async def version(url: str) -> str:
-        connection = await asyncpg.connect(url, timeout=5)
+        connection = await asyncpg.connect(url, timeout=60)
         try:
             return str(await connection.fetchval("SHOW server_version_num"))
         finally:
@@ -95,7 +96,7 @@ def test_a_server_left_by_a_killed_program_is_taken_over(data_dir: Path) -> None
     with embedded_postgres.running(data_dir) as url:
         assert postmaster(data_dir) == pid
         assert run(url, "SELECT 1") == [(1,)]
-    assert not is_alive(pid)
+    wait_until(lambda: not is_alive(pid), "the server to end")
 
 
 def test_a_server_that_starts_slower_than_the_wheel_waits_is_waited_for(

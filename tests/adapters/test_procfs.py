@@ -300,13 +300,13 @@ def test_a_real_reused_pid_is_not_charged() -> None:
     """The pid of an ended root is given to another process on purpose; the tree is gone."""
     require_root("only root may choose the next pid")
     last_pid = Path("/proc/sys/kernel/ns_last_pid")
-    reader = ProcessTreeReader()
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as root:
-        reader.attach(target("local-1", root_pid=root.pid))
-        reading(reader.read(["r"])["r"])
-        root.communicate(b"")
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:  # another process may take the pid, and keep it: then it is tried with another
+        reader = ProcessTreeReader()
+        with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as root:
+            reader.attach(target("local-1", root_pid=root.pid))
+            reading(reader.read(["r"])["r"])
+            root.communicate(b"")
         try:
             last_pid.write_text(str(root.pid - 1))
         except OSError as error:
@@ -319,7 +319,7 @@ def test_a_real_reused_pid_is_not_charged() -> None:
                 return
         finally:
             stranger.communicate(b"")
-    pytest.fail(f"pid {root.pid} could not be had again within 20 s")
+    pytest.fail("no pid could be had again within 60 s")
 
 
 NODE_STAT = """cpu  100 20 30 1000 50 6 7 8 90 10
@@ -355,9 +355,12 @@ def test_node_figures_that_lack(tmp_path: Path) -> None:
 
 def test_the_real_node() -> None:
     """Figures of this machine that another interface of the kernel confirms."""
-    got = NodeProc().read_node()
+    load = None
+    while load != os.getloadavg()[0]:  # the kernel works it out anew every five seconds
+        load = os.getloadavg()[0]
+        got = NodeProc().read_node()
     assert got.absent == {}
     assert got.cpus == os.sysconf("SC_NPROCESSORS_ONLN")
     assert got.memory_total_bytes == pytest.approx(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), rel=0.01)
     assert 0 < (got.cpu_busy_us or 0) < (got.cpu_total_us or 0)
-    assert got.load_1m == pytest.approx(os.getloadavg()[0], abs=0.5)
+    assert got.load_1m == pytest.approx(load, abs=0.01)

@@ -56,7 +56,7 @@ def serve(server: RestServer, *versions: str) -> None:
 
 
 def settings(server: RestServer, **others: object) -> RestSettings:
-    return RestSettings(**{"url": server.url, "poll_seconds": 0.001, "timeout_seconds": 5.0} | others)  # type: ignore[arg-type]
+    return RestSettings(**{"url": server.url, "poll_seconds": 0.001, "timeout_seconds": 60.0} | others)  # type: ignore[arg-type]
 
 
 async def test_it_speaks_the_newest_version_both_know_and_asks_for_it_once(server: RestServer) -> None:
@@ -230,7 +230,7 @@ async def test_at_most_two_requests_are_under_way(tmp_path: Path) -> None:
     socket = tmp_path / "rest.sock"
     async with raw_server(socket, hold) as url, SlurmRest.opened(RestSettings(url=url), clock=SystemClock()) as rest:
         questions = [asyncio.create_task(rest.job(number)) for number in range(1, 9)]
-        await asyncio.wait_for(both_there.wait(), 10)
+        await asyncio.wait_for(both_there.wait(), 60)
         let_go.set()
         await asyncio.gather(*questions)
     assert most == 2

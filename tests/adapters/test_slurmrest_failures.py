@@ -35,7 +35,7 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 def settings(server: RestServer, **others: object) -> RestSettings:
-    return RestSettings(**{"url": server.url, "poll_seconds": 0.001, "timeout_seconds": 5.0} | others)  # type: ignore[arg-type]
+    return RestSettings(**{"url": server.url, "poll_seconds": 0.001, "timeout_seconds": 60.0} | others)  # type: ignore[arg-type]
 
 
 async def failure_of(rest: SlurmRest, *, accounting: bool = False) -> SlurmError:

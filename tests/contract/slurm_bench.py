@@ -56,7 +56,7 @@ async def benches(name: str) -> AsyncIterator[Bench]:
         return
     version = name.partition(" ")[2]
     async with rest_server() as server:
-        settings = RestSettings(url=server.url, poll_seconds=0.001, timeout_seconds=5.0)
+        settings = RestSettings(url=server.url, poll_seconds=0.001, timeout_seconds=60.0)
         async with SlurmRest.opened(settings, clock=SystemClock()) as rest:
             yield RestBench(server, version, rest)
 

@@ -207,15 +207,15 @@ async def test_mark_forwarded_goes_forth_and_back(spool: EventSpool, clock: Fake
 
 async def test_wait_beyond_returns_when_the_head_has_moved(spool: EventSpool) -> None:
     """At once when it already has, and else with the append that moves it, for every waiter."""
-    await asyncio.wait_for(spool.wait_beyond(0), 5)
+    await asyncio.wait_for(spool.wait_beyond(0), 60)
     waiters = [asyncio.ensure_future(spool.wait_beyond(seq)) for seq in (1, 1, 2)]
     await asyncio.sleep(0)
     assert not any(waiter.done() for waiter in waiters)
     await add(spool, event())
-    await asyncio.wait_for(asyncio.gather(*waiters[:2]), 5)
+    await asyncio.wait_for(asyncio.gather(*waiters[:2]), 60)
     assert not waiters[2].done()
     await add(spool, event(job_id="slurm-8"))
-    await asyncio.wait_for(waiters[2], 5)
+    await asyncio.wait_for(waiters[2], 60)
 
 
 async def test_status_tells_what_is_held(spool: EventSpool) -> None:
