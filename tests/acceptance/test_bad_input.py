@@ -260,7 +260,11 @@ def exchange(runner: asyncio.Runner, directory: Path, sent: list[bytes]) -> None
         async with served(directory, header_timeout_seconds=0.3, body_timeout_seconds=0.3) as api:
             received = await asyncio.gather(*(api.raw(data, half_close=True) for data in sent))
             assert max((status for data in received for status in statuses(data)), default=0) < 500, received
-            assert (await api.hook()).status == 201
+            status = 408  # a machine that stalls is too slow for the third of a second that a request may take here
+            for _ in range(20):
+                if status == 408:
+                    status = (await api.hook()).status
+            assert status == 201
 
     runner.run(all_of_them())
 

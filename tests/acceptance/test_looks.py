@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,15 @@ SAMPLES = "SELECT * FROM energy_samples WHERE job_id = $1 ORDER BY sampled_at"
 ASKER = """
 import http.client, json, os, socket, sys
 for _ in range(2):
-    connection = http.client.HTTPConnection("localhost", timeout=10)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(sys.argv[1])
-    connection.request("POST", f"/v1/jobs/{os.environ['JOBTRAIL_JOB_ID']}/look")
-    print(json.dumps(json.load(connection.getresponse())), flush=True)
+    status = 503  # of a look that takes too long, as on a busy machine
+    while status == 503:
+        connection = http.client.HTTPConnection("localhost", timeout=60)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(sys.argv[1])
+        connection.request("POST", f"/v1/jobs/{os.environ['JOBTRAIL_JOB_ID']}/look")
+        response = connection.getresponse()
+        status, answer = response.status, json.load(response)
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -42,6 +48,20 @@ def look(socket: Path, job: str) -> tuple[int, dict[str, Any]]:
         connection.close()
 
 
+def asked(socket: Path, job: str) -> tuple[datetime, datetime]:
+    """When a look was asked for and when it was done; one that takes too long, as on a busy machine, is asked again."""
+    began = datetime.now(UTC)
+
+    def answered() -> dict[str, Any] | None:
+        status, answer = look(socket, job)
+        assert status in (200, 503), answer
+        return answer if status == 200 else None
+
+    answer = wait_until(answered, "a look that is done in time", every_seconds=1.0)
+    assert (answer["job_id"], answer["looked"]) == ("slurm-7", True)
+    return began, datetime.fromisoformat(answer["time"])
+
+
 def test_the_energy_between_two_looks_is_that_of_the_time_between(make_node: Callable[..., GpuNode]) -> None:  # noqa: F811
     """The driver's counter grows by 100 W; nobody else looks for an hour."""
     node = make_node(gpu={"interval_seconds": 3600.0}, sampling={"interval_seconds": 3600.0})
@@ -51,20 +71,25 @@ def test_the_energy_between_two_looks_is_that_of_the_time_between(make_node: Cal
     node.begin(7, "0")
     node.wait_for("hpc_job_gpu_device_utilization_percent", 7, {GpuNode.gpu_id(1): 0})
     samples_before = len(node.rows("SELECT 1 FROM job_samples WHERE job_id = 'slurm-7'"))
-    assert look(users, "slurm-7")[0] == 200
+    first_asked, first_done = asked(users, "slurm-7")
     began = time.monotonic()
     wait_until(lambda: time.monotonic() >= began + SECONDS, f"{SECONDS} s to pass")
-    status, answer = look(users, "7")
-    assert (status, answer["job_id"], answer["looked"]) == (200, "slurm-7", True)
-    rows = wait_until(lambda: node.rows(SAMPLES, "slurm-7")[1:] and node.rows(SAMPLES, "slurm-7"), "both rows")
-    first, last = rows[-2:]
-    passed = (last["sampled_at"] - first["sampled_at"]).total_seconds()
-    used = last["gpu_joules"] - first["gpu_joules"]
-    assert passed >= SECONDS * 0.99
-    assert used * SECONDS / passed == pytest.approx(WATTS * SECONDS, rel=0.02)
-    assert last["covered_seconds"] - first["covered_seconds"] == pytest.approx(passed, rel=0.02)
+    last_asked, last_done = asked(users, "7")
+
+    def stored() -> list[dict[str, Any]] | None:
+        found = node.rows(SAMPLES, "slurm-7")
+        return found if found and found[-1]["sampled_at"] >= last_asked else None
+
+    rows = wait_until(stored, "both rows")
+    first, last = ([row for row in rows if row["sampled_at"] <= done][-1] for done in (first_done, last_done))
+    assert first["sampled_at"] >= first_asked
+    # However long a look took, its counters were read between the question and the answer.
+    least, most = (last_asked - first_done).total_seconds(), (last_done - first_asked).total_seconds()
+    assert least >= SECONDS * 0.99
+    assert least <= (last["sampled_at"] - first["sampled_at"]).total_seconds() <= most
+    assert WATTS * least <= last["gpu_joules"] - first["gpu_joules"] <= WATTS * most
+    assert least <= last["covered_seconds"] - first["covered_seconds"] <= most
     assert (last["node"], last["gpu_method"], last["gpu_ids"]) == ("n1", "counter", [GpuNode.gpu_id(1)])
-    assert last["sampled_at"].isoformat() <= answer["time"].replace("Z", "+00:00")
     held = "SELECT 1 FROM job_samples WHERE job_id = 'slurm-7'"
     wait_until(lambda: len(node.rows(held)) >= samples_before + 2, "rows of the cgroup too")
     node.end(7)
@@ -93,7 +118,15 @@ def test_nobody_asks_without_end(local: Daemon) -> None:
     with subprocess.Popen(command, env=local.environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
         found = wait_until(lambda: local.metrics().get("hpc_job_info"), "the job to be known")
         job_id = found[0][0]["job_id"]
-        statuses = [look(local.socket, job_id)[0] for _ in range(30)]
+        statuses = [look(local.socket, job_id)[0] for _ in range(8)]
+
+        def refused() -> bool:
+            """Of many who ask at once: one after another may be slow enough to be answered all."""
+            with ThreadPoolExecutor(20) as many:
+                answers = list(many.map(lambda _: look(local.socket, job_id), range(20)))
+            return any(status == 429 and "looked at just now" in told["message"] for status, told in answers)
+
+        assert wait_until(refused, "a look to be refused")
         child.communicate()
-    assert statuses[:8] == [200] * 8
-    assert 429 in statuses
+    assert set(statuses) <= {200, 503}
+    assert 200 in statuses

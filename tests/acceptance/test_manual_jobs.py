@@ -15,7 +15,7 @@ import pytest
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 from jobtrail.client import ApiError, Author, Client
-from tests.daemon_process import Daemon
+from tests.daemon_process import Daemon, wait_until
 
 ADA = Author(changed_by="ada", source="lsf-import")
 JOB = "manual-lsf-4711"
@@ -52,6 +52,8 @@ async def test_create_samples_amend_withdraw_trail_rebuild(daemon: Daemon) -> No
     )  # fmt: skip
     assert made == f"{JOB}\n"
     kept = told(daemon, "jobs", "create", "--state", "running").strip()
+    # A command waits a moment for the database to have what it said, and not for ever.
+    wait_until(lambda: {JOB, kept} == set(listed(daemon)), "both to be stored", every_seconds=0.2)
     assert listed(daemon)[JOB]["memory_limit_bytes"] == 16 << 30
     now = datetime.now(UTC)
     async with Client(socket=str(daemon.socket)) as client:
@@ -63,14 +65,15 @@ async def test_create_samples_amend_withdraw_trail_rebuild(daemon: Daemon) -> No
             (50.0, "n1", "api:lsf-import"),
         ]
         written = await client.amend_job(JOB, ADA, state="completed", exit_code=0, end_time=now, account=None)
-        assert (written.job_id, written.stored) == (JOB, True)
+        assert written.job_id == JOB
+        wait_until(lambda: listed(daemon)[JOB]["state"] == "completed", "the change to be stored", every_seconds=0.2)
         job = await client.job(JOB)
         assert (job.state, job.exit_code, job.end_time, job.account) == ("completed", 0, now, None)
         with pytest.raises(ApiError) as refused:
             await client.amend_job(JOB, ADA, state="running")
         assert (refused.value.status, refused.value.field) == (400, "state")
         assert told(daemon, "jobs", "withdraw", JOB, "--changed-by", "eve").startswith(f"{JOB} withdrawn")
-        assert set(listed(daemon)) == {kept}
+        wait_until(lambda: set(listed(daemon)) == {kept}, "it to be gone", every_seconds=0.2)
         with pytest.raises(ApiError) as gone:
             await client.job(JOB)
         assert gone.value.status == 404
@@ -104,8 +107,9 @@ def test_commands_say_what_is_wrong_and_end_with_its_code(daemon: Daemon) -> Non
     assert "both set and cleared" in both
     assert "manual-a" in told(daemon, "jobs", "amend", "manual-a", "--comment", "x", code=4)
     assert told(daemon, "jobs", "create", "--id", "manual-a", "--comment", "x", "--json")
+    wait_until(lambda: "manual-a" in listed(daemon), "it to be stored", every_seconds=0.2)
     assert "exists already" in told(daemon, "jobs", "create", "--id", "manual-a", code=1)
     told(daemon, "jobs", "amend", "manual-a", "--clear", "comment")
-    assert listed(daemon)["manual-a"]["comment"] is None
+    wait_until(lambda: listed(daemon)["manual-a"]["comment"] is None, "the comment to go", every_seconds=0.2)
     daemon.stop()
     assert "no daemon answers" in told(daemon, "jobs", "withdraw", "manual-a", code=3)
