@@ -15,11 +15,9 @@ import base64
 import hashlib
 import json
 import re
-import struct
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 from uuid import UUID
 
@@ -28,13 +26,13 @@ START = (0, ZERO, ZERO)  # a place in a chain: sequence, row hash, store hash
 NOTE = ("changed_by", "source", "change_type", "cluster_name", "job_id", "run", "node", "correlation_id", "unapplied",
     "request_id")
 REMOVALS = ("payload_erased", "payload_pruned", "trail_pruned")
+COUNTED = ("rows", "rows_not_covered_yet", "checkpoints", "payloads_removed_by_order", "signatures_checked")
 NAMED = re.compile("the chain before this one: chain ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) up to sequence "
     "([0-9]{1,18}) with hash ([0-9a-f]{64}); ([0-9]{1,18}) of its events")
 KEY = re.compile("-----BEGIN PUBLIC KEY-----([^-]+)-----END PUBLIC KEY-----")
 
-# The bytes that are hashed are those of docs/audit.md. A hash is written in hexadecimal, as all bytes in an export are.
-
 def packed(part):
+    """A part of the bytes that docs/audit.md says are hashed; texts are hexadecimal, as all bytes in an export are."""
     if isinstance(part, int):
         return part.to_bytes(8, "big", signed=part < 0)
     return bytes.fromhex(part) if isinstance(part, str) else part.bytes if isinstance(part, UUID) else part
@@ -42,31 +40,23 @@ def packed(part):
 def sha(*parts):
     return hashlib.sha256(b"".join(map(packed, parts))).hexdigest()
 
-def field(value):
-    """A text within a hash: length and bytes; another mark for what is not there."""
-    text = str(value).encode()
-    return b"\xff\xff\xff\xff" if value is None else struct.pack(">I", len(text)) + text
+def fields(row, *names):
+    """Texts within a hash: of each its length and bytes; another mark for what is not there."""
+    texts = [None if row[name] is None else str(row[name]).encode() for name in names]
+    return b"".join(b"\xff\xff\xff\xff" if text is None else len(text).to_bytes(4, "big") + text for text in texts)
 
 def row_hash(row):
     kind = row["kind"].encode()
-    return sha(b"jobtrail-audit-row-v1\0", UUID(row["chain_id"]), row["seq"], row["prev_hash"], row["time_us"],
-        struct.pack(">H", len(kind)), kind, UUID(row["event_id"]), row["commitment"])
-
-def snapshot_commitment(row):
-    said = [field(row[name]) for name in ("snapshot", "person", "sent_by")]
-    return sha(b"jobtrail-audit-snapshot-v1\0", row["salt"], *said)
+    return len(kind) <= 0xFFFF and sha(b"jobtrail-audit-row-v1\0", UUID(row["chain_id"]), row["seq"], row["prev_hash"],
+        row["time_us"], len(kind).to_bytes(2, "big"), kind, UUID(row["event_id"]), row["commitment"])
 
 def store_hash(previous, row):
     return sha(b"jobtrail-audit-store-v1\0", previous, row["row_hash"], row["snapshot_commitment"], row["received_us"],
-        row["stored_us"], *(field(row[name]) for name in NOTE))
-
-def leaf_hash(chain, seq, head, store):
-    return sha(b"\0jobtrail-audit-leaf-v1\0", UUID(chain), seq, head, store)
+        row["stored_us"], fields(row, *NOTE))
 
 def checkpoint_bytes(one):
-    numbers = (one["leaf_count"], one["total_rows"], one["time_us"])
-    parts = (b"jobtrail-audit-checkpoint-v1\0", one["number"], one["previous"], one["root"], *numbers)
-    return b"".join(map(packed, parts))
+    parts = [one[name] for name in ("number", "previous", "root", "leaf_count", "total_rows", "time_us")]
+    return b"".join(map(packed, (b"jobtrail-audit-checkpoint-v1\0", *parts)))
 
 def merkle_root(hashes):
     """RFC 9162, section 2.1.1."""
@@ -76,15 +66,13 @@ def merkle_root(hashes):
     return sha(b"\1", merkle_root(hashes[:split]), merkle_root(hashes[split:]))
 
 def root_by_path(leaf, index, count, path):
-    """The root over `count` leaves, by the neighbours of one from below (RFC 9162, 2.1.3); None: it cannot be."""
+    """The root over `count` leaves, by the neighbours of one from below (RFC 9162, 2.1.3); nothing if it cannot be."""
     if count < 2 or not path:
-        return leaf if (index, count, path) == (0, 1, []) else None
+        return leaf if (index, count, path) == (0, 1, []) else b""
     split = 1 << (count - 1).bit_length() - 1
     if index < split:
-        inner = root_by_path(leaf, index, split, path[:-1])
-        return inner and sha(b"\1", inner, path[-1])
-    inner = root_by_path(leaf, index - split, count - split, path[:-1])
-    return inner and sha(b"\1", path[-1], inner)
+        return sha(b"\1", root_by_path(leaf, index, split, path[:-1]), path[-1])
+    return sha(b"\1", path[-1], root_by_path(leaf, index - split, count - split, path[:-1]))
 
 def is_signed(message, signature, key):
     with tempfile.TemporaryDirectory() as at:
@@ -99,14 +87,14 @@ class Verification:
         self.keys, self.accepted, self.is_evidence = keys, accepted, is_evidence
         self.said = said  # chain -> what its first row says, where that row began it
         self.named = {one.group(1, 2): None for one in map(NAMED.search, said.values()) if one}  # rows -> hash
-        self.findings, self.count = [], Counter()
+        self.findings, self.count = [], dict.fromkeys(COUNTED, 0)
         self.before = (0, ZERO)  # number and digest of the checkpoint before
-        self.digests, self.roots = {}, {}
-        self.leaves = {}  # chain -> {seq: (row hash, store hash, checkpoint)}
-        self.removed = []  # chain, first, last: what is gone by order
+        self.checkpoints = {}  # number -> digest and root
+        self.leaves = {}  # chain -> {sequence: (place, checkpoint)}
+        self.removed = {}  # chain -> [(first, last)]: what is gone by order
         self.begins = {}  # chain -> the place behind what was pruned
-        self.ends = {}  # chain -> its last sequence
-        self.firsts = []  # of each chain: when its first row was stored, chain, node, what that row says
+        self.ends = {}  # chain -> the place where it ends here
+        self.firsts = {}  # chain -> its first row here
         self.chain = None
 
     def expect(self, holds, code, chain=None, seq=None, checkpoint=None):
@@ -114,149 +102,137 @@ class Verification:
             self.findings.append({"code": code, "chain_id": chain, "seq": seq, "checkpoint": checkpoint})
 
     def take_checkpoint(self, one):
-        number, message, (last, previous) = one["number"], checkpoint_bytes(one), self.before
+        """A checkpoint with its leaves, or of evidence with some of them, each with the path to its root."""
+        number, count, message, (last, previous) = one["number"], one["leaf_count"], checkpoint_bytes(one), self.before
         digest, follows = sha(message), number == last + 1
-        self.before, self.digests[number], self.roots[number] = (number, digest), digest, one["root"]
+        self.before, self.checkpoints[number] = (number, digest), (digest, one["root"])
         self.expect(digest == one["digest"], "checkpoint_changed", checkpoint=number)
         self.expect(follows or self.is_evidence, "checkpoint_missing", checkpoint=last + 1)
         self.expect(not follows or one["previous"] == previous, "checkpoint_changed", checkpoint=number)
-        self.take_leaves(one)
         if self.keys and one["signature"] is None:
-            self.expect(not self.count["signed"], "signature_missing", checkpoint=number)
+            self.expect(not self.count["signatures_checked"], "signature_missing", checkpoint=number)
         elif self.keys:
-            self.count["signed"] += 1
+            self.count["signatures_checked"] += 1
             key = self.keys.get(one["key_id"])
             self.expect(key and is_signed(message, one["signature"], key), "signature_wrong", checkpoint=number)
-
-    def take_leaves(self, one):
-        """All of a checkpoint, or of evidence some of them, each with the path to its root."""
+        leaves = [proof["leaf"] for proof in one["proofs"]] if self.is_evidence else one["leaves"]
+        hashes = [sha(b"\0jobtrail-audit-leaf-v1\0", UUID(chain), *place) for chain, *place in leaves]
         if self.is_evidence:
-            leaves, count = [proof["leaf"] for proof in one["proofs"]], one["leaf_count"]
-            roots = [root_by_path(leaf_hash(*proof["leaf"]), proof["index"], count, proof["path"])
-                for proof in one["proofs"]]
-            is_whole = True
+            roots = {root_by_path(hashes[n], way["index"], count, way["path"]) for n, way in enumerate(one["proofs"])}
         else:
-            leaves, chains = one["leaves"], [UUID(leaf[0]).bytes for leaf in one["leaves"]]
-            roots = [merkle_root([leaf_hash(*leaf) for leaf in leaves])]
-            is_whole = len(chains) == one["leaf_count"] and chains == sorted(set(chains))
-        self.expect(is_whole and {*roots} <= {one["root"]}, "root_differs", checkpoint=one["number"])
-        for chain, seq, head, store in leaves:
-            self.leaves.setdefault(chain, {})[seq] = (head, store, one["number"])
+            chains = [UUID(chain).bytes for chain, *_ in leaves]
+            is_whole = len(chains) == count and chains == sorted(set(chains))
+            roots = {merkle_root(hashes) if is_whole else None}
+        self.expect(roots <= {one["root"]}, "root_differs", checkpoint=number)
+        for chain, *place in leaves:
+            self.leaves.setdefault(chain, {})[place[0]] = (tuple(place), number)
 
     def begin_chain(self, chain):
+        """A chain, or of evidence a stretch of one: from a leaf that is proved by its path, or from the end before."""
         self.end_chain()
-        name = chain["chain_id"]
-        if name in self.ends:
+        name, begin = chain["chain_id"], chain.get("begin")
+        covered, end = self.leaves.get(name, {}), self.ends.get(name)
+        if end and not (self.is_evidence and begin and begin[0] >= end[0]):
             raise ValueError(f"chain {name} is there twice")
-        self.chain, self.uncovered, covered = chain, 0, self.leaves.get(name, {})
-        begin = chain.get("begin")  # of evidence: a leaf that is proved by its own path
-        self.at = seq, *hashes = begin or self.begins.get(name, START)
-        is_covered = max(covered, default=0) >= seq and [*covered.get(seq, () if begin else hashes)][:2] == hashes
-        self.expect(is_covered or not (begin or seq), "leaf_differs", name, seq)
+        self.chain, self.uncovered, self.at = chain, 0, tuple(begin or self.begins.get(name, START))
+        place, _ = covered.get(self.at[0], (end if begin else self.at, None))
+        holds = place == self.at and (begin or self.at[0] <= max(covered, default=0))
+        self.expect(holds, "leaf_differs", name, self.at[0])
 
     def take_row(self, row):
-        chain, seq, (at_seq, at_hash, at_store) = row["chain_id"], row["seq"], self.at
+        chain, seq, (at_seq, at_hash, store) = row["chain_id"], row["seq"], self.at
         if self.chain is None or chain != self.chain["chain_id"]:
             raise ValueError(f"a row of chain {chain} stands where that chain's rows are not")
-        follows, is_short = seq == at_seq + 1, len(row["kind"].encode()) <= 0xFFFF
-        is_noted = row["store_hash"] is not None and row["snapshot_commitment"] is not None
-        store = row["store_hash"] if is_noted else ZERO
-        self.at = (seq, row["row_hash"], store)
+        follows, is_noted = seq == at_seq + 1, None not in (row["store_hash"], row["snapshot_commitment"])
+        self.at = (seq, row["row_hash"], row["store_hash"] if is_noted else ZERO)
+        self.firsts.setdefault(chain, row)
         self.count["rows"] += 1
         self.expect(follows, "row_missing", chain, at_seq + 1)
         self.expect(not follows or row["prev_hash"] == at_hash, "link_broken", chain, seq)
-        self.expect(is_short and row_hash(row) == row["row_hash"], "row_changed", chain, seq)
-        self.expect(is_noted or at_store == ZERO, "hash_missing", chain, seq)
-        if is_noted and follows:
-            self.expect(store_hash(at_store, row) == store, "columns_changed", chain, seq)
+        self.expect(row_hash(row) == row["row_hash"], "row_changed", chain, seq)
+        self.expect(is_noted or store == ZERO, "hash_missing", chain, seq)
+        self.expect(not (is_noted and follows) or store_hash(store, row) == self.at[2], "columns_changed", chain, seq)
         self.take_payload(row)
-        if at_seq == self.begins.get(chain, START)[0] and not self.is_evidence:
-            said = None if seq != 1 or row["payload"] is None else self.said.get(chain, "")
-            self.firsts.append((row["stored_us"], chain, row["node"] or "@", said))
         if (chain, str(seq)) in self.named:
             self.named[chain, str(seq)] = row["row_hash"]
-        leaf = self.leaves.get(chain, {}).pop(seq, None)
-        self.uncovered = 0 if leaf else self.uncovered + 1
-        if leaf:
-            self.expect(leaf[:2] == (row["row_hash"], store), "leaf_differs", chain, seq, leaf[2])
+        place, number = self.leaves.get(chain, {}).pop(seq, (None, None))
+        self.uncovered = 0 if place else self.uncovered + 1
+        self.expect(place in (None, self.at), "leaf_differs", chain, seq, number)
 
     def take_payload(self, row):
         chain, seq, said = row["chain_id"], row["seq"], row["snapshot_commitment"]
         if row["payload"] is not None:
-            holds = sha(b"jobtrail-audit-payload-v1\0", row["salt"], row["payload"]) == row["commitment"]
-            self.expect(holds, "payload_changed", chain, seq)
-            self.expect(not said or snapshot_commitment(row) == said, "snapshot_changed", chain, seq)
+            payload = sha(b"jobtrail-audit-payload-v1\0", row["salt"], row["payload"])
+            snapshot = sha(b"jobtrail-audit-snapshot-v1\0", row["salt"], fields(row, "snapshot", "person", "sent_by"))
+            self.expect(payload == row["commitment"], "payload_changed", chain, seq)
+            self.expect(said in (None, snapshot), "snapshot_changed", chain, seq)
             if self.chain["node"] == row["node"] == "@store" and row["kind"] in REMOVALS:
                 try:
                     for name, first, last, *hashes in json.loads(packed(row["payload"]))["removal"]["ranges"]:
-                        self.removed.append((name, first, last))
+                        self.removed.setdefault(name, []).append((first, last))
                         if row["kind"] == "trail_pruned":
                             self.begins[name] = (last, *(packed(one).hex() for one in hashes))
                 except (ValueError, KeyError, TypeError, AttributeError):
                     self.expect(False, "removal_unreadable", chain, seq)
         elif not (self.is_evidence and row.get("withheld")):
-            by_order = any(one == chain and first <= seq <= last for one, first, last in self.removed)
+            by_order = any(first <= seq <= last for first, last in self.removed.get(chain, ()))
             by_order = by_order or bool(self.is_evidence and row.get("removed_under"))
-            self.count["removed"] += by_order
+            self.count["payloads_removed_by_order"] += by_order
             self.expect(by_order, "payload_missing", chain, seq)
 
     def end_chain(self):
         if self.chain is None:
             return
-        one, seq, self.chain = self.chain, self.at[0], None
-        name, end, ends = one["chain_id"], one["head_seq"], (one["head_seq"], one["head_hash"], one["store_hash"])
-        self.ends[name] = seq
-        self.count["uncovered"] += self.uncovered
-        self.expect(end is not None, "chain_missing", name)
-        if end is not None:
-            self.expect(end <= seq, "tail_missing", name, seq + 1)
-            self.expect(end > seq or ends == tuple(self.at), "head_differs", name, seq)
+        name, head, seq = self.chain["chain_id"], self.chain["head_seq"], self.at[0]
+        said, self.ends[name] = (head, self.chain["head_hash"], self.chain["store_hash"]), self.at
+        self.count["rows_not_covered_yet"] += self.uncovered
+        self.expect(head is not None, "chain_missing", name)
+        self.expect(head is None or head <= seq, "tail_missing", name, seq + 1)
+        self.expect(head is None or head > seq or said == self.at, "head_differs", name, seq)
 
     def check_beginnings(self):
         """A chain of a node that had one before is to say which, and rightly; those of imports follow none."""
         nodes = set()
-        for _, chain, node, said in sorted(self.firsts):
-            if node.startswith("@") or "a chain of its own for an import" in (said or ""):
+        for row in sorted(self.firsts.values(), key=lambda row: (row["stored_us"], row["chain_id"])):
+            chain, node, is_kept = row["chain_id"], row["node"] or "@", row["seq"] == 1 and row["payload"] is not None
+            said = self.said.get(chain, "") if is_kept else ""
+            if node.startswith("@") or "a chain of its own for an import" in said:
                 continue
-            named = NAMED.search(said or "")
+            named = NAMED.search(said)
             if named and chain not in self.accepted:
                 before, seq, digest, carried = named.groups()
-                number, end, held = int(seq), self.ends.get(before, 0), self.named.get((before, seq))
+                number, end, held = int(seq), self.ends.get(before, START)[0], self.named.get((before, seq))
                 least = end + int(carried) if end < number else self.begins.get(before, START)[0]
                 self.expect(held == digest if held else number <= least, "chain_predecessor_differs", chain, 1)
             elif chain not in self.accepted:
-                self.expect(node not in nodes or said is None, "chain_unexplained", chain, 1)
+                self.expect(node not in nodes or not is_kept, "chain_unexplained", chain, 1)
             nodes.add(node)
 
     def finish(self, anchors):
         self.end_chain()
-        self.check_beginnings()
+        if not self.is_evidence:
+            self.check_beginnings()
         for chain, left in self.leaves.items():
             lost = [seq for seq in left if seq > self.begins.get(chain, START)[0] and not self.is_evidence]
             self.expect(not lost, "tail_missing", chain, min(lost, default=0))
         for chain, begin in self.begins.items():  # the last row of a chain is never pruned
             self.expect(chain in self.ends, "chain_missing", chain, begin[0] + 1)
-        unsigned = self.keys and self.digests and not self.count["signed"]
+        unsigned = self.keys and self.checkpoints and not self.count["signatures_checked"]
         self.expect(not unsigned, "signature_missing", checkpoint=self.before[0])
         for number, digits, is_digest in anchors:
-            held, root = self.digests.get(number), self.roots.get(number)
+            held = self.checkpoints.get(number, ())
+            agrees = any(one.startswith(digits) for one in (held[:1] if is_digest else held))
             self.expect(held or self.is_evidence, "anchor_missing", checkpoint=number)
-            if held:
-                agrees = held == digits or (not is_digest and (held.startswith(digits) or root.startswith(digits)))
-                self.expect(agrees, "anchor_differs", checkpoint=number)
-        anchored = {number for number, *_ in anchors} & set(self.digests)
-        return {"rows": self.count["rows"], "rows_not_covered_yet": self.count["uncovered"],
-            "checkpoints": len(self.digests), "payloads_removed_by_order": self.count["removed"],
-            "signatures_checked": self.count["signed"], "anchored_up_to": max(anchored, default=0),
-            "findings": self.findings}
+            self.expect(agrees or not held, "anchor_differs", checkpoint=number)
+        upto = max((number for number, *_ in anchors if number in self.checkpoints), default=0)
+        return {**self.count, "checkpoints": len(self.checkpoints), "anchored_up_to": upto, "findings": self.findings}
 
 def read_keys(paths):
     """Ed25519 keys in PEM by their ids; the last 32 bytes are the key itself (RFC 8410). A file may hold several."""
     found = [KEY.findall(Path(path).read_text(encoding="ascii")) for path in paths]
     if not all(found):
         raise ValueError("a file given as --public-key holds no public key in PEM")
-    ders = [base64.b64decode(body) for bodies in found for body in bodies]
-    return {sha(der[-32:])[:16]: der for der in ders}
+    return {sha(der[-32:])[:16]: der for bodies in found for der in map(base64.b64decode, bodies)}
 
 def read_anchors(path):
     """Of each its number, what it says, and whether that is a whole digest or the beginning of digest or root."""
@@ -274,17 +250,13 @@ def read_anchors(path):
         raise ValueError(f"{path} holds no checkpoint")
     return found
 
-def first_words(file):
-    """Of each chain that is whole: chain, and what its first row says."""
-    for row in (json.loads(line) for line in file if '"chain_started"' in line):
-        if row.get("seq") == 1 and row["payload"] is not None and row["kind"] == "chain_started":
-            yield row["chain_id"], packed(row["payload"]).decode(errors="replace")
-
 def verify(export, anchors, public_keys, accepted):
     with Path(export).open(encoding="utf-8") as file:
-        said = dict(first_words(file))
+        rows = map(json.loads, (line for line in file if '"chain_started"' in line))
+        said = {row["chain_id"]: packed(row["payload"] or "").decode(errors="replace") for row in rows
+            if row.get("kind") == "chain_started" and row["seq"] == 1}
         file.seek(0)
-        head = json.loads(next(file))
+        head = json.loads(file.readline())
         if head.get("jobtrail_export") != 1:
             raise ValueError("is no export of this version")
         run = Verification(read_keys(public_keys), accepted, head["scope"] != "trail", said)
@@ -292,13 +264,6 @@ def verify(export, anchors, public_keys, accepted):
         for one in map(json.loads, file):
             take[one["type"]](one)
     return run.finish([anchor for path in anchors for anchor in read_anchors(path)])
-
-def reason(error):
-    if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror}"
-    if isinstance(error, (json.JSONDecodeError, StopIteration, LookupError, TypeError, AttributeError)):
-        return f"it is not as `jobtrail audit export` and `jobtrail audit evidence` write it ({error!r})"
-    return str(error)
 
 def show(result, is_anchored):
     for one in result["findings"]:
@@ -319,11 +284,16 @@ def main():
     chosen = parser.parse_args()
     try:
         result = verify(chosen.export, chosen.anchors, chosen.public_key, list(map(str.lower, chosen.accept_chain)))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration, OverflowError) as error:
-        print(f"verify_trail: {chosen.export} cannot be verified: {reason(error)}", file=sys.stderr)
-        return 2
-    print(json.dumps(result)) if chosen.json else show(result, chosen.anchors)
-    return 1 if result["findings"] else 0
+    except OSError as error:
+        reason = f"{error.filename or 'a file'}: {error.strerror}"
+    except (json.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+        reason = f"it is not as `jobtrail audit export` and `jobtrail audit evidence` write it ({error!r})"
+    except (ValueError, OverflowError) as error:
+        reason = str(error)
+    else:
+        print(json.dumps(result)) if chosen.json else show(result, chosen.anchors)
+        sys.exit(1 if result["findings"] else 0)
+    parser.exit(2, f"verify_trail: {chosen.export} cannot be verified: {reason}\n")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

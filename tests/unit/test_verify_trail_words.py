@@ -44,3 +44,10 @@ def test_without_anchors_it_says_what_that_cannot_show(tmp_path: Path, export: P
     code, words = said(export, "--anchors", anchors)
     assert (code, "without --anchors" in words) == (1, False)
     assert json.loads(said(export, "--json")[1])["findings"] == []
+
+
+def test_it_is_short_enough_to_be_read_before_it_is_believed() -> None:
+    """docs/audit.md says that it is; who grows it is to find what it can do without."""
+    lines = SCRIPT.read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 300
+    assert max(map(len, lines)) <= 120
