@@ -30,7 +30,7 @@ from tests.adapters import test_postgres_samples as samples
 from tests.chains import SECOND, ChainWriter
 from tests.fakes import MemorySink
 from tests.served_api import Answer, Served, hang_up, request_bytes, served
-from tests.served_link import TOKEN, Site, in_postgres, shared_token, site, write_token
+from tests.served_link import TOKEN, Known, Site, in_postgres, shared_token, site, write_token
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 MIB = 1 << 20
@@ -56,10 +56,10 @@ async def stored(tmp_path: Path, pool: Any) -> AsyncIterator[Site]:
 async def api(tmp_path: Path) -> AsyncIterator[Served]:
     """A server without TLS in front of a store in memory, for raw requests."""
     sink = MemorySink()
-    identity = shared_token(str(write_token(tmp_path / "nodes.token")))
+    identity = Known(shared_token(str(write_token(tmp_path / "nodes.token"))))
     to = in_postgres(None, events=sink, owners=Owners())
     async with served(tmp_path, forwarded_to=to, node_identity=identity) as one:
-        one.sink = sink  # type: ignore[attr-defined]
+        one.sink, one.known = sink, identity  # type: ignore[attr-defined]
         yield one
 
 
@@ -501,18 +501,23 @@ async def test_one_node_takes_no_more_than_its_part_of_the_room(api: Served, mon
     async with AsyncExitStack() as stack:
 
         async def begin(body: bytes) -> asyncio.StreamReader:
+            """Returns when the server has begun to read it: one comes after the other."""
             reader, connection = await api.tcp()
             stack.push_async_callback(hang_up, connection)
+            asked = api.known.asked  # type: ignore[attr-defined]
             connection.write(begun("n2", 100_000, body))
+            await until(lambda: api.known.asked > asked)  # type: ignore[attr-defined]
+            for _ in range(20):  # what came with the head is taken now
+                await asyncio.sleep(0)
             return reader
 
         held = [await begin(b"x" * 2400) for _ in range(2)]
         late = asyncio.ensure_future(held[1].readuntil(b"\r\n\r\n"))
         third = await begin(b"x" * 2400)
-        assert b"503" in await asyncio.wait_for(third.readuntil(b"\r\n\r\n"), 10)  # of its bytes
+        assert b"503" in await asyncio.wait_for(third.readuntil(b"\r\n\r\n"), 60)  # of its bytes
         for _ in range(4):
             last = await begin(b"")
-        assert b"503" in await asyncio.wait_for(last.readuntil(b"\r\n\r\n"), 10)  # of its places
+        assert b"503" in await asyncio.wait_for(last.readuntil(b"\r\n\r\n"), 60)  # of its places
         assert not late.done()
         late.cancel()
         answer = await post(api, path_of(writer), batch_of(writer))
