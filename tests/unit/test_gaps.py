@@ -11,6 +11,7 @@ import pytest
 
 from jobtrail.core.facts import (
     ChoreFailed,
+    EventAccepted,
     EventRejected,
     Fact,
     GapRecorded,
@@ -27,6 +28,8 @@ from jobtrail.domain.events import Event, EventKind, decode
 from tests.fake_spool import MemorySpool
 from tests.fakes import Facts, FakeClock, FakeLifecycle
 from tests.unit import moved_time
+
+ACCEPTED = EventAccepted(kind="checkpoint", event_id="e", job_id="slurm-1", seq=1)
 
 
 class Spool(MemorySpool):
@@ -373,11 +376,40 @@ def test_that_counts_are_missing_is_not_forgotten_by_a_second_kill() -> None:
     assert (told.shed, told.uncounted_since_us) == ({"events_refused": 1}, noted_us)
 
 
-def test_parts_that_tell_late_are_asked_at_each_look() -> None:
+def test_parts_that_tell_late_are_asked_each_second_while_something_is_given_up_and_not_while_nothing_is() -> None:
+    """A daemon with nothing to do does nothing: a look every second was most of an idle daemon's work."""
     asked: list[float] = []
     bench = Bench(ask=(lambda: asked.append(bench.clock.monotonic()),))
-    bench.lives(lambda: asyncio.sleep(10))
-    assert len(asked) >= 9
+
+    async def during() -> None:
+        await asyncio.sleep(100)
+        assert asked == []
+        bench.records.observe(SamplesDropped(rows=1))
+        await asyncio.sleep(10)
+        assert len(asked) in (9, 10)
+        await asyncio.sleep(2 * STILL_SECONDS)
+        assert not bench.records._open
+        asked.clear()
+        await asyncio.sleep(100)
+        assert asked == []
+
+    bench.lives(during)
+
+
+def test_events_that_went_before_their_time_are_told_without_anything_else_being_given_up() -> None:
+    bench = Bench()
+
+    async def during() -> None:
+        await asyncio.sleep(100)
+        bench.records.observe(ACCEPTED)
+        await asyncio.sleep(100)
+        assert bench.gaps == []
+        bench.spool.purged_early = 4
+        bench.records.observe(ACCEPTED)
+        await asyncio.sleep(1.5 * LOOK_SECONDS)
+        assert bench.shed == [{"retained_events": 4}]
+
+    bench.lives(during)
 
 
 def test_where_nothing_can_be_noted_that_is_told_once_and_records_go_on() -> None:

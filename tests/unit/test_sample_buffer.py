@@ -32,16 +32,28 @@ class Bench:
         return rows
 
 
-async def test_the_oldest_are_shed_and_counted_in_one_fact() -> None:
+async def test_the_oldest_are_shed_the_first_is_told_at_once_and_the_others_in_one_fact() -> None:
     """A store that is away for days costs one line of log now and then, not one for each reading."""
     bench = Bench(max_rows=3)
-    rows = bench.add(1, 2, 3, 4, 5)
-    assert bench.facts == []
+    rows = bench.add(1, 2, 3, 4)
+    assert bench.facts == [SamplesDropped(rows=1)]
+    rows += bench.add(5, 6)
+    assert len(bench.facts) == 1
     await bench.buffer.flush()
     await bench.buffer.flush()
-    assert bench.sink.rows == rows[2:]
-    assert bench.facts.of(SamplesDropped) == [SamplesDropped(rows=2)]
+    assert bench.sink.rows == rows[3:]
+    assert bench.facts.of(SamplesDropped) == [SamplesDropped(rows=1), SamplesDropped(rows=2)]
     assert [fact.rows for fact in bench.facts.of(SamplesWritten)] == [3]
+
+
+async def test_what_is_shed_after_a_quiet_while_is_told_at_once_again() -> None:
+    """Who puts it on record need not ask while nothing is shed."""
+    bench = Bench(max_rows=1)
+    bench.add(1, 2, 3)
+    for _ in range(2):
+        bench.buffer.tell_shed()
+    bench.add(4)
+    assert bench.facts.of(SamplesDropped) == [SamplesDropped(rows=1)] * 3
 
 
 async def test_rows_stay_while_the_store_is_away() -> None:

@@ -60,13 +60,20 @@ class SampleBuffer(Generic[Row]):
         self._max_rows = max_rows
         self._more = asyncio.Event()
         self._shed = 0  # rows shed and not yet told of
+        self._asked = False  # somebody knows that there may be such, and asks
 
     def add(self, row: Row) -> None:
         """Queue one reading. Without a store readings live on the board only.
 
-        What is shed to make room is told at the next flush, or when `tell_shed` asks for it.
+        The first that is shed to make room is told at once, more at the next flush or when `tell_shed` asks for it.
         """
-        if self._sink is None or not self._keeps(row):
+        if self._sink is not None:
+            self._add(row)
+            if not self._asked and (self._thinned or self._shed):
+                self.tell_shed()
+
+    def _add(self, row: Row) -> None:
+        if not self._keeps(row):
             return
         self._rows.append(row)
         if len(self._rows) > self._max_rows:
@@ -119,6 +126,7 @@ class SampleBuffer(Generic[Row]):
 
     def tell_shed(self) -> None:
         """Tell what was shed since it was last told: one fact for many rows."""
+        self._asked = bool(self._thinned or self._shed)
         if self._thinned:
             self._tell(SamplesThinned(rows=self._thinned))
             self._thinned = 0

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from jobtrail.core.facts import (
     ChoreFailed,
+    EventAccepted,
     EventRejected,
     Fact,
     GapRecorded,
@@ -54,7 +55,7 @@ class GapRecords:
         tell: Observer,
         ask: Iterable[Callable[[], None]] = (),
     ) -> None:
-        """`ask`: parts that tell what they gave up when they come to it; they are asked to tell it before each look."""
+        """`ask`: parts that tell the first they gave up at once, and more when they are asked to, before each look."""
         self._spool = spool
         self._events = events
         self._tally = tally
@@ -73,22 +74,32 @@ class GapRecords:
         self._seen: dict[str, int] = {}
         self._noted: tuple[dict[str, int], bool, int | None] = ({}, False, None)  # what the tally says
         self._note_fails = False
+        self._something = asyncio.Event()  # was given up, or may have been
 
     def observe(self, fact: Fact) -> None:
         """Count a fact that tells of something given up."""
         match fact:
             case SamplesThinned(rows=rows):
-                self._shed["samples_thinned"] += rows
+                self._give_up("samples_thinned", rows)
             case SamplesDropped(rows=rows):
-                self._shed["samples_dropped"] += rows
+                self._give_up("samples_dropped", rows)
             case EventRejected(reason="spool_full"):
-                self._shed["events_refused"] += 1
+                self._give_up("events_refused", 1)
+            case EventAccepted() if self._spool.status().purged_early != self._purged_early:
+                self._something.set()
+
+    def _give_up(self, what: str, count: int) -> None:
+        self._shed[what] += count
+        self._something.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop`, and once more then. First what the daemon before this one could not."""
         await self.resume()
         while not stop.is_set():
+            if self._is_quiet():
+                await wait_for_any(stop.wait(), self._something.wait())
             await wait_for_any(stop.wait(), timeout_seconds=LOOK_SECONDS)
+            self._something.clear()
             for ask in self._ask:
                 ask()
             self._count()
@@ -127,6 +138,10 @@ class GapRecords:
 
     def _told(self) -> dict[str, int]:
         return {what: count for what, count in sorted(self._shed.items()) if count}
+
+    def _is_quiet(self) -> bool:
+        """Whether all is on record, and noted to be: then nothing is to do until something more is given up."""
+        return not self._open and self._noted == ({}, False, None) == (self._told(), False, self._uncounted_since_us)
 
     def _is_still(self) -> bool:
         return self._clock.monotonic() - self._changed_at >= STILL_SECONDS
