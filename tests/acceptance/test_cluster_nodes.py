@@ -59,7 +59,7 @@ def slurmrestd() -> Iterator[SlurmRestd]:
             yield server
         finally:
             server.shutdown()
-            thread.join(10)
+            thread.join(60)
 
 
 def server_daemon(directory: Path, url: str, rest: SlurmRestd) -> Daemon:

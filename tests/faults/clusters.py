@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -126,7 +127,7 @@ class Cluster:
 
     def execute(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement as the superuser; its rows."""
-        with psycopg.connect(self.url(), autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(self.url(), autocommit=True, connect_timeout=30) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description is not None else []
 
@@ -158,9 +159,17 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that stays free while the server is down: the kernel gives it to nobody who connects (ip_local_port_range).
+
+    From that range a client which looks for the server again and again would in the end be given the server's own port
+    and be connected to itself (ip(7), tcp(7): a simultaneous open), and the server could not start any more.
+    """
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.SystemRandom().sample(range(1025, first_given), 200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port below {first_given} is free")
 
 
 def _lives(pid: int) -> bool:

@@ -47,7 +47,7 @@ def start_second(trial: Trial, source: Path | None = None) -> tuple[int, str]:
         trial.directory / "second", source=source, spool_at=trial.daemon.spool, database={"url": trial.url}
     )
     try:
-        return other.launch().wait(30), other.tail()
+        return other.launch().wait(60), other.tail()
     finally:
         if other.pid is not None:
             other.kill()

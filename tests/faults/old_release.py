@@ -59,5 +59,5 @@ def run_hook(hook: Path, spool: Path, *, job: int, event: str) -> None:
         "SLURM_JOB_UID": "1001", "SLURM_JOB_USER": "ada", "SLURM_SCRIPT_CONTEXT": event,
         "JOBTRAIL_SOCKET": str(spool / "nobody.sock"), "JOBTRAIL_SPOOL": str(spool), "JOBTRAIL_HOOK_CONF": os.devnull,
     }  # fmt: skip
-    done = subprocess.run(["/bin/sh", hook], env=environment, capture_output=True, timeout=20, check=False)
+    done = subprocess.run(["/bin/sh", hook], env=environment, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -46,12 +46,12 @@ class Proxy(threading.Thread):
 
     def __enter__(self) -> Proxy:
         self.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self.join(10)
+        self.join(60)
 
     def run(self) -> None:
         """The thread's life."""
@@ -120,7 +120,7 @@ class Proxy(threading.Thread):
             done.set()
 
         self._loop.call_soon_threadsafe(run)
-        assert done.wait(10)
+        assert done.wait(60)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

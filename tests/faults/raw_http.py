@@ -36,7 +36,7 @@ async def connect(place: Path | int) -> tuple[asyncio.StreamReader, asyncio.Stre
     return await asyncio.open_unix_connection(str(place))
 
 
-async def exchange(place: Path | int, data: bytes, *, seconds: float = 12.0, half_close: bool = False) -> bytes:
+async def exchange(place: Path | int, data: bytes, *, seconds: float = 60.0, half_close: bool = False) -> bytes:
     """All that is answered to `data` until the daemon hangs up. Raises TimeoutError."""
     reader, writer = await connect(place)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import time
@@ -28,6 +29,8 @@ STEPS_ON_RECORD = """
     FROM audit_log JOIN audit_payload USING (chain_id, seq) WHERE kind = 'clock_stepped' ORDER BY chain_id, seq
 """
 MINUTES_APART = 7
+# How exact a step and a skew are told: two clocks are read one after the other, and a machine may stall between.
+STEP_EXACT_SECONDS, SKEW_EXACT_SECONDS = 0.4, 5.0
 
 
 class OwnClock:
@@ -80,10 +83,11 @@ def test_a_clock_that_steps(new_trial: NewTrial, place: Path, database: str, ste
             assert trial.send(epilog, *trial.fresh_job()) == [201, 201, 201]
             assert trial.daemon.metric("jobtrail_samples_total") >= samples
         assert trial.daemon.metric("jobtrail_clock_steps_total") == steps
-        assert trial.daemon.metric("jobtrail_clock_last_step_seconds") == pytest.approx(made[-1], abs=0.05)
-        wait_until(lambda: len(rows(database, STEPS_ON_RECORD)) >= steps, "the steps on record", timeout_seconds=40)
+        told = trial.daemon.metric("jobtrail_clock_last_step_seconds")
+        assert told == pytest.approx(made[-1], abs=STEP_EXACT_SECONDS)
+        wait_until(lambda: len(rows(database, STEPS_ON_RECORD)) >= steps, "the steps on record")
         trial.settle()
-        assert [step for (step,) in rows(database, STEPS_ON_RECORD)] == pytest.approx(made, abs=0.05)
+        assert [step for (step,) in rows(database, STEPS_ON_RECORD)] == pytest.approx(made, abs=STEP_EXACT_SECONDS)
         assert rows(database, NEGATIVE) == []
         trial.kill()
         trial.revive()  # with the clock as it is now
@@ -135,12 +139,16 @@ def test_nodes_whose_clocks_differ(new_trial: NewTrial, place: Path, database: s
         assert len(found) == jobs
         assert {row[1:] for row in found} == {(1, "ended", True)}
         behind = skew_told(other.daemon)
-        assert behind == pytest.approx(-60.0 * MINUTES_APART, abs=2.0)
-        assert "clock is" not in trial.daemon.get("/health")[1].decode()
-        assert skew_told(trial.daemon) == pytest.approx(0.0, abs=2.0)
+        assert behind == pytest.approx(-60.0 * MINUTES_APART, abs=SKEW_EXACT_SECONDS)
+        wait_until(
+            lambda: "clock is" not in trial.daemon.get("/health")[1].decode(), "no word of a clock that is right"
+        )
+        assert skew_told(trial.daemon) == pytest.approx(0.0, abs=SKEW_EXACT_SECONDS)
         status, health = other.daemon.get("/health")
         assert status == 200
-        assert f"this node's clock is {-behind:.0f}" in health.decode()
+        told = re.search(r"this node's clock is (\d+)", health.decode())
+        assert told is not None, health
+        assert float(told[1]) == pytest.approx(-behind, abs=SKEW_EXACT_SECONDS)  # measured anew since, maybe
         trial.oracles += other.oracles
         trial.figures.set(jobs=jobs, minutes_apart=MINUTES_APART, skew_told_s=behind)
         trial.check()

@@ -47,7 +47,7 @@ def test_a_cgroup_removed_while_it_is_read(figures: Figures) -> None:
                 assert reader.cpu_totals(["r"]).by_ref.get("r", 0) == 0
         finally:
             stop.set()
-            other.join(20)
+            other.join(60)
         reader.detach("r")
         reader.close()
         left = reader.open_files

@@ -10,6 +10,7 @@ import re
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Place:
         port = tcp_port(self.daemon.log)
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         writer.write(request_bytes(method, path, body, {"Connection": "close", **headers}))
-        self.answers += await asyncio.wait_for(read_all(reader), 15)
+        self.answers += await asyncio.wait_for(read_all(reader), 60)
         await hang_up(writer)
 
     def children(self) -> list[int]:
@@ -106,8 +107,8 @@ class Place:
         while left:
             pid = left.pop()
             found.append(pid)
-            tasks = Path(f"/proc/{pid}/task")
-            left += [int(text) for task in tasks.iterdir() for text in (task / "children").read_text().split()]
+            for task in Path(f"/proc/{pid}/task").glob("*/children"):
+                left += map(int, told_by(task).split())
         return found
 
     def hunting_grounds(self, database: bytes) -> dict[str, bytes]:
@@ -121,11 +122,19 @@ class Place:
             "log": b"".join(daemon.log.read_bytes() for daemon in both),
             **asked,
             "answers": self.answers,
-            "arguments": b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes),
-            "environment": b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in processes),
-            "spool": b"".join(path.read_bytes() for path in spools),
+            "arguments": b"".join(told_by(Path(f"/proc/{pid}/cmdline")) for pid in processes),
+            "environment": b"".join(told_by(Path(f"/proc/{pid}/environ")) for pid in processes),
+            "spool": b"".join(map(told_by, spools)),
             "database": database,
         }
+
+
+def told_by(path: Path) -> bytes:
+    """A file's content; nothing where it went meanwhile, as a process or thread does that ends."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def everything_in(url: str) -> bytes:
@@ -273,23 +282,39 @@ def broken_settings(place: Place) -> bytes:
         path.write_text(SECRETS[name])
     (place.directory / "link.token").write_text(f"{SECRETS['link']} and more")
     place.node.configure("link", token_file=str(place.directory / "link.token"))
-    said += run(place, "serve", daemon=place.node, seconds=6.0)
+    said += run_until_told(place, b"link.")
     place.node.configure("link", certificate_file=str(place.node_key), key_file=str(place.node_key))
-    said += run(place, "serve", daemon=place.node, seconds=6.0)
+    said += run_until_told(place, b"link.")
     assert b"http.web_config_file" in said
     assert b"password authentication failed" in said
     assert b"link." in said
     return said
 
 
-def run(place: Place, *command: str, daemon: FaultDaemon | None = None, seconds: float = 60.0) -> bytes:
-    """What a command prints that is to fail; one that goes on is ended after some seconds."""
-    try:
-        done = subprocess.run([sys.executable, "-m", "jobtrail", *command], env=(daemon or place.daemon).environment(),
-                              cwd=place.directory, capture_output=True, timeout=seconds, check=False)  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        return (error.stdout or b"") + (error.stderr or b"")
+def run(place: Place, *command: str) -> bytes:
+    """What a command prints that is to fail."""
+    done = subprocess.run([sys.executable, "-m", "jobtrail", *command], env=place.daemon.environment(),
+                          cwd=place.directory, capture_output=True, timeout=60, check=False)  # fmt: skip
     return done.stdout + done.stderr
+
+
+def run_until_told(place: Place, word: bytes, *, seconds: float = 6.0) -> bytes:
+    """What the node's daemon prints, that may go on all the same, until it said `word` and ran for some seconds."""
+    printed = place.directory / "printed"
+    with printed.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-m", "jobtrail", "serve"], env=place.node.environment(),
+                                   cwd=place.directory, stdin=subprocess.DEVNULL, stdout=file, stderr=file)  # fmt: skip
+    least = time.monotonic() + seconds
+
+    def told() -> bool:
+        return process.poll() is not None or (time.monotonic() > least and word in printed.read_bytes())
+
+    try:
+        wait_until(told, f"{word!r} to be told", every_seconds=0.1)
+    finally:
+        process.kill()
+        process.wait()
+    return printed.read_bytes()
 
 
 def test_the_hunt_finds_what_is_there(place: Path, database: str) -> None:

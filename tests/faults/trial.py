@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from tests.daemon_process import REPOSITORY, Daemon, wait_until
+from tests.daemon_process import PATIENCE_SECONDS, REPOSITORY, Daemon, wait_until
 from tests.faults import oracle, wire
 from tests.faults.figures import Figures, percentile
 from tests.faults.watch import MAX_RSS_BYTES, Watch
@@ -79,10 +79,10 @@ class FaultDaemon(Daemon):
         """Of the running process, None where there is none."""
         return self.process.pid if self.process is not None and self.process.poll() is None else None
 
-    def start(self, *, timeout_seconds: float = 20.0) -> FaultDaemon:
+    def start(self, *, timeout_seconds: float = PATIENCE_SECONDS) -> FaultDaemon:
         """Start it and wait until it takes events."""
         self.launch()
-        wait_until(self._answers, f"the daemon to answer; its log:\n{self.tail()}", timeout_seconds=timeout_seconds)
+        wait_until(self._answers, "the daemon to answer", timeout_seconds=timeout_seconds)
         return self
 
     def try_start(self) -> bool:
@@ -179,7 +179,7 @@ class Trial:
         """Acknowledgements so far, duplicates among them."""
         return sum(path.read_bytes().count(b'{"ack"') for path in self.oracles)
 
-    def await_acknowledgements(self, more: int, *, timeout_seconds: float = 30.0) -> None:
+    def await_acknowledgements(self, more: int, *, timeout_seconds: float = PATIENCE_SECONDS) -> None:
         """Return when so many more came."""
         wanted = self.acknowledged() + more
         wait_until(lambda: self.acknowledged() >= wanted, f"{more} acknowledgements; log:\n{self.daemon.tail()}",
@@ -198,7 +198,7 @@ class Trial:
     def revive(self) -> float:
         """Start it again; seconds until it took events."""
         began = time.monotonic()
-        self.daemon.start(timeout_seconds=60)
+        self.daemon.start()
         self.recoveries.append(time.monotonic() - began)
         return self.recoveries[-1]
 

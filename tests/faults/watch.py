@@ -22,19 +22,22 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class _Due:
-    """When an answer is due: later by as long as the daemon's own thread was ready and had no processor.
+    """When an answer is due: later by as long as the daemon's threads were ready and had no processor.
 
-    That is the second number of its schedstat (Documentation/scheduler/sched-stats.rst); without it nothing is added.
+    That is the second number of a thread's schedstat (Documentation/scheduler/sched-stats.rst); without it nothing is
+    added. Any thread counts, because the one that has Python's lock keeps the others waiting.
     """
 
     def __init__(self, pid: int) -> None:
-        self._path = Path(f"/proc/{pid}/schedstat")
+        self._tasks = Path(f"/proc/{pid}/task")
         self._began, self._waited = time.monotonic(), self._waited_seconds()
 
     def _waited_seconds(self) -> float:
-        with suppress(OSError, ValueError, IndexError):
-            return int(self._path.read_text(encoding="ascii").split()[1]) / 1e9
-        return 0.0
+        waited = 0
+        for task in self._tasks.glob("*/schedstat"):
+            with suppress(OSError, ValueError, IndexError):
+                waited += int(task.read_text(encoding="ascii").split()[1])
+        return waited / 1e9
 
     def is_over(self) -> bool:
         """Whether it is late."""
@@ -101,9 +104,10 @@ class Watch(threading.Thread):
     def _more(self, connection: socket.socket, due: _Due) -> bytes:
         """What comes next of an answer. Raises TimeoutError when it is due, or the daemon is frozen on purpose."""
         while True:
+            over = due.is_over()  # asked before: what came while nobody ran here came in time
             with suppress(TimeoutError):
                 return connection.recv(65536)
-            if self.paused.is_set() or self._stop_wanted.is_set() or due.is_over():
+            if self.paused.is_set() or self._stop_wanted.is_set() or over:
                 raise TimeoutError
 
     def problems(self, *, max_bytes: int, max_rss_bytes: int = MAX_RSS_BYTES) -> list[str]:
