@@ -44,7 +44,7 @@ DECIDING = (
 )  # fmt: skip
 # Only where the life before forwarded something and kept that.
 PURGES = ("before events are purged", "after events were purged", "while pages are given back")
-COMES_SECONDS = 60.0  # a traced daemon on a busy machine
+COMES_SECONDS = 120.0  # a traced daemon on a busy machine
 
 
 def line_of(file: str, text: str, after: int | str) -> str:

@@ -11,7 +11,7 @@ from tests.daemon_process import wait_until
 from tests.faults.clusters import DATABASE, Cluster
 from tests.faults.conftest import NewTrial
 from tests.faults.figures import often
-from tests.faults.test_database_network import catch_up
+from tests.faults.test_database_network import catch_up, to_be_forwarded
 from tests.faults.test_database_outages import JOB_LOAD, await_failure, drained, failures, pass_time
 from tests.faults.trial import FaultDaemon, Trial
 
@@ -124,12 +124,12 @@ def test_a_migration_while_events_come_in(new_trial: NewTrial, cluster: Cluster)
 def catch_up_seconds(trial: Trial) -> float:
     """Wait until what is acknowledged now is forwarded; the age of the oldest event that was not, at most."""
     worst = 0.0
+    wanted = to_be_forwarded(trial)
 
     def caught_up() -> bool:
         nonlocal worst
-        age = trial.daemon.metric("jobtrail_spool_oldest_unforwarded_age_seconds")
-        worst = max(worst, age)
-        return age < 0.5
+        worst = max(worst, trial.daemon.metric("jobtrail_spool_oldest_unforwarded_age_seconds"))
+        return trial.daemon.metric("jobtrail_events_forwarded_total") >= wanted
 
     wait_until(caught_up, "it to catch up", timeout_seconds=60, every_seconds=0.1)
     return worst

@@ -17,7 +17,7 @@ from tests.faults.figures import in_full, often
 from tests.faults.trial import FaultDaemon, Trial
 
 MIB = 2**20
-REST_SECONDS = 3.0
+REST_SECONDS = 6.0
 DEFAULT_SPOOL_BYTES = 512 * MIB
 SHED = {
     "samples_thinned": "jobtrail_samples_thinned_total",
@@ -82,7 +82,7 @@ def test_an_outage_until_everything_is_full(new_trial: NewTrial, place: Path, cl
         cluster.stop()
         trial.start_jobs(jobs)
         enough = before["samples_thinned"] + 200
-        wait_until(lambda: shed_by_now(trial)["samples_thinned"] > enough, "samples to be thinned", timeout_seconds=90)
+        wait_until(lambda: shed_by_now(trial)["samples_thinned"] > enough, "samples to be thinned", timeout_seconds=180)
         first = shed_by_now(trial)
         assert first["retained_events"] == first["events_refused"] == 0
         with trial.producing(clients=16, copies=1, patience=120.0):

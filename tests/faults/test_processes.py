@@ -132,9 +132,9 @@ def test_a_spool_directory_taken_away(trial: Trial, place: Path, harm: str) -> N
             shutil.copytree(place / "away", spool)
     with suppress(OSError, EOFError):  # it may end before it answers
         assert 201 not in trial.send(*trial.fresh_job())
-    assert process.wait(10) != 0
+    assert process.wait(60) != 0
     if harm == "link planted":
-        assert trial.daemon.launch().wait(20) == CONFIG_ERROR
+        assert trial.daemon.launch().wait(60) == CONFIG_ERROR
         assert "is a symbolic link" in trial.daemon.tail(3)
         assert list(elsewhere.iterdir()) == []
         spool.unlink()
@@ -150,7 +150,7 @@ def test_a_spool_of_somebody_else(trial: Trial) -> None:
     require_root("give a directory to somebody else")
     trial.kill()
     os.chown(trial.daemon.spool, 12345, 12345)
-    assert trial.daemon.launch().wait(20) == CONFIG_ERROR
+    assert trial.daemon.launch().wait(60) == CONFIG_ERROR
     assert "belongs to uid 12345" in trial.daemon.tail(3)
     os.chown(trial.daemon.spool, 0, 0)
     trial.revive()

@@ -15,8 +15,9 @@ from tests.faults.figures import often
 from tests.faults.test_long_outage import MIB, job_tree, shed_by_now, shed_on_record
 from tests.faults.trial import FaultDaemon, Trial
 
-NOTED_SECONDS = 2.5  # it notes every second; this machine is a busy one
+NOTED_SECONDS = 5.0  # it notes every second; this machine is a busy one
 CLIENTS = 8
+MOST_LOOKS_PER_S = 5  # sampling.interval_seconds
 
 
 def refusals(trial: Trial) -> int:
@@ -39,7 +40,7 @@ def uncounted_on_record(url: str) -> list[float]:
 def await_notes() -> None:
     """Let the time pass in which what was given up by now must have been noted."""
     until = time.monotonic() + NOTED_SECONDS
-    wait_until(lambda: time.monotonic() > until, "the time to pass", timeout_seconds=NOTED_SECONDS + 10)
+    wait_until(lambda: time.monotonic() > until, "the time to pass", timeout_seconds=NOTED_SECONDS + 60)
 
 
 @pytest.mark.fault("T-24")
@@ -60,19 +61,23 @@ def test_killed_while_samples_are_thinned_out(new_trial: NewTrial, place: Path, 
         for number in range(often(quick=2, full=10)):
             if number:
                 trial.revive()
-            wait_until(lambda: shed_by_now(trial)["samples_thinned"] > 100, "samples to be thinned", timeout_seconds=90)
+            wait_until(
+                lambda: shed_by_now(trial)["samples_thinned"] > 100, "samples to be thinned", timeout_seconds=180
+            )
             least += shed_by_now(trial)["samples_thinned"]
             await_notes()
+            read = time.monotonic()
             most += shed_by_now(trial)["samples_thinned"]
             trial.kill()
             kills.append(time.time())
+            most += int(MOST_LOOKS_PER_S * len(jobs) * (time.monotonic() - read))  # it went on until then
         cluster.start()
         trial.revive()
         trial.end_jobs(jobs)
         trial.settle()
         told = shed_on_record(cluster.url())["samples_thinned"]
         # What the page showed before the last kill may be a moment old, and is of looks at twelve jobs.
-        assert least <= told <= most + len(kills) * 2 * len(jobs) * 5, (least, told, most)
+        assert least <= told <= most + len(kills) * 2 * len(jobs) * MOST_LOOKS_PER_S, (least, told, most)
         since = uncounted_on_record(cluster.url())
         assert len(since) == len(kills)
         assert all(0 <= kill - at <= 30 + NOTED_SECONDS for kill, at in zip(kills, since, strict=True)), (kills, since)
@@ -98,7 +103,7 @@ def test_killed_while_events_are_refused(new_trial: NewTrial, place: Path, clust
             trial.kill()  # in the middle of it
             killed = time.time()
             trial.revive()
-            wait_until(lambda: shed_by_now(trial)["events_refused"] > 20, "events to be refused", timeout_seconds=90)
+            wait_until(lambda: shed_by_now(trial)["events_refused"] > 20, "events to be refused", timeout_seconds=180)
             least += shed_by_now(trial)["events_refused"]
             await_notes()
             trial.kill()

