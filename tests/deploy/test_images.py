@@ -111,27 +111,27 @@ def running(builder: Builder, stage: str, argv: list[str], **environment: str) -
     root = builder.root_of(stage)
     full = builder.environment[stage] | host_settings(root) | environment
     command = ["chroot", f"--userspec={builder.users[stage]}", str(root), "/usr/bin/tini", "-s", "--"]
-    with mounted(root), tempfile.TemporaryFile("w+") as log:
+    with mounted(root), tempfile.NamedTemporaryFile("ab") as log:
         process = subprocess.Popen(
             [*command, "jobtrail-entrypoint", *argv], env=full, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
 
         def lines() -> list[str]:
-            log.seek(0)
-            return log.read().splitlines()
+            # Through a description of its own: to move the one that the processes write with would lose lines.
+            return Path(log.name).read_text(encoding="utf-8", errors="replace").splitlines()
 
         try:
             yield lines
         finally:
             process.terminate()
-            status = process.wait(90)
+            status = process.wait(180)
             assert status == 0, f"ended with {status}: {lines()[-20:]}"
 
 
 def answer(port: int, path: str) -> str:
     """What a daemon answers on a port of this machine, empty while it does not or not well."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as page:
             return str(page.read().decode())
     except OSError:
         return ""
@@ -197,7 +197,7 @@ def test_the_database_is_migrated_and_the_server_answers(builder: Builder, datab
             f"http://127.0.0.1:{port}/v1/jobs/slurm-1/report", headers={"Authorization": f"Bearer {token}"}
         )
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(asked, timeout=5)
+            urllib.request.urlopen(asked, timeout=60)
         with refused.value as told:
             assert told.code == 404  # the token was taken: there is no such job
         values = [path.read_text() for path in secrets.iterdir()]
@@ -233,7 +233,7 @@ def test_the_image_with_slurm_runs_jobs_and_knows_them(
     }
     with running(builder, "slurm", ["slurm-entrypoint"], **settings) as log:
         wait_until(lambda: any(line.startswith("slurmrestd:") for line in log()) and answer(port, "/readyz"),
-                   f"Slurm to run; it logged {log()[-20:]}", timeout_seconds=120)  # fmt: skip
+                   f"Slurm to run; it logged {log()[-20:]}", timeout_seconds=300)  # fmt: skip
         assert (root / "etc/slurm/slurm.conf").is_symlink()
 
         def inside(*argv: str, user: str = "root") -> str:
@@ -248,7 +248,7 @@ def test_the_image_with_slurm_runs_jobs_and_knows_them(
             return known.get(f"slurm-{job}", {}).get("verdict") == "failed"
 
         password = (secrets / "jobtrail_node_password").read_text()
-        wait_until(settled, f"job {job} to be known as failed; {log()[-20:]}", timeout_seconds=60, every_seconds=0.5)
+        wait_until(settled, f"job {job} to be known as failed; {log()[-20:]}", timeout_seconds=180, every_seconds=0.5)
         targets = json.loads(answer(port, "/v1/prometheus/targets"))
         assert ["jttryn1:8080"] in [one["targets"] for one in targets]
         slurms = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]["slurm"]

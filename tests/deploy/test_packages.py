@@ -30,7 +30,7 @@ def packages() -> dict[str, Path]:
     """Both, made for another Python than that of this machine may be."""
     done = subprocess.run(
         [REPOSITORY / "scripts/make-packages", PYTHON], env=host_environment(),
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     made = re.findall(r"created package: (\S+)", done.stdout)
