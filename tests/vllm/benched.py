@@ -32,9 +32,12 @@ GRAMS_PER_KWH = 100.0
 class Benched(Observed):
     """Cluster, daemon, database, and what a user of benchmarks has: Jobtrail and vLLM in one environment."""
 
-    def __init__(self, cluster: SlurmCluster, daemon: Daemon, url: str, *, environment: Path, model: Path) -> None:
+    def __init__(
+        self, cluster: SlurmCluster, daemon: Daemon, url: str, *, environment: Path, model: Path, meter: Meter
+    ) -> None:
         super().__init__(cluster, daemon, url)
         self.model = model
+        self.meter = meter
         self._environment = environment
         self._package = daemon.directory.with_name("package")
         self._home = cluster.jobs_directory / "home"
@@ -160,12 +163,12 @@ def benched_cluster(environment: Path, model: Path) -> Iterator[Benched]:
         )
         url = stack.enter_context(embedded_postgres.running(directory / "postgres"))
         migrate.upgrade(url)
-        stack.enter_context(Meter(directory / "root", watts=WATTS))
+        meter = stack.enter_context(Meter(directory / "root", watts=WATTS))
         daemon = Daemon(directory / "daemon", **_settings(cluster, url, root=directory / "root"))
         conf.write_text(f"JOBTRAIL_SOCKET={daemon.socket}\nJOBTRAIL_SPOOL={daemon.spool}\n")
         stack.enter_context(daemon)
         stack.enter_context(cluster)
-        running = Benched(cluster, daemon, url, environment=environment, model=model)
+        running = Benched(cluster, daemon, url, environment=environment, model=model, meter=meter)
         running.prepare_user()
         yield running
 

@@ -17,7 +17,9 @@ class Meter:
         self._zone = root / "sys" / "class" / "powercap" / "intel-rapl:0"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._count, name="meter")
-        self._began = time.monotonic()
+        self._began = self._written = time.monotonic()
+        self.oldest_seconds = EVERY_SECONDS
+        """The most that the file was ever behind: longer than usual where the machine is busy."""
         self._zone.mkdir(parents=True)
         (self._zone / "name").write_text("package-0\n")
         (self._zone / "max_energy_range_uj").write_text("262143328850\n")
@@ -28,7 +30,10 @@ class Meter:
             self._write()
 
     def _write(self) -> None:
-        microjoules = round((time.monotonic() - self._began) * self._watts * 1e6)
+        now = time.monotonic()
+        self.oldest_seconds = max(self.oldest_seconds, now - self._written)
+        self._written = now
+        microjoules = round((now - self._began) * self._watts * 1e6)
         new = self._zone.parent / "energy_uj.new"
         new.write_text(f"{microjoules}\n")
         new.replace(self._zone / "energy_uj")  # a reader of the kernel's file never sees a part of a number

@@ -142,7 +142,9 @@ def test_energy_of_the_loads_meets_their_tokens(benched: Benched, served: list[R
     seconds = sum(repeat["ended_us"] - repeat["started_us"] for repeat in repeats) / 1e6
     assert seconds < row["duration_seconds"]
     assert row["gpu_joules"] is None
-    assert 0 < row["cpu_joules"] <= WATTS * seconds * 1.2  # the meter's file is up to 50 ms old
+    # At both ends of each load the meter's file is a little old.
+    late = 2 * len(repeats) * benched.meter.oldest_seconds
+    assert 0 < row["cpu_joules"] <= WATTS * (seconds * 1.2 + late)
     assert row["cpu_joules"] < row["job_cpu_joules"]
     assert row["energy_coverage_ratio"] >= 0.9
     assert row["output_tokens_per_joule"] == pytest.approx(row["output_tokens"] / row["total_joules"])
@@ -180,7 +182,7 @@ def test_the_last_valid_run_is_on_the_metrics_page(benched: Benched, served: lis
         last = found.get(("hpc_benchmark_last_run_timestamp_seconds", ""))
         return found if last == pytest.approx(row["ended_at"].timestamp(), abs=0.01) else None
 
-    found: Any = wait_until(shown, "the later run's gauges", timeout_seconds=60)
+    found: Any = wait_until(shown, "the later run's gauges", timeout_seconds=180)
     assert found["hpc_benchmark_output_tokens_per_second", ""] == pytest.approx(row["output_tokens_per_second"])
     assert found["hpc_benchmark_requests_per_second", ""] == pytest.approx(row["requests_per_second"])
     assert found["hpc_benchmark_time_to_first_token_seconds", "0.5"] == pytest.approx(row["ttft_p50_seconds"])
@@ -193,7 +195,7 @@ def test_too_few_runs_give_no_verdict_but_insufficient(benched: Benched, served:
     """A baseline needs five runs; with fewer nothing is called ok."""
     uid = served[1].uid
     query = "SELECT DISTINCT verdict FROM benchmark_verdict WHERE run_uid = %s"
-    verdicts = wait_until(lambda: benched.rows(query, uid), "the verdicts", timeout_seconds=60)
+    verdicts = wait_until(lambda: benched.rows(query, uid), "the verdicts", timeout_seconds=180)
     assert [row["verdict"] for row in verdicts] == ["insufficient"]
 
 
@@ -236,8 +238,8 @@ def test_a_cancelled_benchmark_is_on_record_as_failed(benched: Benched) -> None:
     wait_until(loading, "the load to begin", timeout_seconds=RUN_SECONDS)
     assert any("vllm" in line for line in remains.processes_of(benched.cluster.directory).values())
     benched.cluster.cancel(run.slurm_id)
-    assert benched.cluster.wait_finished(run.slurm_id, timeout=120) == "CANCELLED"
-    row = wait_until(lambda: benched.summary(run), "the cancelled run's row", timeout_seconds=60)
+    assert benched.cluster.wait_finished(run.slurm_id) == "CANCELLED"
+    row = wait_until(lambda: benched.summary(run), "the cancelled run's row", timeout_seconds=180)
     assert (row["status"], row["tool"], row["tool_version"]) == ("failed", "vllm", "0.32.0")
     assert "cancelled" in row["invalid_reason"]
     assert row["output_tokens_per_second"] is None
