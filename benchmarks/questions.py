@@ -19,12 +19,12 @@ from tests.volumes.plans import explain
 from tests.volumes.test_dashboards import as_sent, everything
 
 from benchmarks.figures import Figure
+from benchmarks.marks import PERFORMANCE, marks, rewrite
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
 
 ROUNDS = 3
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-BEGIN, END = "<!-- questions: written by python -m benchmarks.questions -->\n", "<!-- questions: end -->\n"
+MARKS = marks("questions", command="python -m benchmarks.questions")
 
 
 def _median(connection: Any, statement: str) -> float:
@@ -84,10 +84,7 @@ def answers(connection: Any) -> list[Figure]:
 def write(figures: list[Figure]) -> None:
     """Put the table into docs/performance.md, over the one that is there."""
     rows = [f"| {one.what.replace('|', '/')} | {_spoken(one.value)} {one.unit} |\n" for one in figures]
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    table = f"\n| question | time |\n|---|---|\n{''.join(rows)}\n"
-    PAGE.write_text(f"{before}{BEGIN}{table}{END}{after}", encoding="utf-8")
+    rewrite(PERFORMANCE, [(MARKS, f"\n| question | time |\n|---|---|\n{''.join(rows)}\n")])
 
 
 def _spoken(value: float) -> str:

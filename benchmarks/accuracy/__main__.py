@@ -11,6 +11,7 @@ import msgspec
 
 from benchmarks.accuracy.cluster import PLANS, Sources, run
 from benchmarks.accuracy.rows import markdown, summarise
+from benchmarks.marks import Marks, NoMarks, rewrite
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "accuracy.md"
 
@@ -47,12 +48,11 @@ def name_of(sources: Sources) -> str:
 
 
 def _write(table: str, name: str) -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    begin, end = f"<!-- table {name} -->\n", f"<!-- end of table {name} -->\n"
-    before, found, rest = text.partition(begin)
-    if not found or end not in rest:
-        raise SystemExit(f"{DOCUMENT} has no {begin.strip()} … {end.strip()}")
-    DOCUMENT.write_text(f"{before}{begin}{table}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    around = Marks(f"<!-- table {name} -->\n", f"<!-- end of table {name} -->\n")
+    try:
+        rewrite(DOCUMENT, [(around, f"{table}\n")])
+    except NoMarks as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

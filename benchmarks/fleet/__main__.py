@@ -15,10 +15,12 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.fleet import page
 from benchmarks.fleet.crew import Crew
 from benchmarks.fleet.phases import Fleet
 from benchmarks.fleet.report import show
 from benchmarks.fleet.site import raise_descriptors, site
+from benchmarks.marks import PERFORMANCE, NoMarks, require
 
 MOST_SECONDS_A_NODE = 0.05  # how long a phase may take for each node before it is given up
 
@@ -37,7 +39,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pool", type=int, default=8, help="database.pool_size of the server")
     parser.add_argument("--processes", type=int, default=2, help="of the load generator")
     parser.add_argument("--json", type=Path, help="write the results there")
-    return parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="and, from there, the tables of docs/performance.md")
+    options = parser.parse_args()
+    if options.write:
+        if not options.json:
+            parser.error("--write needs --json FILE: the tables are made of what is in it")
+        try:  # rather than after minutes
+            require(PERFORMANCE, page.marks_of(options.nodes))
+        except NoMarks as error:
+            parser.error(str(error))
+    return options
 
 
 async def _run(options: argparse.Namespace) -> dict[str, object]:
@@ -57,7 +68,7 @@ async def _run(options: argparse.Namespace) -> dict[str, object]:
         log = (made.directory / "server.log").read_text(encoding="utf-8")
     return {
         "nodes": options.nodes,
-        "options": {name: value for name, value in vars(options).items() if name != "json"},
+        "options": {name: value for name, value in vars(options).items() if name not in ("json", "write")},
         "machine": {
             "cores": os.cpu_count(), "python": platform.python_version(), "descriptors": allowed,
             "load_before": begun, "load_after": os.getloadavg(),
@@ -78,6 +89,8 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
         sys.stderr.write(f"results are in {options.json}\n")
+    if options.write:
+        page.write([options.json])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from benchmarks.fleet import SAMPLE_SECONDS
 from benchmarks.fleet.crew import Crew, Report
 from benchmarks.fleet.reference import reference
 from benchmarks.fleet.site import Site
@@ -118,7 +119,7 @@ class Fleet:
     async def _samples(self) -> dict[str, Any]:
         """One interval's readings of all nodes, spread over the interval."""
         before, began = self._watch.usage(), time.monotonic()
-        await self._crew.do("samples", jobs=self._options.jobs_on_a_node, seconds=15.0)
+        await self._crew.do("samples", jobs=self._options.jobs_on_a_node, seconds=SAMPLE_SECONDS)
         return self._found("samples", await self._crew.report(), time.monotonic() - began, before)
 
     async def _outage(self) -> dict[str, Any]:
