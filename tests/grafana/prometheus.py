@@ -32,7 +32,7 @@ class Prometheus:
     def ready(self) -> bool:
         """Whether it answers."""
         try:
-            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=30) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -54,7 +54,7 @@ class Prometheus:
     def _ask(self, path: str, **parameters: str) -> Any:
         address = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(address, timeout=30) as answer:
+            with urllib.request.urlopen(address, timeout=120) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from error
@@ -115,8 +115,8 @@ def prometheus(directory: Path, port: int, targets: dict[str, int]) -> Iterator[
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         one = Prometheus(port, log)
-        wait_until(one.ready, f"Prometheus; its log is {log}", timeout_seconds=30)
+        wait_until(one.ready, f"Prometheus; its log is {log}")
         yield one
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)

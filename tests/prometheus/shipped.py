@@ -64,7 +64,7 @@ def series_name(selector: promql_parser.VectorSelector) -> str:
 def run(*command: str | Path, directory: Path = DIRECTORY) -> str:
     """What a program prints; AssertionError with all of it where it finds something wrong."""
     done = subprocess.run(
-        [str(part) for part in command], cwd=directory, capture_output=True, text=True, timeout=60, check=False
+        [str(part) for part in command], cwd=directory, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout

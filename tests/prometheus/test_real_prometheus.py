@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -20,6 +19,7 @@ from tests.daemon_process import Daemon, wait_until
 from tests.docs.test_metrics_documented import PAGE, ROW
 from tests.prometheus.shipped import ALERTS, DIRECTORY, RECORDED, read
 from tests.requirements import require_tool
+from tests.slurm.machine import free_ports
 
 SLEEPER = "import time\nwhile True:\n    sum(range(200_000))\n    time.sleep(0.1)"  # some hundredths of a CPU
 LABELS = {"job": "jobtrail", "cluster": "lab", "node": "localhost"}
@@ -33,16 +33,10 @@ def never_absent() -> set[str]:
     return {f"{name}_count" if kind == "histogram" else name for name, kind in named.items()}
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def get(url: str) -> Any:
     """The JSON behind a URL; None while nobody answers with 200."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return json.load(answer)
     except (urllib.error.URLError, ConnectionError):
         return None
@@ -52,7 +46,7 @@ class Prometheus:
     """Prometheus in a directory of its own, with the shipped configuration, at a quicker pace."""
 
     def __init__(self, directory: Path, daemon_port: int) -> None:
-        self._port = free_port()
+        (self._port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self._port}"
         config = read(DIRECTORY / "prometheus.yml")
         pace = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
@@ -89,7 +83,7 @@ class Prometheus:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
 
     def wait_for(self, path: str, taken: Any, what: str) -> Any:
         """`taken` of an answer's data, once that is something."""
@@ -99,7 +93,7 @@ class Prometheus:
             return None if answer is None else taken(answer["data"])
 
         tail = self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
-        return wait_until(asked, f"{what}; Prometheus's log:\n{tail}", timeout_seconds=60, every_seconds=0.3)
+        return wait_until(asked, f"{what}; Prometheus's log:\n{tail}", timeout_seconds=120, every_seconds=0.3)
 
     def series(self, expression: str) -> list[dict[str, Any]]:
         """What an expression gives, once it gives something."""
@@ -111,7 +105,7 @@ class Prometheus:
 @pytest.fixture
 def world(tmp_path: Path, database: str) -> Iterator[tuple[Daemon, int]]:
     """A daemon on a port that Prometheus finds by its node's name, and a job that runs."""
-    port = free_port()
+    (port,) = free_ports(1)
     with Daemon(
         tmp_path / "daemon", scheduler="local", cluster="lab", node="localhost", http={"port": port},
         database={"url": database}, sampling={"interval_seconds": 0.5},
@@ -124,7 +118,7 @@ def world(tmp_path: Path, database: str) -> Iterator[tuple[Daemon, int]]:
             yield daemon, port
         finally:
             job.terminate()
-            job.wait(20)
+            job.wait(60)
 
 
 def test_prometheus_finds_the_daemon_and_evaluates_the_rules(world: tuple[Daemon, int], tmp_path: Path) -> None:
