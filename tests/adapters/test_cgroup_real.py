@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -140,7 +140,7 @@ def test_a_kill_for_memory_in_a_task_is_counted(job: RealV1Job) -> None:
 def test_removal_under_kept_descriptors_and_a_new_life(job: RealV1Job) -> None:
     """ENODEV from a removed cgroup's descriptor means gone; a directory made anew is read anew."""
     with reader_of(real_node()) as reader:
-        assert finish(start(job.enter, BURN, "0.2")) == 0
+        assert finish(start(job.enter, BURN, "0.3")) == 0  # of which a little is used before it is in the job
         assert (reading(reader).cpu_usage_us or 0) > 200_000
         kept = reader.open_files
         assert 8 <= kept <= 12
@@ -167,6 +167,11 @@ def test_what_is_replaced_at_every_try_of_a_look_is_gone_until_the_next(
         assert reader.open_files == kept
 
 
+def seen_too_little(looks: dict[str, int]) -> bool:
+    """Whether the looks so far show nothing: a busy machine makes few of them."""
+    return looks.get("reading", 0) <= 20 or looks.get("gone", 0) == 0
+
+
 def test_reading_against_removal_in_a_loop(job: RealV1Job) -> None:
     """While jobs come and go, each look is a reading, not yet, or gone; nothing is raised and no descriptor leaks."""
     looks: dict[str, int] = {}
@@ -182,8 +187,8 @@ def test_reading_against_removal_in_a_loop(job: RealV1Job) -> None:
         churner = threading.Thread(target=churn)
         churner.start()
         try:
-            deadline = time.monotonic() + 2
-            while time.monotonic() < deadline:
+            began = time.monotonic()
+            while (passed := time.monotonic() - began) < 2 or (seen_too_little(looks) and passed < 60):
                 got = reader.read(["r"])["r"]
                 kind = "reading" if isinstance(got, Reading) else got.miss.value
                 looks[kind] = looks.get(kind, 0) + 1
@@ -194,9 +199,8 @@ def test_reading_against_removal_in_a_loop(job: RealV1Job) -> None:
                 reader.scan()
         finally:
             stop.set()
-            churner.join(20)
-    assert looks.get("reading", 0) > 20
-    assert looks.get("gone", 0) > 0
+            churner.join(60)
+    assert not seen_too_little(looks), looks
     assert set(looks) <= {"reading", "gone"}
     assert reader.open_files == 0
 
@@ -247,7 +251,8 @@ def test_a_real_v2_cgroup() -> None:
     finally:
         remove_tree(scope)
         if not had_slice:
-            scope.parent.rmdir()
+            with suppress(OSError):  # others have made something there meanwhile
+                scope.parent.rmdir()
 
 
 def processes_with_one_in(step: Path, reader: CgroupReader) -> int | None:

@@ -76,7 +76,7 @@ async def run(url: str, directory: Path, *options: str) -> str:
         program = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT), "--url", url, "--checks", CHECKS,
             "--max-examples", "12", "--seed", "20261121", "--no-color",
-            "--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "10", *options,
+            "--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "60", *options,
             cwd=directory, env=with_hooks(), stdout=file, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
     try:

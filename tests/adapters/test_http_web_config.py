@@ -213,7 +213,7 @@ async def test_a_change_holds_at_once_and_a_broken_one_not_at_all(
     tmp_path: Path, authority: Authority, pair: tuple[Path, Path]
 ) -> None:
     path = web_config(tmp_path, pair, "basic_auth_users:", f"  alice: {HASH}")
-    async with beyond(tmp_path, path) as api:
+    async with beyond(tmp_path, path, header_timeout_seconds=60.0) as api:  # the first connection idles for a while
         context = trusting(authority)
         reader, writer = await asyncio.open_connection("127.0.0.1", api.addresses.port, ssl=context)
         writer.write(request_bytes("GET", "/healthz", b"", {}))
@@ -303,15 +303,20 @@ async def test_handshakes_have_a_deadline_and_a_place(
     tmp_path: Path, authority: Authority, pair: tuple[Path, Path]
 ) -> None:
     path = web_config(tmp_path, pair, "basic_auth_users:", f"  alice: {HASH}")
-    async with beyond(tmp_path, path, max_connections=2, header_timeout_seconds=0.5) as api:
+    context = trusting(authority)
+    async with beyond(tmp_path, path, max_connections=2, header_timeout_seconds=60.0) as api:
         silent = [await asyncio.open_connection("127.0.0.1", api.addresses.port) for _ in range(2)]
         with pytest.raises(ConnectionError):
-            await ask(api, trusting(authority), "/healthz")
-        for reader, writer in silent:
-            assert await asyncio.wait_for(read_all(reader), 5) == b""
-            await hang_up(writer)
-        assert (await ask(api, trusting(authority), "/healthz")).status == 200
+            await ask(api, context, "/healthz")
         assert "busy" in api.rejections
+        for _, writer in silent:
+            await hang_up(writer)
+    async with beyond(tmp_path, path, max_connections=2, header_timeout_seconds=2.0) as api:
+        silent = [await asyncio.open_connection("127.0.0.1", api.addresses.port) for _ in range(2)]
+        for reader, writer in silent:
+            assert await asyncio.wait_for(read_all(reader), 30) == b""
+            await hang_up(writer)
+        assert (await ask(api, context, "/healthz")).status == 200
 
 
 async def test_a_password_is_remembered_and_a_wrong_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """What `jobtrail jobs` prints of a stored job: no outcome that nobody confirmed, no figure without what it covers."""
 
 import io
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,11 +20,12 @@ Show = Callable[[ChainWriter], Awaitable[str]]
 
 
 @pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times are printed as local ones; T0 is 08:53:20 UTC."""
-    import time
-
-    monkeypatch.setenv("TZ", "UTC")
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times are printed as local ones; T0 is 08:53:20 UTC. Later tests have the machine's time zone again."""
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "UTC")
+        time.tzset()
+        yield
     time.tzset()
 
 

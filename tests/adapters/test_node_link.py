@@ -447,8 +447,11 @@ async def crowd(at: Site, size: int) -> list[StoreReport | BaseException]:
     return await asyncio.gather(*(one(number) for number in range(size)), return_exceptions=True)
 
 
-async def test_no_more_use_the_database_at_once_than_it_has_connections(tmp_path: Path) -> None:
+async def test_no_more_use_the_database_at_once_than_it_has_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others wait their turn, and all are served."""
+    monkeypatch.setattr(link_room, "TURN_SECONDS", 60.0)
     sink = SlowSink()
     async with site(tmp_path, in_postgres(None, at_a_time=3, events=sink, owners=Owners())) as at:
         crowding = asyncio.create_task(crowd(at, 12))
@@ -491,6 +494,7 @@ async def test_one_node_takes_no_more_than_its_part_of_the_room(api: Served, mon
     """Who begins bodies and never ends them keeps out itself alone."""
     monkeypatch.setattr(link_room, "PLACES_OF_A_NODE", 3)
     monkeypatch.setattr(link_room, "BYTES_OF_A_NODE", 5000)
+    monkeypatch.setattr(link_bodies, "BODY_SECONDS", 600.0)  # no body is given up before the end
     writer = ChainWriter("n1")
     writer.begin()
 
