@@ -5,6 +5,7 @@ Without the shapes of the answers, which take time to load: `jobtrail exec` begi
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 from collections.abc import Mapping
@@ -16,11 +17,16 @@ from typing import Self, TypeVar
 import aiohttp
 import msgspec
 
+from jobtrail.client_tls import ONLY_HTTPS, OwnCertificate, tls_context
 from jobtrail.domain.errors import ConfigError, JobtrailError
 
 T = TypeVar("T")
 Word = str | int | datetime | None
 OK, CREATED = 200, 201
+CERTIFICATE_REFUSED = (
+    "; a server that demands a client certificate ends the connection so where none is shown, or none that it trusts "
+    "(cert_file, --cert-file)"
+)
 _NOTHING: Mapping[str, Word] = {}
 
 
@@ -66,17 +72,27 @@ class Caller:
         socket: str | None = None,
         token: str | None = None,
         ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
         ssl_context: ssl.SSLContext | None = None,
         timeout_seconds: float = 30.0,
     ) -> None:
         """With a `socket`, that path is asked whatever `url` says of a host.
 
         Over https the server's certificate must be signed by one of `ca_file` (PEM), else by one that the system
-        trusts; an `ssl_context` decides that alone, and can show a certificate of one's own. Raises ConfigError for a
-        `ca_file` that cannot be used.
+        trusts. The certificate of `cert_file` is shown to a server that asks for one, with the key of `key_file`, else
+        of the same file (PEM, not encrypted, mode 0600 or 0640). An `ssl_context` decides all that alone. Raises
+        ConfigError for a file that cannot be used, and for a certificate that would not be shown.
         """
-        if ssl_context is None and ca_file is not None:
+        own = _own_certificate(cert_file, key_file)
+        if own is not None and (socket is not None or not url.lower().startswith("https://")):
+            raise ConfigError("cert_file", f"{ONLY_HTTPS}, and {socket or url} is asked without TLS")
+        if own is not None and ssl_context is not None:
+            raise ConfigError("cert_file", "has no effect beside ssl_context; load the certificate into that")
+        if ssl_context is None and (ca_file is not None or own is not None):
             ssl_context = tls_context(ca_file)
+            if own is not None:
+                own.load_into(ssl_context)
         self._tls: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
         self._url = "http://localhost" if socket is not None else url.rstrip("/")
         self._socket = socket
@@ -133,7 +149,15 @@ class Caller:
         except TimeoutError as error:
             raise Unreachable(f"no answer on {self.where} within {self._timeout.total:.1f} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable(f"no daemon answers on {self.where}: {error}") from error
+            raise Unreachable(f"no daemon answers on {self.where}: {error}{self._perhaps(error)}") from error
+
+    def _perhaps(self, error: Exception) -> str:
+        """In TLS 1.3 a server refuses a certificate after the client's handshake (RFC 8446, section 4.4.2.4), and the
+        alert that says why is often lost with the connection."""
+        ended = isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionResetError)) or (
+            isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
+        )
+        return CERTIFICATE_REFUSED if ended and self.where.lower().startswith("https://") else ""
 
     async def ask(
         self,
@@ -163,19 +187,12 @@ class Caller:
             raise Unreachable(f"what answers on {self.where} is not Jobtrail: {error}") from error
 
 
-def tls_context(ca_file: str | Path | None, *, named_by: str = "ca_file") -> ssl.SSLContext:
-    """Checks certificate and host name, by the certificates of a file, else by those that the system trusts.
-
-    Raises ConfigError, with what named the file.
-    """
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except ssl.SSLError as error:
-        raise ConfigError(named_by, f"{ca_file} holds no certificates in PEM") from error
-    except OSError as error:
-        raise ConfigError(named_by, f"{ca_file} cannot be read: {error.strerror}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+def _own_certificate(cert_file: str | Path | None, key_file: str | Path | None) -> OwnCertificate | None:
+    if cert_file is not None:
+        return OwnCertificate(cert_file=cert_file, key_file=key_file)
+    if key_file is not None:
+        raise ConfigError("key_file", f"{key_file} is the key of no certificate; name that with cert_file")
+    return None
 
 
 def _tls_problem(error: aiohttp.ClientSSLError) -> str:

@@ -111,4 +111,4 @@ def test_the_example_file_holds_every_key_with_its_default() -> None:
 
 def test_names_that_are_no_settings_are_told() -> None:
     """Whoever meets one of the hooks' variables finds out whose it is."""
-    assert set(re.findall(rf"`({PREFIX}\w+)`", TEXT.partition("Thirteen names")[2])) == NOT_SETTINGS
+    assert set(re.findall(rf"`({PREFIX}\w+)`", TEXT.partition("Fifteen names")[2])) == NOT_SETTINGS

@@ -11,7 +11,6 @@ import inspect
 import ipaddress
 import os
 import re
-import ssl
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -24,13 +23,20 @@ import typer
 from jobtrail.cli import exit_codes
 from jobtrail.cli.output import error_console
 from jobtrail.cli.settings import readable_settings
-from jobtrail.client_calls import ApiError, Caller, Unreachable, tls_context
+from jobtrail.cli.whom_tls import (
+    CA_OPTION,
+    CERT_OPTION,
+    KEY_OPTION,
+    TlsOptions,
+    refuse_plain,
+    tls_of,
+)
+from jobtrail.client_calls import ApiError, Caller, Unreachable
 from jobtrail.config import Config
 from jobtrail.domain.errors import ConfigError
 
 AnyCaller = TypeVar("AnyCaller", bound=Caller)
 URL_OPTION, URL_VARIABLE = "--url", "JOBTRAIL_URL"
-CA_OPTION, CA_VARIABLE = "--ca-file", "JOBTRAIL_CA_FILE"
 TOKEN_VARIABLE = "JOBTRAIL_TOKEN_FILE"  # noqa: S105 - the name of a variable
 SOCKET_VARIABLE = "JOBTRAIL_POKE_SOCKET"
 SERVERS = "database.url"
@@ -88,7 +94,7 @@ class Whom(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
-    ca_file: str | None = None
+    tls: TlsOptions = msgspec.field(default_factory=TlsOptions)
 
 
 _Url = Annotated[
@@ -99,21 +105,30 @@ _CaFile = Annotated[
     str | None,
     typer.Option(CA_OPTION, metavar="FILE", help="certificates (PEM) that the one of --url is signed by"),
 ]
+_CertFile = Annotated[
+    str | None,
+    typer.Option(CERT_OPTION, metavar="FILE", help="your own certificate (PEM), to be shown to the one of --url"),
+]
+_KeyFile = Annotated[
+    str | None,
+    typer.Option(KEY_OPTION, metavar="FILE", help="its key (PEM), where the certificate's file does not hold it"),
+]
 
 
 def asks_daemon(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the options --url and --ca-file, which `whom` reads."""
+    """A command with the options --url, --ca-file, --cert-file and --key-file, which `whom` reads."""
     signature = inspect.signature(command, eval_str=True)
-    options = {"url": _Url, "ca_file": _CaFile}
+    options = {"url": _Url, "ca_file": _CaFile, "cert_file": _CertFile, "key_file": _KeyFile}
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
         for name, kind in options.items()
     ]
 
     @wraps(command)
-    def with_options(*args: Any, url: str | None, ca_file: str | None, **kwargs: Any) -> None:
+    def with_options(*args: Any, url: str | None, **kwargs: Any) -> None:
         context: typer.Context = kwargs["context"]
-        context.meta[_META] = _Options(url=url, ca_file=ca_file)
+        tls = TlsOptions(**{name: kwargs.pop(name) for name in TlsOptions.__struct_fields__})
+        context.meta[_META] = _Options(url=url, tls=tls)
         command(*args, **kwargs)
 
     kept = list(signature.parameters.values())
@@ -133,6 +148,7 @@ def whom(context: typer.Context, *, writes: bool = False) -> Whom:
             return named
         if config.forwards_to_servers and not writes:
             return _of(SERVERS, config.database.url, options, config)
+        options.tls.check_use(is_https=False)
     except ConfigError as error:
         _fail(str(error))
     return of_this_machine(config)
@@ -141,9 +157,10 @@ def whom(context: typer.Context, *, writes: bool = False) -> Whom:
 def named_by_option(context: typer.Context) -> Place | None:
     """The one that --url names; None without. For what is about this machine unless somebody says otherwise."""
     options: _Options = context.meta.get(_META, _Options())
-    if options.url is None:
-        return None
     try:
+        if options.url is None:
+            options.tls.check_use(is_https=False)
+            return None
         return _of(URL_OPTION, options.url, options, readable_settings(context)).places[0]
     except ConfigError as error:
         _fail(str(error))
@@ -166,7 +183,9 @@ def _named(options: _Options, config: Config) -> Whom | None:
 def _of(origin: str, text: str, options: _Options, config: Config) -> Whom:
     """Raises ConfigError naming the option, variable or setting that is wrong."""
     urls = [url.strip().rstrip("/") for url in text.split(",")]
-    return Whom(config=config, places=tuple(_place(origin, url, options, config) for url in urls), named_by=origin)
+    places = tuple(_place(origin, url, options, config) for url in urls)
+    options.tls.check_use(is_https=any(place.tls is not None for place in places))
+    return Whom(config=config, places=places, named_by=origin)
 
 
 def _place(origin: str, url: str, options: _Options, config: Config) -> Place:
@@ -177,8 +196,10 @@ def _place(origin: str, url: str, options: _Options, config: Config) -> Place:
     token_origin, token = _token(config if ours else None)
     if token is not None and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ConfigError(origin, f"{url} would carry the token of {token_origin} unprotected; use https://")
-    tls = _tls(options, config if ours else None) if parts.scheme == "https" else None
-    return Place(url=url, token=token, tls=tls)
+    if parts.scheme == "http":
+        refuse_plain(options.tls, url)
+        return Place(url=url, token=token)
+    return Place(url=url, token=token, tls=tls_of(options.tls, config if ours else None))
 
 
 def _parts(origin: str, url: str) -> SplitResult:
@@ -217,30 +238,6 @@ def _token(config: Config | None) -> tuple[str, str | None]:
     if not _TOKEN.fullmatch(text):
         raise ConfigError(origin, f"{name} holds no token: one line of 16 to 1024 letters, digits or . _ ~ + / = -")
     return origin, text
-
-
-def _tls(options: _Options, config: Config | None) -> ssl.SSLContext:
-    """By which certificates the server is known, and this node's own for the servers of its settings."""
-    link = None if config is None else config.link
-    origins = (
-        (CA_OPTION, options.ca_file),
-        (CA_VARIABLE, os.environ.get(CA_VARIABLE)),
-        ("link.ca_file", None if link is None else link.ca_file),
-    )
-    origin, ca_file = next(((origin, name) for origin, name in origins if name), ("", None))
-    context = tls_context(ca_file, named_by=origin)
-    if link is not None and link.certificate_file:
-        try:
-            context.load_cert_chain(link.certificate_file, link.key_file or None, password=_no_password)
-        except (ssl.SSLError, OSError, ValueError) as error:
-            problem = f"{link.certificate_file} and its key cannot be used: {error}"
-            raise ConfigError("link.certificate_file", problem) from error
-    return context
-
-
-def _no_password() -> str:
-    """An encrypted key would make OpenSSL ask at the terminal."""
-    raise ValueError("the key is encrypted; give one that is not")
 
 
 def _fail(message: str) -> NoReturn:
