@@ -154,13 +154,6 @@ def test_sacct_without_accounting_where_slurmrestd_is_asked(patient: Patient) ->
     assert patient.doctor("sacct").levels("sacct") == []
 
 
-def test_nobody_to_ask_about_jobs(patient: Patient) -> None:
-    patient.set(slurm={"sacct": ""})
-    diagnosis = patient.doctor("sacct")
-    assert diagnosis.worst("there is neither slurmrestd nor sacct") == "failure"
-    assert "set slurm.rest_url, or set slurm.sacct; where no Slurm is, scheduler: local" in str(diagnosis.findings)
-
-
 @pytest.mark.parametrize(
     ("script", "text"),
     [

@@ -195,9 +195,7 @@ def check_sacct(place: Place) -> list[Finding]:
     if not slurm.sacct or shutil.which(slurm.sacct) is None:
         if slurm.rest_url:
             return []
-        found = "there is neither slurmrestd nor sacct: whether a job that ended with 0 was cancelled stays unknown"
-        client = "install Slurm's client commands" if slurm.sacct else "set slurm.sacct"
-        return [say.failure(found, f"set slurm.rest_url, or {client}; where no Slurm is, scheduler: local")]
+        return [_nobody_to_ask(say, slurm.sacct)]
     from jobtrail.adapters.sacct import Sacct
 
     sacct = Sacct(slurm.sacct, slurm.conf, timeout_seconds=min(SLURM_SECONDS, slurm.timeout_seconds), pace_seconds=0.0)
@@ -208,6 +206,27 @@ def check_sacct(place: Place) -> list[Finding]:
     # Without accounting there is nothing to be asked for where slurmrestd is asked.
     remedy = "do what it says; whether slurmdbd answers: `sacctmgr show cluster`"
     return _of_slurm(say, ask(), lambda _: "it answers", remedy, may_have_none=bool(slurm.rest_url))
+
+
+def _nobody_to_ask(say: Saying, sacct: str) -> Finding:
+    """No failure where somebody wrote `sacct: ""`: what is recorded is true and safe, and less of it."""
+    if not sacct:
+        found = (
+            'slurm.sacct is "" and slurm.rest_url is not set, so nobody is asked what became of jobs: whether one that '
+            "ended with 0 was cancelled, out of time or preempted stays unknown; one whose epilog was lost ends when "
+            "its node infers that, or stays open; one that no hook announced is not recorded"
+        )
+        remedy = "set slurm.rest_url or slurm.sacct; as it was meant so, there is nothing to do"
+        return say.warning(found, remedy)
+    found = (
+        f"there is neither slurmrestd (slurm.rest_url) nor sacct ({sacct}, of slurm.sacct, is not installed or not in "
+        "PATH): whether a job that ended with 0 was cancelled stays unknown"
+    )
+    remedy = (
+        "set slurm.rest_url, or install Slurm's client commands, or set slurm.sacct to where sacct is; where neither "
+        'shall be asked, slurm.sacct: ""; where no Slurm is, scheduler: local'
+    )
+    return say.failure(found, remedy)
 
 
 def _of_slurm(
