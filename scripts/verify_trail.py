@@ -164,7 +164,7 @@ class Verification:
         if row["payload"] is not None:
             payload = sha(b"jobtrail-audit-payload-v1\0", row["salt"], row["payload"])
             snapshot = sha(b"jobtrail-audit-snapshot-v1\0", row["salt"], fields(row, "snapshot", "person", "sent_by"))
-            self.expect(payload == row["commitment"], "payload_changed", chain, seq)
+            self.expect(payload == row["commitment"] and len(packed(row["salt"])) == 32, "payload_changed", chain, seq)
             self.expect(said in (None, snapshot), "snapshot_changed", chain, seq)
             if self.chain["node"] == row["node"] == "@store" and row["kind"] in REMOVALS:
                 try:

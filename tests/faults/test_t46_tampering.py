@@ -211,7 +211,10 @@ def statements(case: str, chain: str) -> list[str]:
         ],
         "everything": [f"TRUNCATE {', '.join((*TABLES, 'audit_seal'))}"],
         "signature stripped": ["UPDATE audit_checkpoint SET signature = NULL, key_id = NULL WHERE number = 2"],
-        "stray payload": [f"INSERT INTO audit_payload VALUES ('{chain}', 999, now(), 'p', 's')"],
+        "a byte moved from salt to payload": [
+            "UPDATE audit_payload SET salt = substr(salt, 1, 31), payload = substr(salt, 32) || payload"
+            f" WHERE chain_id = '{chain}' AND seq = 9"
+        ],
     }[case]  # fmt: skip
 
 
@@ -228,6 +231,7 @@ EXPECTED: dict[str, tuple[str, Any, Any]] = {  # code, row or checkpoint
     "all checkpoints": ("anchor_missing", None, 1),
     "everything": ("anchor_missing", None, 1),
     "signature stripped": ("signature_missing", None, 2),
+    "a byte moved from salt to payload": ("payload_changed", 9, None),
 }
 
 

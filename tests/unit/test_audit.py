@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtrail.domain.audit import EMPTY_CHAIN, SALT_BYTES, ChainedEvent, ChainHead, broken_link, commit, hash_row, link
+from jobtrail.domain.audit import (
+    EMPTY_CHAIN,
+    SALT_BYTES,
+    ChainedEvent,
+    ChainHead,
+    broken_link,
+    commit,
+    hash_row,
+    link,
+)
 
 CHAIN = "6f1a8a52-60f4-4d0e-9d0b-6a1b5e7c9d21"
 EVENT = "0b8f3c6e-2d0a-4f57-8a43-9f1e6cbb0a11"
@@ -117,6 +126,15 @@ def test_a_broken_row_is_told_with_its_sequence_and_what_is_wrong() -> None:
         assert told is not None
         assert told.startswith("sequence 1: ")
         assert words in told
+
+
+def test_no_byte_passes_between_salt_and_payload() -> None:
+    """The hash is over both, one after the other."""
+    row = make()
+    for salt, payload in ((row.salt[:-1], row.salt[-1:] + row.payload), (row.salt + row.payload[:1], row.payload[1:])):
+        moved = msgspec.structs.replace(row, salt=salt, payload=payload)
+        assert commit(salt, payload) == row.commitment
+        assert "payload differs from its commitment" in (broken_link(moved, EMPTY_CHAIN) or "")
 
 
 def test_ids_are_chained_in_their_canonical_form() -> None:

@@ -87,6 +87,16 @@ def test_a_change_is_told_where_it_is(changes: dict[str, Any], expected: set[tup
     assert all(code in {"columns_changed", "hash_missing"} and seq == 4 for code, seq in found - expected)
 
 
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_byte_that_passes_from_the_salt_to_the_payload_is_told(hashed: bool) -> None:
+    rows = trail(hashed=hashed)
+    salt, payload = rows[2].salt, rows[2].payload
+    assert salt is not None
+    assert payload is not None
+    rows[2] = replace(rows[2], salt=salt[:-1], payload=salt[-1:] + payload)
+    assert ("payload_changed", 3) in check(rows)
+
+
 @pytest.mark.parametrize("field", list(StoreNote.__struct_fields__))
 def test_each_thing_the_store_noted_is_covered(field: str) -> None:
     rows = trail()

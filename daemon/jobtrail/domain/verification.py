@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from jobtrail.domain.audit import commit, hash_row
+from jobtrail.domain.audit import hash_row, is_committed
 from jobtrail.domain.checkpoints import ZERO_HASH, Leaf
 from jobtrail.domain.store_chain import StoreNote, commit_snapshot, hash_note
 
@@ -156,7 +156,7 @@ class ChainCheck:
             else:
                 self.removed += 1
             return
-        if row.commitment != commit(row.salt, row.payload):
+        if not is_committed(row.commitment, row.salt, row.payload):
             yield self._found("payload_changed", row.seq, "its payload is not what was committed to")
         if row.snapshot_commitment is not None and row.snapshot_commitment != commit_snapshot(
             row.salt, row.snapshot, row.person, row.sent_by
