@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import time
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 from tests.adapters.cgroup_trees import FIXTURES, V2_JOB
-from tests.daemon_process import Daemon, wait_until
+from tests.daemon_process import Daemon, UnixConnection, wait_until
 from tests.fake_nvml import FakeDriver, field, library
 from tests.requirements import require_tool
 
@@ -164,6 +166,31 @@ class GpuNode:
         """The job's rows of job_gpus."""
         sql = f"SELECT {', '.join(COLUMNS)}, attribution_mismatch FROM job_gpus WHERE job_id = $1 ORDER BY gpu_id"
         return self.rows(sql, f"slurm-{job}")
+
+
+def look(socket: Path, job: str) -> tuple[int, dict[str, Any]]:
+    """The answer to one request."""
+    connection = UnixConnection(socket)
+    try:
+        connection.request("POST", f"/v1/jobs/{job}/look")
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def asked(socket: Path, job: str) -> tuple[datetime, datetime]:
+    """When a look was asked for and when it was done; one that takes too long, as on a busy machine, is asked again."""
+    began = datetime.now(UTC)
+
+    def answered() -> dict[str, Any] | None:
+        status, answer = look(socket, job)
+        assert status in (200, 503), answer
+        return answer if status == 200 else None
+
+    answer = wait_until(answered, "a look that is done in time", every_seconds=1.0)
+    assert (answer["job_id"], answer["looked"]) == ("slurm-7", True)
+    return began, datetime.fromisoformat(answer["time"])
 
 
 def _replace(path: Path, text: str) -> None:

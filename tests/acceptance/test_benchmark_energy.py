@@ -11,9 +11,8 @@ import msgspec
 import pytest
 
 from jobtrail.domain.benchmarks.report import BenchmarkReport
-from tests.acceptance.gpu_node import ENERGY, GpuNode
+from tests.acceptance.gpu_node import ENERGY, GpuNode, asked
 from tests.acceptance.test_gpus import make_node  # noqa: F401 - a fixture
-from tests.acceptance.test_looks import asked
 from tests.benchmark_reports import claim, report, result, uid
 from tests.daemon_process import wait_until
 

@@ -13,7 +13,7 @@ import pytest
 
 from jobtrail.adapters import embedded_postgres
 from jobtrail.adapters.postgres import migrate
-from tests.acceptance.gpu_node import GpuNode
+from tests.acceptance.gpu_node import GpuNode, asked
 from tests.daemon_process import wait_until
 from tests.requirements import require_tool
 
@@ -65,7 +65,9 @@ def test_two_jobs_on_two_gpus_never_swap(make_node: Callable[..., GpuNode]) -> N
     shown = {name for name in node.daemon.metrics() if "gpu" in name and node.of_job(name, 9)}
     assert shown == set()
     check_with_promtool(node.daemon.get("/metrics")[1])
-    node.spend(1, 5_000_014_345)  # after the last look on the tick, maybe: the end is a look of its own
+    node.spend(1, 5_000_014_345)
+    # The end is a look of its own, but for one that takes longer than an end may wait.
+    node.wait_for("hpc_job_gpu_device_energy_joules_total", 7, {A: 13.345})
     for job in (7, 8, 9):
         node.end(job)
     totals = {job: node.final(job) for job in (7, 8, 9)}
@@ -101,6 +103,7 @@ def test_a_killed_daemon_counts_on_and_never_twice(make_node: Callable[..., GpuN
     node.daemon.start()
     node.wait_for("hpc_job_gpu_device_energy_joules_total", 7, {A: 2.0})
     node.spend(1, 5_000_501_000)
+    node.wait_for("hpc_job_gpu_device_energy_joules_total", 7, {A: 3.0})
     node.end(7)
     assert node.final(7)["energy_gpu_joules"] == 3.0
     (had,) = node.gpus(7)
@@ -113,11 +116,12 @@ def test_the_cpus_energy_and_what_it_emits(make_node: Callable[..., GpuNode]) ->
     node.daemon.start()
     wait_until(lambda: "hpc_node_gpu_jobs" in node.daemon.metrics(), "the first look", every_seconds=0.1)
     node.begin(7, "0")
-    node.wait_for("hpc_job_gpus_unresolved", 7, {"": 0})  # the look because it began; the next is at its end
+    node.wait_for("hpc_job_gpus_unresolved", 7, {"": 0})  # the look because it began
     node.job(7, cpu_us=3_000_000)
     node.burn(400)
     node.use_energy(41_000_000)
     wait_until(lambda: _cpu_seconds(node) == 3.0, "the job's CPU time to be read", every_seconds=0.1)
+    asked(node.daemon.socket.with_name("poke.sock"), "slurm-7")  # the one at its end may take longer than an end waits
     node.end(7)
     total = node.final(7)
     assert total["energy_cpu_joules"] == total["energy_joules"] == 30.0

@@ -270,6 +270,7 @@ class Trial:
         return time.monotonic() - began
 
     def _is_forwarded(self) -> bool:
+        assert self.daemon.pid is not None, f"the daemon ended; its log:\n{self.daemon.tail()}"
         # Not from /metrics, whose page may be one made before the last event was acknowledged.
         _, answer = self.daemon.get("/health")
         return bool(json.loads(answer)["details"]["spool_depth"] == 0)
