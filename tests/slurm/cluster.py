@@ -15,7 +15,7 @@ from tests.slurm import cgroups, configuration, remains
 from tests.slurm.commands import SlurmCommands
 from tests.slurm.daemons import ClusterError, Daemon, poll_until
 from tests.slurm.hooks import HookFiles, write_wrappers
-from tests.slurm.machine import SYSTEM_PATH, Machine, Root, accepts, free_ports
+from tests.slurm.machine import SYSTEM_PATH, Machine, Root, accepts, accepts_on_socket, free_ports
 
 USERS = {"jt-alice": "physics", "jt-bob": "chemistry"}
 """The unprivileged Linux users who submit jobs, with their Slurm accounts."""
@@ -134,7 +134,7 @@ class SlurmCluster(SlurmCommands):
         """Start one node's slurmd and wait until slurmctld may use the node."""
         slurmd = self._daemons[slurmd_of(node)]
         slurmd.start()
-        slurmd.wait_ready(partial(self._node_is_usable, node), seconds=60)
+        slurmd.wait_ready(partial(self._node_is_usable, node))
 
     def restart_slurmd(self, node: str) -> None:
         """Stop and start one node's slurmd, as an administrator does with jobs running."""
@@ -143,13 +143,13 @@ class SlurmCluster(SlurmCommands):
 
     def stop_controller(self) -> None:
         """Stop slurmctld; it saves its state and knows its jobs when it is started again."""
-        self._daemons["slurmctld"].stop(seconds=30)
+        self._daemons["slurmctld"].stop()
 
     def start_controller(self) -> None:
         """Start slurmctld again and wait until it answers."""
         slurmctld = self._daemons["slurmctld"]
         slurmctld.start()
-        slurmctld.wait_ready(lambda: accepts(self.layout.slurmctld_port), seconds=60)
+        slurmctld.wait_ready(lambda: accepts(self.layout.slurmctld_port))
 
     def stop_rest(self) -> None:
         """Stop slurmrestd, on the Unix socket and on TCP; what connects is refused."""
@@ -162,10 +162,10 @@ class SlurmCluster(SlurmCommands):
         self.rest_socket.unlink(missing_ok=True)
         for name, ready in (("slurmrestd", self._answers_on_socket), ("slurmrestd-jwt", self._answers_on_tcp)):
             self._daemons[name].start()
-            self._daemons[name].wait_ready(ready, seconds=60)
+            self._daemons[name].wait_ready(ready)
 
     def _answers_on_socket(self) -> bool:
-        return self.rest_socket.exists()
+        return accepts_on_socket(self.rest_socket)
 
     def _answers_on_tcp(self) -> bool:
         return accepts(self.layout.rest_port)
@@ -208,7 +208,7 @@ class SlurmCluster(SlurmCommands):
         for node in layout.nodes:
             start(slurmd_of(node), ["slurmd", "-D", "-N", node], lambda: True)
         for node in layout.nodes:
-            self._daemons[slurmd_of(node)].wait_ready(partial(self._node_is_usable, node), seconds=60)
+            self._daemons[slurmd_of(node)].wait_ready(partial(self._node_is_usable, node))
         if self._with_rest:
             self._start_rest_servers(stack)
         stack.callback(self._cancel_all)
@@ -240,13 +240,13 @@ class SlurmCluster(SlurmCommands):
         self._daemons[name] = daemon
         stack.callback(daemon.stop)
         daemon.start()
-        daemon.wait_ready(ready, seconds=60)
+        daemon.wait_ready(ready)
 
     def _cancel_all(self) -> None:
         """End all jobs in order; what does not end (a stopped slurmd cannot run its epilog) is killed later."""
         for partition in self.run_tool("sinfo", "--noheader", "--format=%R").split():
             self.run_tool("scancel", f"--partition={partition}")
-        poll_until(lambda: not self.run_tool("squeue", "--noheader"), seconds=20, what="all jobs to end")
+        poll_until(lambda: not self.run_tool("squeue", "--noheader"), seconds=60, what="all jobs to end")
 
 
 def slurmd_of(node: str) -> str:

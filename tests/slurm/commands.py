@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tests.slurm import remains
-from tests.slurm.daemons import ClusterError, poll_until
+from tests.slurm.daemons import PATIENCE_SECONDS, ClusterError, poll_until
 from tests.slurm.machine import Machine
 from tests.slurm.program import Program
 
@@ -20,7 +20,7 @@ FINAL_STATES = frozenset(
 )  # fmt: skip
 """States in which a job stays (squeue(1), JOB STATE CODES); COMPLETING, while epilogs run, is not one of them."""
 
-COMMAND_SECONDS = 60
+COMMAND_SECONDS = 180
 DEFAULT_FIELDS = ("JobID", "JobIDRaw", "State", "ExitCode", "User", "Account", "NodeList", "TotalCPU", "Elapsed")
 
 
@@ -89,7 +89,7 @@ class SlurmCommands(ABC):
         command = self.machine.command(argv, user=user, directory=self.jobs_directory)
         return Program(command, env=self.env, directory=self.jobs_directory)
 
-    def array_tasks(self, array_job_id: int, count: int, *, timeout: float = 60) -> dict[int, int]:
+    def array_tasks(self, array_job_id: int, count: int, *, timeout: float = PATIENCE_SECONDS) -> dict[int, int]:
         """Return the job ids by array index, once all `count` tasks have one (they get it when they start)."""
 
         def tasks() -> dict[int, int] | None:
@@ -112,7 +112,7 @@ class SlurmCommands(ABC):
         """Return slurmctld's state of the job, such as PENDING, RUNNING, COMPLETING, COMPLETED."""
         return self.scontrol_show(job_id)["JobState"]
 
-    def wait_state(self, job_id: int, states: Collection[str], *, timeout: float = 60) -> str:
+    def wait_state(self, job_id: int, states: Collection[str], *, timeout: float = PATIENCE_SECONDS) -> str:
         """Wait until the job is in one of `states` and return which; raise ClusterError after `timeout` seconds."""
         seen = "never seen"
 
@@ -127,22 +127,33 @@ class SlurmCommands(ABC):
         except ClusterError as error:
             raise ClusterError(f"{error}; it is {seen}") from None
 
-    def wait_running(self, job_id: int, *, timeout: float = 60) -> None:
+    def wait_running(self, job_id: int, *, timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until the job runs (its Prolog may still be at work, and its script not yet started)."""
         self.wait_state(job_id, {"RUNNING"}, timeout=timeout)
 
-    def wait_script(self, job_id: int, *, timeout: float = 60) -> None:
+    def wait_script(self, job_id: int, *, timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until the job's script runs on its node, which means that its prologs have succeeded."""
         poll_until(
             (self.jobs_directory / f"{job_id}.out").exists, seconds=timeout, what=f"the script of job {job_id} to run"
         )
 
-    def wait_finished(self, job_id: int, *, timeout: float = 60) -> str:
+    def wait_finished(self, job_id: int, *, timeout: float = PATIENCE_SECONDS) -> str:
         """Wait until the job and its epilogs have ended; return its final state."""
-        return self.wait_state(job_id, FINAL_STATES, timeout=timeout)
+        try:
+            return self.wait_state(job_id, FINAL_STATES, timeout=timeout)
+        except ClusterError as error:
+            if "Invalid job id" not in str(error):
+                raise
+            # Its MinJobAge was over before it was looked at again.
+            return self.sacct(job_id)[-1]["State"].split()[0]
 
     def sacct(
-        self, job_id: int, fields: Sequence[str] = DEFAULT_FIELDS, *, steps: bool = False, timeout: float = 30
+        self,
+        job_id: int,
+        fields: Sequence[str] = DEFAULT_FIELDS,
+        *,
+        steps: bool = False,
+        timeout: float = PATIENCE_SECONDS,
     ) -> list[dict[str, str]]:
         """Return the accounting rows of an ended job, one for each run of it, oldest first; with `steps` theirs too.
 

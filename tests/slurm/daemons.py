@@ -11,6 +11,9 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 POLL_SECONDS = 0.05
+PATIENCE_SECONDS = (
+    180.0  # nothing is measured by it: a busy machine may leave a program without a processor for seconds
+)
 TAIL_LINES = 25
 
 
@@ -19,7 +22,11 @@ class ClusterError(Exception):
 
 
 def poll_until(
-    condition: Callable[[], Value | None], *, seconds: float, what: str, step_seconds: float = POLL_SECONDS
+    condition: Callable[[], Value | None],
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    what: str,
+    step_seconds: float = POLL_SECONDS,
 ) -> Value:
     """Return the first true value of `condition`; raise ClusterError naming `what` after `seconds` without one."""
     deadline = time.monotonic() + seconds
@@ -58,7 +65,7 @@ class Daemon:
                 start_new_session=True,
             )  # fmt: skip
 
-    def wait_ready(self, ready: Callable[[], object], *, seconds: float) -> None:
+    def wait_ready(self, ready: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until `ready()` is true; raise ClusterError with the end of the log if it dies or takes too long."""
 
         def ready_or_dead() -> bool:
@@ -71,7 +78,7 @@ class Daemon:
         if (status := self._exit_status()) is not None:
             raise ClusterError(f"{self.name} ended with exit status {status}\n{self.tail()}")
 
-    def stop(self, *, seconds: float = 10) -> None:
+    def stop(self, *, seconds: float = 60) -> None:
         """End it with SIGTERM; with SIGKILL and a ClusterError when it is still there after `seconds`."""
         process, self._process = self._process, None
         if process is None:

@@ -103,7 +103,7 @@ class Root(Machine):
         keeper = Daemon("root", argv, env=env, log_directory=log_directory)
         keeper.start()
         try:
-            keeper.wait_ready(lambda: keeper.output() == "ready\n", seconds=10)
+            keeper.wait_ready(lambda: keeper.output() == "ready\n")
             self._keeper = keeper
             yield
         finally:
@@ -146,7 +146,7 @@ def _useradd(argv: Sequence[str]) -> None:
         # 1: the file is locked; 9: somebody else just made the user (useradd(8), EXIT VALUES).
         return done.returncode != 1
 
-    poll_until(succeeded, seconds=10, what=f"{argv} to succeed")
+    poll_until(succeeded, what=f"{argv} to succeed")
 
 
 def free_ports(count: int) -> list[int]:
@@ -164,5 +164,12 @@ def free_ports(count: int) -> list[int]:
 def accepts(port: int) -> bool:
     """Tell whether something listens on this port of 127.0.0.1."""
     with socket.socket() as connection:
-        connection.settimeout(1)
+        connection.settimeout(10)
         return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def accepts_on_socket(path: Path) -> bool:
+    """Tell whether something listens on a Unix socket; its name is there before that (bind(2), listen(2))."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        return connection.connect_ex(str(path)) == 0

@@ -21,6 +21,9 @@ from tests.slurm.cluster import SlurmCluster
 HOOKS = REPOSITORY / "hooks" / "slurm"
 CLUSTER = "trailtest"
 CHECKPOINT_SECONDS = 3.0
+# Of a job that is to be requeued: its first run does not end by itself, however late that is asked for.
+FIRST_RUN_STAYS = '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || exec sleep 600'
+UNTIL_OPEN = "until [ -e {gate} ]; do sleep 0.1; done"
 
 Row = dict[str, Any]
 
@@ -55,8 +58,12 @@ class Observed:
     def run_to_end(self, script: str, *arguments: str, **options: Any) -> Row:
         """Submit a job, wait for its end, and return its settled row."""
         slurm_id = self.cluster.submit(script, *arguments, **options)
-        self.cluster.wait_finished(slurm_id, timeout=90)
+        self.cluster.wait_finished(slurm_id)
         return self.settled(slurm_id)
+
+    def gate(self, name: str) -> Path:
+        """A file that is not there; a job that runs UNTIL_OPEN with it ends once the test has made it."""
+        return self.cluster.jobs_directory / f"gate-{name}"
 
     def trail(self, slurm_id: int) -> list[Row]:
         """The job's audit rows, oldest first."""

@@ -36,7 +36,7 @@ class Pair(Observed):
         """All runs of a job, oldest first."""
         return self.rows("SELECT * FROM jobs WHERE job_id = %s ORDER BY run", f"slurm-{slurm_id}")
 
-    def confirmed(self, slurm_id: int, *, runs: int = 1, seconds: float = 30.0) -> Row:
+    def confirmed(self, slurm_id: int, *, runs: int = 1, seconds: float = 120.0) -> Row:
         """The newest run once there are `runs` of them, all confirmed by Slurm."""
 
         def condition() -> list[Row] | None:
@@ -65,7 +65,7 @@ class Pair(Observed):
     def finished(self, script: str, *arguments: str, **options: Any) -> Row:
         """Submit a job, wait for its end, and return its confirmed row."""
         slurm_id = self.cluster.submit(script, *arguments, **options)
-        self.cluster.wait_finished(slurm_id, timeout=120)
+        self.cluster.wait_finished(slurm_id)
         return self.confirmed(slurm_id)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.slurm.daemons import ClusterError, poll_until
+from tests.slurm.daemons import PATIENCE_SECONDS, ClusterError, poll_until
 
 
 class Program:
@@ -29,7 +29,7 @@ class Program:
         """What it has written to stdout and stderr so far."""
         return self._out.read_text(errors="replace")
 
-    def job_id(self, *, timeout: float = 60) -> int:
+    def job_id(self, *, timeout: float = PATIENCE_SECONDS) -> int:
         """Return the id that its first line `job <id>` tells, once it does; raise ClusterError with its output."""
 
         def told() -> int | None:
@@ -41,7 +41,7 @@ class Program:
         except ClusterError as error:
             raise ClusterError(f"{error}; it wrote: {self.output!r}") from None
 
-    def wait(self, *, timeout: float = 60) -> int:
+    def wait(self, *, timeout: float = PATIENCE_SECONDS) -> int:
         """Wait for its end; return its exit status, negative for a signal. Raises ClusterError after `timeout`."""
         try:
             return self._process.wait(timeout)

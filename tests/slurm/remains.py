@@ -78,7 +78,7 @@ def kill_processes(directory: Path) -> None:
         return not left
 
     try:
-        poll_until(none_left, seconds=10, what=f"the processes of {directory} to end")
+        poll_until(none_left, seconds=60, what=f"the processes of {directory} to end")
     except ClusterError as error:
         raise ClusterError(f"{error}: {processes_of(directory)}") from None
 
@@ -93,7 +93,7 @@ def remove_cgroups(directory: Path) -> None:
                     Path(root).rmdir()
         return not cgroups_of(directory)
 
-    poll_until(none_left, seconds=10, what=f"the cgroups of {directory} to be removable")
+    poll_until(none_left, seconds=60, what=f"the cgroups of {directory} to be removable")
 
 
 def planned_directory(token: str | None = None) -> Path:

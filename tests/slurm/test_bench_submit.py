@@ -48,7 +48,7 @@ def bench_run(cluster: SlurmCluster, workplace: Path, *words: str) -> subprocess
     """`jobtrail bench run …` in the workplace."""
     return subprocess.run(
         [sys.executable, "-m", "jobtrail", "bench", "run", *words],
-        env=environment(cluster), cwd=workplace, capture_output=True, text=True, check=False, timeout=180,
+        env=environment(cluster), cwd=workplace, capture_output=True, text=True, check=False, timeout=400,
     )  # fmt: skip
 
 
@@ -110,9 +110,9 @@ def test_an_interrupt_while_waiting_leaves_the_job_alone(cluster: SlurmCluster, 
     with printed.open("w") as out:
         waiting = subprocess.Popen(words, env=environment(cluster), cwd=workplace, stdout=out, stderr=out)
         try:
-            wait_until(lambda: "JobHeldUser" in printed.read_text(), "Slurm's reason", timeout_seconds=60)
+            wait_until(lambda: "JobHeldUser" in printed.read_text(), "Slurm's reason")
             waiting.send_signal(signal.SIGINT)
-            assert waiting.wait(timeout=30) == 130
+            assert waiting.wait(timeout=120) == 130
         finally:
             waiting.kill()
             waiting.wait()
@@ -131,9 +131,9 @@ def test_a_job_cancelled_before_it_began_ends_the_waiting(cluster: SlurmCluster,
     with printed.open("w") as out:
         waiting = subprocess.Popen(words, env=environment(cluster), cwd=workplace, stdout=out, stderr=out)
         try:
-            wait_until(lambda: "JobHeldUser" in printed.read_text(), "Slurm's reason", timeout_seconds=60)
+            wait_until(lambda: "JobHeldUser" in printed.read_text(), "Slurm's reason")
             cluster.cancel(int(printed.read_text().partition("job ")[2].split()[0]))
-            assert waiting.wait(timeout=90) == 1
+            assert waiting.wait(timeout=180) == 1
         finally:
             waiting.kill()
             waiting.wait()
@@ -151,10 +151,9 @@ def test_a_job_cancelled_while_it_runs_is_a_failed_run(cluster: SlurmCluster, wo
             stage = wait_until(
                 lambda: next((workplace / "jobtrail-bench").glob("never-ready-*/stage.json"), None),
                 "the run to begin",
-                timeout_seconds=60,
             )
             cluster.cancel(int(json.loads((stage.parent / "run.json").read_text())["job_id"]))
-            waiting.communicate(timeout=100)
+            waiting.communicate(timeout=240)
         finally:
             waiting.kill()
             waiting.wait()

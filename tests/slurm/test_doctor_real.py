@@ -35,8 +35,8 @@ class Node:
         environment = self.daemon.environment() | self.cluster.env | {"JOBTRAIL_HOOK_CONF": str(self.hook_conf)}
         environment["PATH"] = f"{environment['PATH']}:{os.environ['PATH']}"
         done = subprocess.run(
-            [sys.executable, "-m", "jobtrail", "doctor", "--json", "--only", only, "--deadline", "20"],
-            env=environment, capture_output=True, text=True, timeout=90, check=False,
+            [sys.executable, "-m", "jobtrail", "doctor", "--json", "--only", only, "--deadline", "60"],
+            env=environment, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         assert done.stdout, done.stderr
         findings: list[dict[str, str]] = json.loads(done.stdout)["findings"]

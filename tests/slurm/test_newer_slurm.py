@@ -12,6 +12,7 @@ import pytest
 
 from tests.daemon_process import wait_until
 from tests.slurm.cluster import SlurmCluster
+from tests.slurm.observed import FIRST_RUN_STAYS
 from tests.slurm.pair import Pair, observed_pair
 
 DATA_VERSION = "v0.0.42"
@@ -79,7 +80,7 @@ def test_an_unknown_job_is_not_found_by_the_controller_and_nothing_in_accounting
 def test_a_bearer_token_alone_opens_it_over_tcp(pair: Pair) -> None:
     headers = {"Authorization": f"Bearer {pair.cluster.token('jt-bob')}"}
     request = urllib.request.Request(f"{pair.cluster.rest_url}/slurm/{DATA_VERSION}/nodes", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         nodes = json.load(answer)["nodes"]
     assert sorted(node["name"] for node in nodes) == sorted(pair.cluster.node_names)
     assert all(isinstance(node["state"], list) for node in nodes)
@@ -111,7 +112,7 @@ def test_a_cancelled_job_is_cancelled(pair: Pair) -> None:
 
 
 def test_a_requeued_job_is_two_runs(pair: Pair) -> None:
-    job = pair.cluster.submit("sleep 3")
+    job = pair.cluster.submit(FIRST_RUN_STAYS)
     pair.cluster.wait_script(job)
     pair.cluster.requeue(job)
     pair.cluster.wait_state(job, {"PENDING"})
@@ -125,6 +126,7 @@ def test_a_requeued_job_is_two_runs(pair: Pair) -> None:
 def test_two_nodes_are_one_run_with_two_parts(pair: Pair) -> None:
     job = pair.finished("srun sleep 2", "--nodes=2", "--ntasks=2", "--cpus-per-task=3")
     slurm_id = int(job["job_id"].removeprefix("slurm-"))
+    wait_until(lambda: len(pair.parts(slurm_id)) == 2, "the parts of both nodes")
     parts = pair.parts(slurm_id)
     assert [part["node"] for part in parts] == sorted(pair.cluster.node_names)
     assert {part["run"] for part in parts} == {1}
@@ -139,5 +141,5 @@ def test_a_name_that_is_no_text_costs_nobody_anything(pair: Pair) -> None:
 
 
 def test_a_job_over_its_time_limit_is_told_as_such(pair: Pair, over_time: int) -> None:
-    assert pair.cluster.wait_finished(over_time, timeout=120) == "TIMEOUT"
+    assert pair.cluster.wait_finished(over_time, timeout=300) == "TIMEOUT"
     assert told(pair.confirmed(over_time)) == ("failed", "timeout", None, 15)

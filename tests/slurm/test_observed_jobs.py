@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.daemon_process import wait_until
-from tests.slurm.observed import CHECKPOINT_SECONDS, CLUSTER, Observed, observed_cluster
+from tests.slurm.observed import CLUSTER, UNTIL_OPEN, Observed, observed_cluster
 
 pytestmark = pytest.mark.slurm
 
 BURN = """#!/bin/sh
 exec python3 -c '
-import time, resource
+import os, time, resource
 end = time.monotonic() + {seconds}
-while time.monotonic() < end: sum(range(20000))
+while time.monotonic() < end or not os.path.exists("{gate}"): sum(range(20000))
 used = resource.getrusage(resource.RUSAGE_SELF)
 print("cpu_seconds", used.ru_utime + used.ru_stime)
 '
@@ -29,6 +29,7 @@ held = bytearray(b"x") * ({mebibytes} << 20)
 time.sleep({seconds})
 '
 """
+USAGE = "hpc_job_memory_usage_bytes"  # of a job that was looked at
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,10 @@ def test_an_exit_code_is_recorded_and_zero_is_not_called_success(
 
 def test_the_trail_of_a_job_has_one_correlation_id_and_complete_snapshots(observed: Observed) -> None:
     """Prolog, checkpoints, epilog and final usage stand under one correlation id, each with the job after it."""
-    slurm_id = observed.cluster.submit(f"#!/bin/sh\nsleep {CHECKPOINT_SECONDS + 1}\n", "--account=physics")
+    gate = observed.gate("trail")
+    slurm_id = observed.cluster.submit(UNTIL_OPEN.format(gate=gate), "--account=physics")
+    wait_until(lambda: "checkpoint" in {row["event_kind"] for row in observed.trail(slurm_id)}, "a checkpoint")
+    gate.touch()
     observed.cluster.wait_finished(slurm_id)
     job = observed.settled(slurm_id)
     trail = observed.trail(slurm_id)
@@ -109,9 +113,17 @@ def test_two_users_are_told_apart(observed: Observed) -> None:
 
 def test_twenty_jobs_at_once_are_all_recorded(observed: Observed) -> None:
     """Every one of 20 jobs running together has its start, its end and its samples."""
-    ids = [observed.cluster.submit("#!/bin/sh\nsleep 3\n", "--mem=20") for _ in range(20)]
+    gate = observed.gate("twenty")
+    ids = [observed.cluster.submit(UNTIL_OPEN.format(gate=gate), "--mem=20") for _ in range(20)]
+    wanted = {f"slurm-{slurm_id}" for slurm_id in ids}
+
+    def all_seen() -> bool:
+        return wanted <= {labels["job_id"] for labels, _ in observed.daemon.metrics().get(USAGE, [])}
+
+    wait_until(all_seen, "the series of all", every_seconds=0.2)
+    gate.touch()
     for slurm_id in ids:
-        observed.cluster.wait_finished(slurm_id, timeout=120)
+        observed.cluster.wait_finished(slurm_id)
     jobs = [observed.settled(slurm_id) for slurm_id in ids]
     assert all(job["sample_count"] >= 1 for job in jobs)
     assert len({job["correlation_id"] for job in jobs}) == 20
@@ -119,7 +131,7 @@ def test_twenty_jobs_at_once_are_all_recorded(observed: Observed) -> None:
 
 def test_a_job_of_one_second_is_measured(observed: Observed) -> None:
     """It burns a second of CPU; the record shows it, with samples that reach beyond half of its life."""
-    job = observed.run_to_end(BURN.format(seconds=1))
+    job = observed.run_to_end(BURN.format(seconds=1, gate="/"))
     told = _told_cpu_seconds(observed, job)
     assert job["sample_count"] >= 2
     assert job["cpu_seconds"] == pytest.approx(told, rel=0.15, abs=0.1)
@@ -128,7 +140,7 @@ def test_a_job_of_one_second_is_measured(observed: Observed) -> None:
 
 def test_cpu_seconds_of_a_burn_agree_with_slurm_and_with_the_job_itself(observed: Observed) -> None:
     """Within 5 % of getrusage in the job and of sacct, for a job of ten seconds."""
-    job = observed.run_to_end(BURN.format(seconds=10))
+    job = observed.run_to_end(BURN.format(seconds=10, gate="/"))
     told = _told_cpu_seconds(observed, job)
     slurm_id = int(job["job_id"].removeprefix("slurm-"))
     assert job["cpu_seconds"] == pytest.approx(told, rel=0.05)
@@ -173,7 +185,8 @@ def test_memory_peak_and_limit_are_those_of_the_job(observed: Observed) -> None:
 
 def test_a_job_has_series_while_it_lives_and_none_afterwards(observed: Observed) -> None:
     """The info series and the counters appear with the job, pass promtool, and are gone after two more scrapes."""
-    slurm_id = observed.cluster.submit("#!/bin/sh\nsleep 4\n")
+    gate = observed.gate("series")
+    slurm_id = observed.cluster.submit(UNTIL_OPEN.format(gate=gate))
     expected = {
         "hpc_job_info",
         "hpc_job_runtime_seconds",
@@ -185,6 +198,7 @@ def test_a_job_has_series_while_it_lives_and_none_afterwards(observed: Observed)
     seen = wait_until(lambda: expected <= (found := observed.series(slurm_id)) and found, "the job's series")
     assert expected <= seen
     _check_with_promtool(observed.daemon.get("/metrics")[1])
+    gate.touch()
     observed.cluster.wait_finished(slurm_id)
     observed.settled(slurm_id)
     wait_until(lambda: not observed.series(slurm_id), "the job's series to go")
@@ -200,10 +214,13 @@ def _check_with_promtool(page: bytes) -> None:
 def test_a_prolog_while_the_daemon_is_down_is_not_lost(observed: Observed) -> None:
     """The prolog leaves its event on disk, the job runs undisturbed, and the daemon takes the event up at its start."""
     observed.daemon.stop()
-    slurm_id = observed.cluster.submit("#!/bin/sh\nsleep 5\n")
+    gate = observed.gate("down")
+    slurm_id = observed.cluster.submit(UNTIL_OPEN.format(gate=gate))
     wait_until(observed.incoming, "the prolog's event in the spool directory")
     observed.cluster.wait_running(slurm_id)
     observed.daemon.start()
+    wait_until(lambda: USAGE in observed.series(slurm_id), "the job's series")
+    gate.touch()
     observed.cluster.wait_finished(slurm_id)
     job = observed.settled(slurm_id)
     assert (job["state"], job["exit_code"]) == ("ended", 0)
@@ -214,11 +231,13 @@ def test_a_prolog_while_the_daemon_is_down_is_not_lost(observed: Observed) -> No
 
 def test_a_killed_daemon_goes_on_with_the_running_job(observed: Observed) -> None:
     """kill -9 in mid-job: the same run goes on, its usage is complete, nothing is recorded twice."""
-    slurm_id = observed.cluster.submit(BURN.format(seconds=8))
+    gate = observed.gate("killed")
+    slurm_id = observed.cluster.submit(BURN.format(seconds=8, gate=gate))
     wait_until(lambda: observed.series(slurm_id), "the job's series")
     observed.daemon.kill()
     observed.daemon.start()
     wait_until(lambda: observed.series(slurm_id), "the job's series after the restart")
+    gate.touch()
     observed.cluster.wait_finished(slurm_id)
     job = observed.settled(slurm_id)
     kinds = [row["event_kind"] for row in observed.trail(slurm_id)]
@@ -229,7 +248,8 @@ def test_a_killed_daemon_goes_on_with_the_running_job(observed: Observed) -> Non
 
 def test_a_daemon_that_lost_its_spool_finds_the_running_job(observed: Observed) -> None:
     """A new spool knows of no job; the scan of the cgroups does, and says that the start is a guess."""
-    slurm_id = observed.cluster.submit("#!/bin/sh\nsleep 8\n")
+    gate = observed.gate("lost")
+    slurm_id = observed.cluster.submit(UNTIL_OPEN.format(gate=gate))
     wait_until(lambda: observed.job(slurm_id), "the job's row")
     observed.daemon.stop()
     shutil.rmtree(observed.daemon.spool)
@@ -237,6 +257,7 @@ def test_a_daemon_that_lost_its_spool_finds_the_running_job(observed: Observed) 
     observed.daemon.config.write_text(f"{config}\ncluster: {CLUSTER}\nnode: {observed.cluster.node_names[0]}\n")
     observed.daemon.start()
     wait_until(lambda: observed.series(slurm_id), "the job's series")
+    gate.touch()
     observed.cluster.wait_finished(slurm_id)
     job = observed.settled(slurm_id)
     kinds = [row["event_kind"] for row in observed.trail(slurm_id)]

@@ -13,6 +13,7 @@ import pytest
 
 from jobtrail.domain.admin_comment import MARK
 from tests.daemon_process import wait_until
+from tests.slurm.observed import FIRST_RUN_STAYS, UNTIL_OPEN
 from tests.slurm.pair import Pair, observed_pair
 from tests.slurm.test_observed_jobs import BURN, HOLD
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slurm
 
 MEBIBYTE = 1 << 20
 SLEEPS = 126  # seconds: of a job that is shorter than two minutes no advice is given on what to ask for
-REQUEUED = "#!/bin/sh\nsleep 3\n"
+REQUEUED = f"#!/bin/sh\n{FIRST_RUN_STAYS}\nsleep 1\n"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def commented(pair: Pair, slurm_id: int) -> str:
         return last if last.casefold().startswith(MARK) else None
 
     try:
-        return wait_until(written, f"the AdminComment of job {slurm_id}", timeout_seconds=40)
+        return wait_until(written, f"the AdminComment of job {slurm_id}", timeout_seconds=120)
     except AssertionError as error:
         raise AssertionError(f"{error}; the daemon warned:\n{pair.warnings()}") from None
 
@@ -87,7 +88,7 @@ def commented(pair: Pair, slurm_id: int) -> str:
 @pytest.fixture(scope="module")
 def burned(pair: Pair) -> dict[str, Any]:
     """A job that keeps one of two CPUs busy for six seconds."""
-    slurm_id = pair.cluster.submit(BURN.format(seconds=6), "--cpus-per-task=2", "--mem=200", "--time=1")
+    slurm_id = pair.cluster.submit(BURN.format(seconds=6, gate="/"), "--cpus-per-task=2", "--mem=200", "--time=1")
     pair.cluster.wait_finished(slurm_id)
     return settled(pair, slurm_id)
 
@@ -178,9 +179,11 @@ def test_a_summary_is_the_admin_comment_and_is_on_record(pair: Pair, burned: dic
 
 
 def test_what_an_administrator_wrote_stays(pair: Pair) -> None:
-    slurm_id = pair.cluster.submit("sleep 2")
+    gate = pair.gate("ticket")
+    slurm_id = pair.cluster.submit(UNTIL_OPEN.format(gate=gate))
     pair.cluster.wait_running(slurm_id)
     pair.cluster.run_tool("scontrol", "update", f"JobId={slurm_id}", "AdminComment=See Ticket 12")
+    gate.touch()
     pair.cluster.wait_finished(slurm_id)
     settled(pair, slurm_id)
     left = ("jobtrail_admin_comments_total", "left")
@@ -188,7 +191,7 @@ def test_what_an_administrator_wrote_stays(pair: Pair) -> None:
     def seen_to() -> bool:
         return any(labels.get("result") == left[1] and value for labels, value in pair.daemon.metrics()[left[0]])
 
-    wait_until(seen_to, "the daemon to leave it alone", timeout_seconds=40)
+    wait_until(seen_to, "the daemon to leave it alone", timeout_seconds=120)
     assert comments(pair, slurm_id) == ["See Ticket 12"]
 
 
@@ -219,7 +222,7 @@ def test_of_a_requeued_job_the_last_run_has_it(pair: Pair) -> None:
 
 
 def test_a_job_that_slept_is_told_to_ask_for_less(pair: Pair, sleeper: int) -> None:
-    pair.cluster.wait_finished(sleeper, timeout=SLEEPS + 60)
+    pair.cluster.wait_finished(sleeper, timeout=SLEEPS + 180)
     settled(pair, sleeper)
     told, known = report(pair, sleeper), accounted(pair, sleeper)
     assert told["verdict"] == "completed"

@@ -26,7 +26,7 @@ NASTY = ("line1\nline2\n1\x1f1\x1fCOMPLETED", "\n|a|b|", "'; DROP TABLE jobs; --
 
 def ask(cluster: SlurmCluster, *numbers: int, since: int = 0) -> SlurmAnswer:
     """One question."""
-    sacct = Sacct("sacct", cluster.env["SLURM_CONF"], timeout_seconds=20, pace_seconds=0.001)
+    sacct = Sacct("sacct", cluster.env["SLURM_CONF"], timeout_seconds=60, pace_seconds=0.001)
     return asyncio.run(sacct.runs_of(numbers, since=since))
 
 
@@ -42,7 +42,7 @@ def settled(
         return newest if newest is not None and newest.facts.partition and complete(newest) else None
 
     # slurmctld hands slurmdbd what has started only once in a while (SlurmctldParameters, slurm.conf(5)).
-    return wait_until(condition, f"accounting to know job {number}", timeout_seconds=60, every_seconds=0.2)
+    return wait_until(condition, f"accounting to know job {number}", timeout_seconds=180, every_seconds=0.2)
 
 
 def told(cluster: SlurmCluster, number: int) -> SlurmRecord:
@@ -127,7 +127,7 @@ def test_each_run_of_a_requeued_job(small: SlurmCluster) -> None:
         records = ask(small, number).records
         return records if len(records) == 2 else None
 
-    runs = wait_until(both, "both runs in accounting", timeout_seconds=60, every_seconds=0.2)
+    runs = wait_until(both, "both runs in accounting", timeout_seconds=180, every_seconds=0.2)
     assert [record.state for record in runs] == ["REQUEUED", "PENDING"]
     assert (runs[0].submit_time or 0) < (runs[1].submit_time or 0)
     small.cancel(number)
@@ -190,4 +190,4 @@ def test_slurmdbd_out_of_reach(small: SlurmCluster, tmp_path: Path) -> None:
     assert text != conf.read_text()
     (tmp_path / "slurm.conf").write_text(text)
     with pytest.raises(SlurmUnavailable, match=r"Connection refused .*does slurmdbd run"):
-        asyncio.run(Sacct("sacct", str(tmp_path / "slurm.conf"), timeout_seconds=20).runs_of([1], since=0))
+        asyncio.run(Sacct("sacct", str(tmp_path / "slurm.conf"), timeout_seconds=60).runs_of([1], since=0))

@@ -18,7 +18,7 @@ NO_SUCH_JOB = 999_999
 
 
 def settings(cluster: SlurmCluster, **others: object) -> RestSettings:
-    chosen = {"url": f"unix:{cluster.rest_socket}", "poll_seconds": 0.05, "timeout_seconds": 30.0}
+    chosen = {"url": f"unix:{cluster.rest_socket}", "poll_seconds": 0.05, "timeout_seconds": 60.0}
     return RestSettings(**chosen | others)  # type: ignore[arg-type]
 
 
@@ -29,7 +29,7 @@ async def rest(cluster: SlurmCluster) -> AsyncIterator[SlurmRest]:
 
 
 async def recorded(
-    rest: SlurmRest, number: int, good: Callable[[list[SlurmRecord]], bool], *, timeout_seconds: float = 30.0
+    rest: SlurmRest, number: int, good: Callable[[list[SlurmRecord]], bool], *, timeout_seconds: float = 120.0
 ) -> list[SlurmRecord]:
     """The runs of a job in order, once slurmdbd has heard all of it; the client's own pace is the waiting."""
     deadline = time.monotonic() + timeout_seconds
@@ -81,8 +81,8 @@ async def test_both_runs_of_a_requeued_job_in_one_question_with_others(cluster: 
     cluster.wait_running(number)
     cluster.requeue(number)
     cluster.wait_state(number, {"PENDING"})
-    cluster.run_tool("scontrol", "update", f"JobId={number}", "StartTime=now")  # it would wait two minutes
-    cluster.wait_finished(number, timeout=90)
+    cluster.start_now(number)
+    cluster.wait_finished(number)
     runs = await recorded(rest, number, lambda runs: len(runs) == 2 and all(run.is_final for run in runs))
     assert [run.state for run in runs] == ["REQUEUED", "FAILED"]
     assert (runs[0].submit_time or 0) < (runs[1].submit_time or 0)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.daemon_process import wait_until
+from tests.slurm.observed import FIRST_RUN_STAYS
 from tests.slurm.pair import Pair, observed_pair
 
 pytestmark = pytest.mark.slurm
@@ -67,7 +68,7 @@ def test_a_cancelled_job_is_cancelled(pair: Pair) -> None:
 
 
 def test_the_controllers_hooks_name_the_job_and_its_array_before_it_ends(pair: Pair) -> None:
-    array_id = pair.cluster.submit_array("#!/bin/sh\nsleep 4\n", "7", "--job-name=named early")
+    array_id = pair.cluster.submit_array("#!/bin/sh\nexec sleep 300\n", "7", "--job-name=named early")
     raw_id = pair.cluster.array_tasks(array_id, 1)[7]
     row = wait_until(
         lambda: next((row for row in pair.trail(raw_id) if row["changed_by"] == "slurm-controller"), None),
@@ -97,16 +98,16 @@ def test_the_parts_of_a_run_stay_one_run_with_all_hooks(pair: Pair) -> None:
     trail = wait_until(heard, "both words of the controller")
     assert len(pair.runs(slurm_id)) == 1
     assert {row["correlation_id"] for row in trail} == {job["correlation_id"]}
-    assert len(pair.parts(slurm_id)) == 2
+    wait_until(lambda: len(pair.parts(slurm_id)) == 2, "the parts of both nodes")
 
 
 def test_a_requeued_job_is_two_runs_with_all_hooks(pair: Pair) -> None:
-    slurm_id = running(pair, "#!/bin/sh\necho ready\nsleep 3\n")
+    slurm_id = running(pair, f"#!/bin/sh\necho ready\n{FIRST_RUN_STAYS}\n")
     pair.cluster.requeue(slurm_id)
     wait_until(lambda: "job_finished" in [row["event_kind"] for row in pair.trail(slurm_id)], "the first run's epilog")
     pair.cluster.wait_state(slurm_id, {"PENDING"})
     pair.cluster.start_now(slurm_id)
-    row = pair.confirmed(slurm_id, runs=2, seconds=60)
+    row = pair.confirmed(slurm_id, runs=2)
     states = [run["State"] for run in pair.cluster.sacct(slurm_id, ["State"])]
     # A second run that slurmd refuses, since it still buries the first, is taken back too: Slurm then starts a third.
     assert [run["raw_state"] for run in pair.runs(slurm_id)] == states[: row["run"]]
@@ -114,12 +115,13 @@ def test_a_requeued_job_is_two_runs_with_all_hooks(pair: Pair) -> None:
 
 
 def test_the_end_of_a_task_is_looked_at_while_its_counters_are_there(pair: Pair) -> None:
-    job = pair.finished(BURN.format(seconds=1))
+    job = pair.finished(BURN.format(seconds=4))
     slurm_id = int(job["job_id"].removeprefix("slurm-"))
     job = pair.settled(slurm_id)
     assert job["usage_sources"]["last_look"] == "task_epilog"
     used = float(pair.cluster.output(slurm_id).split("cpu_seconds")[1].split()[0])
-    assert job["cpu_seconds"] == pytest.approx(used, abs=0.06)
+    # The shells around it, and the hook itself, use some hundredths of a second, more on a busy machine.
+    assert job["cpu_seconds"] == pytest.approx(used, abs=0.3)
 
 
 def test_the_jobs_follow_from_the_trail(pair: Pair) -> None:
