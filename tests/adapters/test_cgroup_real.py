@@ -16,6 +16,7 @@ import pytest
 from jobtrail.adapters.cgroup import CgroupReader, v1
 from jobtrail.domain.samples import Miss, Missed, Reading
 from tests.adapters.cgroup_trees import REAL_ROOT, RealV1Job, real_node, real_v1_job, target
+from tests.daemon_process import wait_until
 from tests.requirements import require_root, unmet
 
 # The interpreter's start and end, which the process itself cannot count, on a busy machine.
@@ -73,6 +74,12 @@ def reading(reader: CgroupReader) -> Reading:
     return got
 
 
+def reading_with(reader: CgroupReader, is_right: Callable[[int], bool]) -> Reading | None:
+    """A reading of which the resident memory is right, if this look gives one."""
+    got = reading(reader)
+    return got if got.memory_rss_bytes is not None and is_right(got.memory_rss_bytes) else None
+
+
 def test_cpu_time_agrees_with_getrusage(job: RealV1Job) -> None:
     """A burn of a known length costs the job what wait4 says it cost, within 5 %; the parent counter, too."""
     job.make("step_batch")
@@ -102,9 +109,10 @@ def test_memory_processes_and_threads(job: RealV1Job) -> None:
         holder = start(lambda: job.enter("step_batch/task_0"), HOLD, str(50 << 20))
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        held = reading(reader)
+        # The kernel adds up memory.stat of all processors every two seconds, and sooner only after many changes.
+        held = wait_until(lambda: reading_with(reader, lambda rss: rss >= 50 << 20), "what is held to be counted")
         finish(holder)
-        freed = reading(reader)
+        freed = wait_until(lambda: reading_with(reader, lambda rss: rss < 10 << 20), "what was freed to be counted")
     assert 50 << 20 <= (held.memory_rss_bytes or 0) < 75 << 20
     assert 50 << 20 <= (held.memory_current_bytes or 0) < 80 << 20
     assert 50 << 20 <= (freed.memory_peak_bytes or 0) < 80 << 20
