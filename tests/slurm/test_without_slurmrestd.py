@@ -102,7 +102,7 @@ def test_the_parts_of_a_run_stay_one_run_with_all_hooks(pair: Pair) -> None:
 
 
 def test_a_requeued_job_is_two_runs_with_all_hooks(pair: Pair) -> None:
-    slurm_id = running(pair, f"#!/bin/sh\necho ready\n{FIRST_RUN_STAYS}\n")
+    slurm_id = running(pair, f"#!/bin/sh\necho ready\n{FIRST_RUN_STAYS}\nsleep 3\n")
     pair.cluster.requeue(slurm_id)
     wait_until(lambda: "job_finished" in [row["event_kind"] for row in pair.trail(slurm_id)], "the first run's epilog")
     pair.cluster.wait_state(slurm_id, {"PENDING"})
