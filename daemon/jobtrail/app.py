@@ -17,6 +17,7 @@ from jobtrail.composition.storage import open_store
 from jobtrail.composition.surface import make_drop, make_http, make_incoming
 from jobtrail.config import Config
 from jobtrail.config_link import left_open
+from jobtrail.core.runs.adoption import Adoption
 from jobtrail.core.waiting import wait_for_any
 from jobtrail.domain.errors import JobtrailError
 
@@ -69,10 +70,12 @@ async def _run(
         try:
             # What hooks left comes first: a posted prolog must not overtake the file of the run before it.
             await incoming.take_all()
+            if (adoption := _adoption(parts)) is not None:
+                await adoption.begin()
             async with make_http(parts, inherited).serving() as addresses:
                 _start_loops(tasks, parts, incoming, halt)
-                if parts.config.scheduler == "slurm" and "node" in parts.config.roles:
-                    tasks.create_task(_adopt(parts, halt))
+                if adoption is not None:
+                    tasks.create_task(adoption.run(halt))
                 parts.telemetry.started(socket=addresses.socket, http=addresses.url)
                 for notice in (*parts.spool.notices, *parts.slurm.notices):
                     parts.telemetry.warn(notice)
@@ -125,27 +128,25 @@ async def _broken(parts: Parts) -> None:
     raise await parts.spool.failure()
 
 
-async def _adopt(parts: Parts, stop: asyncio.Event) -> None:
-    """Take up Slurm jobs that run without any event about them.
+def _adoption(parts: Parts) -> Adoption | None:
+    """What takes up Slurm's jobs that run here; their cluster's name is that of the settings, or what a hook said."""
+    if parts.config.scheduler != "slurm" or "node" not in parts.config.roles:
+        return None
 
-    Their cluster's name is that of the settings, or what a hook last said; on a node where no hook ever spoke, adoption
-    waits for the first one.
-    """
-    warned = False
-    while not stop.is_set():
-        found = await asyncio.to_thread(parts.cgroup.scan)
-        cluster = parts.config.cluster or await parts.spool.last_cluster()
-        if cluster or not found:
-            known = frozenset(run.target.job_id for run in await parts.spool.open_runs())
-            await parts.collector.adopt(found, known, cluster or "")
-            parts.sampler.trust_parents()
-            return
-        if not warned:
-            parts.telemetry.warn(
-                "jobs run here that no hook announced; waiting to learn the cluster's name", jobs=len(found)
-            )
-            warned = True
-        await wait_for_any(stop.wait(), parts.spool.wait_beyond(parts.spool.status().head_seq))
+    async def cluster_of() -> str | None:
+        return parts.config.cluster or await parts.spool.last_cluster()
+
+    def warn(jobs: int) -> None:
+        parts.telemetry.warn("jobs run here that no hook announced; waiting to learn the cluster's name", jobs=jobs)
+
+    return Adoption(
+        parts.spool,
+        parts.collector,
+        scan=lambda: asyncio.to_thread(parts.cgroup.scan),
+        cluster_of=cluster_of,
+        unnamed=warn,
+        adopted=parts.sampler.trust_parents,
+    )
 
 
 async def _leave(parts: Parts) -> None:
