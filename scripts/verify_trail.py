@@ -66,13 +66,14 @@ def merkle_root(hashes):
     return sha(b"\1", merkle_root(hashes[:split]), merkle_root(hashes[split:]))
 
 def root_by_path(leaf, index, count, path):
-    """The root over `count` leaves, by the neighbours of one from below (RFC 9162, 2.1.3); nothing if it cannot be."""
+    """The root over `count` leaves, by the neighbours of one from below (RFC 9162, 2.1.3); None: it cannot be."""
     if count < 2 or not path:
-        return leaf if (index, count, path) == (0, 1, []) else b""
+        return leaf if (index, count, path) == (0, 1, []) else None
     split = 1 << (count - 1).bit_length() - 1
-    if index < split:
-        return sha(b"\1", root_by_path(leaf, index, split, path[:-1]), path[-1])
-    return sha(b"\1", path[-1], root_by_path(leaf, index - split, count - split, path[:-1]))
+    is_right = index >= split
+    inner = root_by_path(leaf, index - split * is_right, count - split if is_right else split, path[:-1])
+    is_path = inner and len(packed(path[-1])) == 32  # else two neighbours could stand for a leaf and its own
+    return sha(b"\1", *((path[-1], inner) if is_right else (inner, path[-1]))) if is_path else None
 
 def is_signed(message, signature, key):
     with tempfile.TemporaryDirectory() as at:
@@ -254,10 +255,9 @@ def verify(export, anchors, public_keys, accepted):
     with Path(export).open(encoding="utf-8") as file:
         rows = map(json.loads, (line for line in file if '"chain_started"' in line))
         said = {row["chain_id"]: packed(row["payload"] or "").decode(errors="replace") for row in rows
-            if row.get("kind") == "chain_started" and row["seq"] == 1}
+            if row.get("type") == "row" and row.get("kind") == "chain_started" and row["seq"] == 1}
         file.seek(0)
-        head = json.loads(file.readline())
-        if head.get("jobtrail_export") != 1:
+        if (head := json.loads(file.readline())).get("jobtrail_export") != 1:
             raise ValueError("is no export of this version")
         run = Verification(read_keys(public_keys), accepted, head["scope"] != "trail", said)
         take = {"checkpoint": run.take_checkpoint, "chain": run.begin_chain, "row": run.take_row}

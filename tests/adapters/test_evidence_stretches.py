@@ -1,8 +1,11 @@
 """Evidence of a job that several checkpoints cover: it ran for longer than it takes to the next one, as most do."""
 
 import json
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -87,3 +90,56 @@ async def test_a_stretch_whose_beginning_no_checkpoint_covers_shows(bench: Trail
         seq = begin[0]
         other = [line | {"begin": [seq, "ab" * 32, begin[2]]} if line.get("begin") == begin else line for line in lines]
         assert ("leaf_differs", seq) in verified(bench, other)[0]
+
+
+Neighbours = list[str]
+WRONG_PATHS: dict[str, Callable[[int, Neighbours], tuple[int, Neighbours]]] = {
+    "a neighbour is missing": lambda index, path: (index, path[:-1]),
+    "one too many": lambda index, path: (index, [*path, "ab" * 32]),
+    "another place": lambda index, path: (index ^ 1, path),
+    "no place of the checkpoint": lambda index, path: (index + 64, path),
+    "before the first place": lambda _, path: (-1, path),
+    "two neighbours in one": lambda index, path: (index, ["".join(path)]),
+    "the root's two children, known from any other evidence": lambda index, _: (index, ["ab" * 64]),
+}
+
+
+@pytest.mark.parametrize("case", list(WRONG_PATHS))
+async def test_a_leaf_is_of_a_checkpoint_only_by_a_path_that_can_be(bench: TrailBench, case: str) -> None:
+    await long_job(bench, minutes_between=1)
+    lines = await evidence(bench)
+    for line in lines:
+        if line.get("type") == "checkpoint":
+            for proof in line["proofs"]:
+                proof["index"], proof["path"] = WRONG_PATHS[case](proof["index"], proof["path"])
+    assert {code for code, _ in verified(bench, lines)[0]} == {"root_differs"}
+
+
+def children(leaf: bytes, index: int, count: int, path: Neighbours) -> tuple[bytes, bytes]:
+    """The two hashes that the root over `count` leaves is made of (RFC 9162, 2.1.3)."""
+    split = 1 << (count - 1).bit_length() - 1
+    inner, within = (index, split) if index < split else (index - split, count - split)
+    own = leaf if within == 1 else sha256(b"\1" + b"".join(children(leaf, inner, within, path[:-1]))).digest()
+    other = bytes.fromhex(path[-1])
+    return (own, other) if index < split else (other, own)
+
+
+async def test_another_chain_cannot_be_put_under_a_checkpoint_by_the_children_of_its_root(bench: TrailBench) -> None:
+    """Who has an honest evidence knows both, and with them as one neighbour any leaf would lead to the true root."""
+    await long_job(bench, minutes_between=1)
+    lines = await evidence(bench)
+    tried = 0
+    for checkpoint in (line for line in lines if line.get("type") == "checkpoint" and line["leaf_count"] > 1):
+        for proof in checkpoint["proofs"]:
+            chain, seq, *hashes = proof["leaf"]
+            place = UUID(chain).bytes + seq.to_bytes(8, "big") + b"".join(map(bytes.fromhex, hashes))
+            leaf = sha256(b"\0jobtrail-audit-leaf-v1\0" + place).digest()
+            both = b"".join(children(leaf, proof["index"], checkpoint["leaf_count"], proof["path"]))
+            assert sha256(b"\1" + both).hexdigest() == checkpoint["root"]
+            honest = proof["index"], proof["path"]
+            proof["path"] = [both.hex()]
+            for proof["index"] in range(checkpoint["leaf_count"]):
+                assert "root_differs" in {code for code, _ in verified(bench, lines)[0]}
+                tried += 1
+            proof["index"], proof["path"] = honest
+    assert tried >= 4

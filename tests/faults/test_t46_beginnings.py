@@ -1,5 +1,6 @@
 """T-46, chains that begin anew: what a node's first row says it follows is held against what the store holds."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -73,6 +74,21 @@ async def test_a_chain_that_does_not_say_what_it_follows_shows_until_it_is_accep
     unknown = await another(bench, "the chain before this one: unknown; 0 of its events")
     assert await found(bench, database, chain) == {("chain_unexplained", unknown)}
     figures.set(detected=2)
+
+
+async def test_no_line_but_a_row_says_how_a_chain_began(bench: TrailBench, database: str, figures: Figures) -> None:
+    """The script looks for that before it knows what the lines are."""
+    await bench.sealed_story(2)
+    chain = await another(bench, NEW)
+    exported = await export(database, bench.directory / "export.jsonl")
+    lines = [json.loads(line) for line in exported.read_text().splitlines()]
+    last = [line for line in lines if line.get("type") == "checkpoint"][-1]
+    pretended = {"kind": "chain_started", "seq": 1, "chain_id": chain, "payload": OF_IMPORT.encode().hex()}
+    lines.append(last | {"number": last["number"] + 1, "leaves": []} | pretended)
+    exported.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    offline = places(verify_offline(exported, anchors=bench.anchors)["findings"])
+    assert ("chain_unexplained", chain) in {(code, of) for code, of, *_ in offline}
+    figures.set(detected=1)
 
 
 @pytest.mark.parametrize("case", ["first of a node", "import", "named", "carried over", "renamed", "pruned behind"])
