@@ -248,6 +248,17 @@ async def test_a_daemon_that_is_no_server_sends_nodes_away(tmp_path: Path) -> No
         assert (answer.status, "http.node_token_file" in answer.json()["message"]) == (403, True)
 
 
+async def test_events_for_the_trail_alone_come_one_by_one(stored: Site, pool: Any) -> None:
+    """The reason that the trail gives for ever is of each event, and not that of the first in a batch."""
+    writer = ChainWriter("n1")
+    writer.started("slurm-1")
+    writer.started("slurm-2")
+    events = LinkEvents(stored.link("n1"))
+    with pytest.raises(StoreRefused, match="sent one by one"):
+        await events.store(writer.rows, node="n1", trail_only=TRAIL_ONLY)
+    assert await trail(pool) == 0
+
+
 async def test_what_no_node_can_know_changes_nothing_and_stays_in_its_own_trail(stored: Site, pool: Any) -> None:
     """Root of one node takes another's job kept by hand: a creation that claims to be older counts as a whole."""
     server = ChainWriter("s1")

@@ -134,6 +134,8 @@ class Chains:
             asked.rows = _bounded("events", len(batch.events), MAX_EVENTS)
             if any(row.chain_id != chain_id for row in batch.events):
                 raise StoreRefused(f"a batch sent to chain {chain_id} holds events of another one")
+            if batch.trail_only and len(batch.events) > 1:
+                raise StoreRefused("events for the trail alone are sent one by one, each for a reason of its own")
             beyond = overstepped(batch.events, asked.node, to.allowed)
             if beyond is not None and not batch.trail_only:
                 # It changes nothing. The node keeps it in its own trail, where it shows.

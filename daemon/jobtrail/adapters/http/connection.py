@@ -94,6 +94,7 @@ class Connection(RequestHandler):
         if self._wire is not None:
             self._wire = None
             self._guard.left()
+        self._answered = None  # the request knows the connection: they would wait for the garbage collector together
         self._disarm()
         super().connection_lost(exc)
 
@@ -120,7 +121,8 @@ class Connection(RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self._busy, self._answered = False, request
+            self._busy = False
+            self._answered = None if self._wire is None else request
             self._await_head()
 
     def handle_error(

@@ -20,6 +20,7 @@ from jobtrail.core.facts import (
     ChoreFailed,
     EventAccepted,
     EventRejected,
+    EventsForwarded,
     Fact,
     GapRecorded,
     Observer,
@@ -40,6 +41,8 @@ EVERY_SECONDS = 10.0
 # before, up to this: records are never given up themselves.
 LONGEST_SECONDS = 600.0
 STILL_SECONDS = 30.0  # for so long nothing more was given up: what is left is told now, and that it is over
+# While nothing is told to be given up: the spool also lets events go when none comes in, after some were forwarded.
+QUIET_SECONDS = 30.0
 
 
 class GapRecords:
@@ -85,7 +88,7 @@ class GapRecords:
                 self._give_up("samples_dropped", rows)
             case EventRejected(reason="spool_full"):
                 self._give_up("events_refused", 1)
-            case EventAccepted() if self._spool.status().purged_early != self._purged_early:
+            case EventAccepted() | EventsForwarded() if self._spool.status().purged_early != self._purged_early:
                 self._something.set()
 
     def _give_up(self, what: str, count: int) -> None:
@@ -97,7 +100,7 @@ class GapRecords:
         await self.resume()
         while not stop.is_set():
             if self._is_quiet():
-                await wait_for_any(stop.wait(), self._something.wait())
+                await wait_for_any(stop.wait(), self._something.wait(), timeout_seconds=QUIET_SECONDS)
             await wait_for_any(stop.wait(), timeout_seconds=LOOK_SECONDS)
             self._something.clear()
             for ask in self._ask:
