@@ -28,13 +28,25 @@ def kill_under_load(trial: Trial, kills: int) -> None:
             trial.await_acknowledgements(load["clients"])
 
 
+def kill_upon_answers(trial: Trial, kills: int) -> None:
+    """Kill it so often at the very moment at which its only client has its answer, so that nothing more commits it."""
+    for _ in range(kills):
+        assert trial.send(trial.fresh_job()[0]) == [201]
+        trial.kill()
+        trial.revive()
+
+
 @contextmanager
 def kills_without_database(
     new_trial: NewTrial, place: Path, database: str, kills: int, source: Path | None = None
 ) -> Iterator[Trial]:
-    """Kills under load while nothing but the node's disk can keep an event, then everything forwarded."""
+    """Kills under load and as many upon an answer, while nothing but the node's disk can keep an event.
+
+    Then everything is forwarded.
+    """
     with new_trial(daemon=FaultDaemon(place / "d", source=source)) as trial:
         kill_under_load(trial, kills)
+        kill_upon_answers(trial, kills)
         trial.kill()
         trial.daemon.configure("database", url=database)
         trial.revive()

@@ -40,7 +40,7 @@ def test_acknowledged_before_the_commit_kills_lose_events(new_trial: NewTrial, p
     """What was acknowledged and not yet committed goes with the process."""
     source = broken_builds.build(place, broken_builds.ACK_BEFORE_COMMIT)
     with (
-        kills_without_database(new_trial, place, database, often(quick=8, full=20), source) as trial,
+        kills_without_database(new_trial, place, database, often(quick=4, full=20), source) as trial,
         pytest.raises(AssertionError, match="lost: "),
     ):
         trial.check()
