@@ -255,6 +255,8 @@ def test_a_suspended_job_is_seen_and_stays_open(pair: Pair) -> None:
     wait_until(lambda: (pair.job(slurm_id) or {}).get("raw_state") == "SUSPENDED", "the suspension to be seen")
     assert pair.job(slurm_id)["state"] == "running"  # type: ignore[index]
     wait_until(lambda: f"slurm-{slurm_id}" in named_suspended(pair), "the suspension on the page")
+    # Slurm counts whole seconds: of two, one is counted wherever in a second they began.
+    wait_until(lambda: time.monotonic() > began + 2, "two seconds of suspension")
     ended = time.monotonic()
     gate.touch()
     pair.cluster.resume(slurm_id)
