@@ -123,7 +123,11 @@ def test_urgent_job_pushes_another_back_into_the_queue(pair: SlurmCluster) -> No
     pair.wait_running(job)
     urgent = pair.submit("true", "--partition=urgent", "--exclusive", node)
     assert pair.wait_finished(urgent) == "COMPLETED"
-    assert pair.sacct_rows(job)[0]["State"] == "PREEMPTED"
+    # slurmdbd hears of it later than the job is pushed back.
+    poll_until(
+        lambda: [row["State"] for row in pair.sacct_rows(job)][:1] == ["PREEMPTED"],
+        what="slurmdbd to know the first run as preempted",
+    )
     pair.cancel(job)
 
 
