@@ -99,7 +99,7 @@ def test_running_job_has_its_cgroups_and_an_ended_one_has_not(cluster: SlurmClus
 
 def test_job_outlives_a_restart_of_slurmd(cluster: SlurmCluster, gate: Path) -> None:
     job = cluster.submit(WAIT_FOR_GATE.format(gate=gate))
-    cluster.wait_running(job)
+    cluster.wait_script(job)
     cluster.restart_slurmd(cluster.node_names[0])
     assert cluster.state(job) == "RUNNING"
     gate.touch()

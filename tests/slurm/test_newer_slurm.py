@@ -112,7 +112,7 @@ def test_a_cancelled_job_is_cancelled(pair: Pair) -> None:
 
 
 def test_a_requeued_job_is_two_runs(pair: Pair) -> None:
-    job = pair.cluster.submit(FIRST_RUN_STAYS)
+    job = pair.cluster.submit(f"{FIRST_RUN_STAYS}\nsleep 1")
     pair.cluster.wait_script(job)
     pair.cluster.requeue(job)
     pair.cluster.wait_state(job, {"PENDING"})

@@ -118,8 +118,8 @@ def test_a_job_cancelled_before_it_began(small: SlurmCluster) -> None:
 
 def test_each_run_of_a_requeued_job(small: SlurmCluster) -> None:
     """The first is over as REQUEUED, the second waits, under the same id and another time of submission."""
-    number = small.submit("sleep 100", "--requeue")
-    small.wait_running(number)
+    number = small.submit("sleep 600", "--requeue")
+    small.wait_script(number)
     small.requeue(number)
     small.wait_state(number, {"PENDING"})
 

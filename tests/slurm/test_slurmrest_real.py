@@ -77,8 +77,8 @@ async def test_exit_codes_are_slurmctlds_and_not_old_slurmdbs(cluster: SlurmClus
 
 async def test_both_runs_of_a_requeued_job_in_one_question_with_others(cluster: SlurmCluster, rest: SlurmRest) -> None:
     other = cluster.submit("exit 0")
-    number = cluster.submit('[ "$SLURM_RESTART_COUNT" = 1 ] && exit 4; sleep 60', "--requeue")
-    cluster.wait_running(number)
+    number = cluster.submit('[ "$SLURM_RESTART_COUNT" = 1 ] && { sleep 1; exit 4; }; sleep 600', "--requeue")
+    cluster.wait_script(number)
     cluster.requeue(number)
     cluster.wait_state(number, {"PENDING"})
     cluster.start_now(number)
