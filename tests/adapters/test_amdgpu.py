@@ -33,7 +33,7 @@ def sys(tmp_path: Path) -> Sys:
 
 
 async def look(sys: Sys) -> GpuLook:
-    source: GpuSource = AmdGpuSource(sys.root, clock_us=lambda: 42)
+    source: GpuSource = AmdGpuSource(sys.root, deadline_seconds=60, clock_us=lambda: 42)
     try:
         return await source.look()
     finally:
@@ -115,7 +115,7 @@ async def test_only_cards_that_amdgpu_drives_count_in_the_drivers_order(sys: Sys
 async def test_no_card_is_a_problem_told_and_not_an_error(tmp_path: Path, drm: bool) -> None:
     if drm:
         Sys(tmp_path)
-    got = await AmdGpuSource(tmp_path).look()
+    got = await AmdGpuSource(tmp_path, deadline_seconds=60).look()
     assert got.readings == ()
     assert (got.problem, got.detail) == ("no_driver", f"{tmp_path}/class/drm: no AMD card that amdgpu drives")
 
@@ -272,7 +272,7 @@ async def test_a_card_nobody_uses_has_no_process_and_knows_it(sys: Sys) -> None:
 
 
 async def test_cards_that_come_and_go_are_seen(sys: Sys) -> None:
-    source = AmdGpuSource(sys.root)
+    source = AmdGpuSource(sys.root, deadline_seconds=60)
     assert (await source.look()).readings == ()
     device = sys.put(0, BUS)
     assert len((await source.look()).readings) == 1
