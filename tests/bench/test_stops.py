@@ -29,6 +29,16 @@ from tests.bench.support import (
     recipe,
     send,
 )
+from tests.daemon_process import PATIENCE_SECONDS
+
+# `jobtrail`, which waits for the signal that follows its load's for as long as a busy machine may take to send it.
+IN_NO_HURRY = f"""
+from jobtrail.__main__ import main
+from jobtrail.cli.bench import repeats
+assert repeats.OWN_SIGNAL_SECONDS >= 1
+repeats.OWN_SIGNAL_SECONDS = {PATIENCE_SECONDS}
+main()
+"""
 
 
 @pytest.mark.parametrize(
@@ -217,7 +227,11 @@ async def test_a_signal_to_all_of_the_jobs_processes_is_one_reason(tmp_path: Pat
     """Slurm signals them one after the other: that the load ended of it is not the reason."""
     directory = prepared(tmp_path, recipe(tmp_path, LOAD_FAULT="hang"))
     async with receiving() as daemon:
-        wrapper = await jobtrail("bench", "inside", str(directory.path), JOBTRAIL_POKE_SOCKET=str(daemon.socket), **JOB)
+        wrapper = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", IN_NO_HURRY, "bench", "inside", str(directory.path),
+            env=environment(JOBTRAIL_POKE_SOCKET=str(daemon.socket), **JOB),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
         load = int(await appears(tmp_path / "load.pid"))
         os.kill(load, signal.SIGTERM)
         os.kill(pids(tmp_path)[0], signal.SIGTERM)
