@@ -73,7 +73,7 @@ class AmdWorld:
         self.sys = Sys(directory / "sys")
         self.sys.put(0, "0000:03:00.0")
         self.sys.put(1, "0000:43:00.0")
-        self.source: GpuSource = AmdGpuSource(self.sys.root)
+        self.source: GpuSource = AmdGpuSource(self.sys.root, deadline_seconds=60)
 
     def fail(self) -> None:
         self.sys.drm.rename(self.sys.drm.with_name("drm.gone"))
