@@ -236,6 +236,8 @@ async def test_a_signal_to_all_of_the_jobs_processes_is_one_reason(tmp_path: Pat
         os.kill(load, signal.SIGTERM)
         os.kill(pids(tmp_path)[0], signal.SIGTERM)
         await all_gone([load])
+        with pytest.raises(TimeoutError):  # it waits for its own
+            await asyncio.wait_for(wrapper.wait(), 2)
         send(wrapper, signal.SIGTERM)
         await outcome(wrapper)
     reason = manifest(directory).reason or ""
