@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.daemon_process import wait_until
+from tests.daemon_process import PATIENCE_SECONDS, wait_until
 from tests.faults.clusters import Cluster
 from tests.faults.conftest import NewTrial
 from tests.faults.figures import often
@@ -37,10 +37,26 @@ def uncounted_on_record(url: str) -> list[float]:
         return [float(since) for (since,) in connection.execute(query)]
 
 
-def await_notes() -> None:
-    """Let the time pass in which what was given up by now must have been noted."""
+def await_notes(trial: Trial) -> None:
+    """Let the time pass in which what was given up by now must have been noted, and two notes come: one may be begun.
+
+    More is given up all the while, so that there is something to note each second.
+    """
+    tally, seen = trial.daemon.spool / "shed.tally", set[int]()
     until = time.monotonic() + NOTED_SECONDS
-    wait_until(lambda: time.monotonic() > until, "the time to pass", timeout_seconds=NOTED_SECONDS + 60)
+
+    def noted() -> bool:
+        seen.add(tally.stat().st_mtime_ns if tally.exists() else 0)
+        return time.monotonic() > until and len(seen) > 2
+
+    wait_until(noted, "two notes of what was given up", timeout_seconds=NOTED_SECONDS + PATIENCE_SECONDS)
+
+
+def on_record(url: str, what: str, least: int) -> int:
+    """What records say was given up, once it is as much as must be: a daemon tells what the one before left."""
+    return wait_until(
+        lambda: told if (told := shed_on_record(url).get(what, 0)) >= least else None, f"{least} {what} on record"
+    )
 
 
 @pytest.mark.fault("T-24")
@@ -65,7 +81,7 @@ def test_killed_while_samples_are_thinned_out(new_trial: NewTrial, place: Path, 
                 lambda: shed_by_now(trial)["samples_thinned"] > 100, "samples to be thinned", timeout_seconds=180
             )
             least += shed_by_now(trial)["samples_thinned"]
-            await_notes()
+            await_notes(trial)
             read = time.monotonic()
             most += shed_by_now(trial)["samples_thinned"]
             trial.kill()
@@ -75,10 +91,13 @@ def test_killed_while_samples_are_thinned_out(new_trial: NewTrial, place: Path, 
         trial.revive()
         trial.end_jobs(jobs)
         trial.settle()
-        told = shed_on_record(cluster.url())["samples_thinned"]
+        told = on_record(cluster.url(), "samples_thinned", least)
+        most += shed_by_now(trial)["samples_thinned"]  # where the database was slow to take what the last life sampled
         # What the page showed before the last kill may be a moment old, and is of looks at twelve jobs.
         assert least <= told <= most + len(kills) * 2 * len(jobs) * MOST_LOOKS_PER_S, (least, told, most)
-        since = uncounted_on_record(cluster.url())
+        since = wait_until(
+            lambda: found if len(found := uncounted_on_record(cluster.url())) >= len(kills) else None, "each kill told"
+        )
         assert len(since) == len(kills)
         assert all(0 <= kill - at <= 30 + NOTED_SECONDS for kill, at in zip(kills, since, strict=True)), (kills, since)
         trial.figures.set(samples_thinned=told, at_least=least, kills_told=len(since))
@@ -99,13 +118,13 @@ def test_killed_while_events_are_refused(new_trial: NewTrial, place: Path, clust
         with trial.producing(clients=CLIENTS, copies=1, patience=120.0):
             wait_until(lambda: refusals(trial) > 50, "events to be refused", timeout_seconds=300)
             least = refusals(trial)
-            await_notes()
+            await_notes(trial)
             trial.kill()  # in the middle of it
             killed = time.time()
             trial.revive()
             wait_until(lambda: shed_by_now(trial)["events_refused"] > 20, "events to be refused", timeout_seconds=180)
             least += shed_by_now(trial)["events_refused"]
-            await_notes()
+            await_notes(trial)
             trial.kill()
             cluster.start()
             trial.revive()
@@ -113,7 +132,7 @@ def test_killed_while_events_are_refused(new_trial: NewTrial, place: Path, clust
         trial.daemon.stop()
         trial.revive()
         trial.settle()
-        told, most = shed_on_record(cluster.url())["events_refused"], refusals(trial)
+        told, most = on_record(cluster.url(), "events_refused", least), refusals(trial)
         assert least <= told <= most + CLIENTS, (least, told, most)
         (since,) = uncounted_on_record(cluster.url())
         assert 0 <= killed - since <= 30 + NOTED_SECONDS
