@@ -7,7 +7,6 @@ no privilege and is the same everywhere.
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import struct
 import threading
@@ -23,15 +22,15 @@ class Proxy(threading.Thread):
     """Use as a context. What is set on it holds from the next piece of data on.
 
     `silent`: nothing is read any more and new connections are taken up by the kernel alone, as by a black hole behind
-    a firewall's state; `delay_seconds`: each piece waits so long; `stall_share` of the pieces wait `stall_seconds`
-    more. `trickle` lets so little through each connection and direction, and while a line is as slow as that the server
-    does not hear either that a client has gone; what is on its way then arrives at once when the line is swift again.
+    a firewall's state; `delay_seconds`: each piece waits so long; every `stall_every`th piece, if not 0, waits
+    `stall_seconds` more. `trickle` lets so little through each connection and direction, and while a line is as slow as
+    that the server does not hear either that a client has gone; what is on its way then arrives at once when the line
+    is swift again.
     """
 
-    def __init__(self, port: int, draw: random.Random) -> None:
+    def __init__(self, port: int) -> None:
         super().__init__(name="proxy", daemon=True)
         self._target = port
-        self._draw = draw
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -41,8 +40,8 @@ class Proxy(threading.Thread):
         self._swift = asyncio.Event()
         self._swift.set()
         self.port = 0
-        self.connections = self.stalls = 0
-        self.delay_seconds = self.stall_share = self.stall_seconds = self._bytes_a_second = 0.0
+        self.connections = self.stalls = self.stall_every = self._pieces = 0
+        self.delay_seconds = self.stall_seconds = self._bytes_a_second = 0.0
 
     def __enter__(self) -> Proxy:
         self.start()
@@ -153,7 +152,8 @@ class Proxy(threading.Thread):
             data = await reader.read(size)
             await self._heard.wait()
             delay = self.delay_seconds
-            if self.stall_share and self._draw.random() < self.stall_share:
+            self._pieces += 1
+            if self.stall_every and self._pieces % self.stall_every == 0:
                 self.stalls += 1
                 delay += self.stall_seconds
             await under_way.put((self._loop.time() + delay, data))

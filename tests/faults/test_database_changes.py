@@ -44,8 +44,8 @@ def cut(cluster: Cluster) -> None:
 
 
 def logins_refused(trial: Trial) -> float:
-    """How often the database did not let the daemon in."""
-    return trial.daemon.metric("jobtrail_forward_failures_total", reason="login")
+    """How often the database did not let in what forwards events, which is what /health tells of."""
+    return trial.daemon.metric("jobtrail_forward_failures_total", of="events", reason="login")
 
 
 @pytest.fixture

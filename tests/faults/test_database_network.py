@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +25,9 @@ LEAST_EVENTS_PER_S = 8  # with the latency; one by one it could not be more than
 
 
 @pytest.fixture
-def proxy(cluster: Cluster, draw: random.Random) -> Iterator[Proxy]:
+def proxy(cluster: Cluster) -> Iterator[Proxy]:
     """A proxy to the test's cluster."""
-    with Proxy(cluster.port, draw) as between:
+    with Proxy(cluster.port) as between:
         yield between
 
 
@@ -106,7 +105,7 @@ def to_be_forwarded(trial: Trial) -> float:
 @pytest.mark.fault("T-21")
 def test_a_long_way_with_stalls(behind: Trial, proxy: Proxy) -> None:
     """300 ms there and back, and one piece of data in twenty comes a second late: batches keep the rate up."""
-    proxy.delay_seconds, proxy.stall_share, proxy.stall_seconds = LATENCY_SECONDS, 0.05, 1.0
+    proxy.delay_seconds, proxy.stall_every, proxy.stall_seconds = LATENCY_SECONDS, 20, 1.0
     behind.daemon.configure("database", timeout_seconds=10.0)
     jobs = often(quick=300, full=20_000)
     with behind as trial:
@@ -119,7 +118,7 @@ def test_a_long_way_with_stalls(behind: Trial, proxy: Proxy) -> None:
         trial.figures.set(
             latency_ms=300, stalls=proxy.stalls, events_per_s=round(rate), failed_tries=int(failures(trial))
         )
-        proxy.delay_seconds = proxy.stall_share = 0.0
+        proxy.delay_seconds, proxy.stall_every = 0.0, 0
         trial.check()
         assert proxy.stalls
         assert rate >= LEAST_EVENTS_PER_S
