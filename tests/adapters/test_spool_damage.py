@@ -80,6 +80,7 @@ def sql(statement: str) -> Callable[[Path], None]:
 
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "header": lambda directory: patched(directory / "spool.db", 0, b"this is not a database at all..."),
+    "header's word on writing": lambda directory: patched(directory / "spool.db", 18, b"\x06"),
     "schema page": lambda directory: patched(directory / "spool.db", 100, bytes(400)),
     "pages in the middle": lambda directory: patched(directory / "spool.db", 15 * 4096, b"\xff" * 3 * 4096),
     "second half": halve,
@@ -94,7 +95,9 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "an open run": sql("UPDATE open_runs SET run = zeroblob(80) WHERE job_id = 'slurm-3'"),
     "a type": sql("UPDATE events SET salt = 'text' WHERE seq = 60"),
 }
-ALL_SAVED = {"a missing first event", "its state", "no state", "a dropped table", "an open run"}
+ALL_SAVED = {
+    "header's word on writing", "a missing first event", "its state", "no state", "a dropped table", "an open run",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -26,6 +26,7 @@ from jobtrail.adapters.spool.schema import (
     name_columns_anew,
     pragma,
     refuse_newer_schema,
+    refused_writes,
 )
 from jobtrail.adapters.spool.schema import save_state as save
 from jobtrail.core.ports import OpenRun
@@ -148,6 +149,8 @@ def _examine(connection: sqlite3.Connection, path: Path) -> tuple[State | None, 
     if (lost := lost_columns(connection)) is not None:
         name_columns_anew(connection)
         return None, lost
+    if (refused := refused_writes(connection)) is not None:
+        return None, refused
     state = load_state(connection)
     if state is None:
         return None, "its state is damaged"

@@ -106,6 +106,24 @@ def lost_columns(connection: sqlite3.Connection) -> str | None:
     return f"its schema lacks {', '.join(lost)}" if lost else None
 
 
+def refused_writes(connection: sqlite3.Connection) -> str | None:
+    """That the file's header lets nobody write it: SQLite then opens it for reading, without a word.
+
+    The file itself could be opened for writing (connect), so a flipped bit of the header says so and nobody else.
+    """
+    connection.execute("BEGIN")
+    try:
+        connection.execute("UPDATE meta SET state = state")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY:
+            raise
+        return "its header says that it may only be read"
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return None
+
+
 def name_columns_anew(connection: sqlite3.Connection) -> None:
     """Let queries of this connection find every column by its place, whatever the damaged file calls it.
 
