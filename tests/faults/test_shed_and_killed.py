@@ -106,7 +106,10 @@ def test_killed_while_samples_are_thinned_out(new_trial: NewTrial, place: Path, 
 
 @pytest.mark.fault("T-24")
 def test_killed_while_events_are_refused(new_trial: NewTrial, place: Path, cluster: Cluster) -> None:
-    """The spool is full, so that no record can be made: those of all lives are there once it has room."""
+    """The spool is full, so that records can hardly be made: those of all lives are there once it has room.
+
+    A record is smaller than the events that find no room, so one may be made all the same.
+    """
     daemon = FaultDaemon(
         place / "d",
         database={"url": cluster.url()},
@@ -120,12 +123,13 @@ def test_killed_while_events_are_refused(new_trial: NewTrial, place: Path, clust
             least = refusals(trial)
             await_notes(trial)
             trial.kill()  # in the middle of it
-            killed = time.time()
+            kills = [time.time()]
             trial.revive()
             wait_until(lambda: shed_by_now(trial)["events_refused"] > 20, "events to be refused", timeout_seconds=180)
             least += shed_by_now(trial)["events_refused"]
             await_notes(trial)
             trial.kill()
+            kills.append(time.time())
             cluster.start()
             trial.revive()
         trial.settle(180)
@@ -134,7 +138,8 @@ def test_killed_while_events_are_refused(new_trial: NewTrial, place: Path, clust
         trial.settle()
         told, most = on_record(cluster.url(), "events_refused", least), refusals(trial)
         assert least <= told <= most + CLIENTS, (least, told, most)
-        (since,) = uncounted_on_record(cluster.url())
-        assert 0 <= killed - since <= 30 + NOTED_SECONDS
+        since = uncounted_on_record(cluster.url())  # one tells of both kills where there was no room between them
+        assert 1 <= len(since) <= len(kills)
+        assert all(0 <= kill - at <= 30 + NOTED_SECONDS for kill, at in zip(kills, since, strict=False)), (kills, since)
         trial.figures.set(events_refused=told, answers_503=most, at_least=least)
         trial.check()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon_process import PATIENCE_SECONDS
 from tests.faults import wire
 from tests.faults.figures import Figures, often, percentile
 from tests.faults.raw_http import connect, exchange, rss_bytes, status_of, statuses_in, tcp_port
@@ -23,7 +24,7 @@ from tests.served_api import hang_up, parse_answer, read_all, request_bytes
 
 MEBIBYTE = 1024 * 1024
 ANSWER_SECONDS = 10.0  # that a client may take to read
-SLACK_SECONDS = 20.0
+SLACK_SECONDS = PATIENCE_SECONDS  # of a machine whose cores do other things; who is never hung up on stays for longer
 HOOK_SECONDS = 2.0
 JOBS = 40
 CLOSED = {"Connection": "close"}
@@ -100,7 +101,7 @@ def test_readers_that_take_their_time(daemon: FaultDaemon, figures: Figures) -> 
             began = time.monotonic()
             data = request_bytes("GET", "/metrics", b"", {}) * 400
             with suppress(ConnectionError):
-                while time.monotonic() - began < 4 * ANSWER_SECONDS:
+                while time.monotonic() - began < ANSWER_SECONDS + 2 * SLACK_SECONDS:
                     await loop.sock_sendall(wire_end, data)
                     data = b"\r\n"
                     await asyncio.wait([never], timeout=0.5)

@@ -40,9 +40,9 @@ def test_a_daemon_that_does_not_answer_is_seen(place: Path) -> None:
 
 
 def test_one_that_gets_no_processor_is_not_blamed(place: Path) -> None:
-    """Four busy processes share one processor, so the one that is watched had a quarter of the time that passed."""
+    """Ten busy processes share one processor, so the one that is watched had a tenth of the time that passed."""
     pinned = ["taskset", "-c", str(min(os.sched_getaffinity(0))), sys.executable, "-c", BUSY]
-    busy = [subprocess.Popen(pinned, stdout=subprocess.PIPE) for _ in range(4)]
+    busy = [subprocess.Popen(pinned, stdout=subprocess.PIPE) for _ in range(10)]
     for process in busy:
         assert process.stdout is not None
         process.stdout.readline()
