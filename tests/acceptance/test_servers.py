@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -139,6 +140,12 @@ class Cluster:
     def acknowledged(self) -> set[str]:
         return {identity for producer in self.producers.values() for identity in producer.acknowledged}
 
+    def signal_nodes(self, number: signal.Signals) -> None:
+        """To the daemon of each node."""
+        for daemon in self.nodes.values():
+            assert daemon.process is not None
+            daemon.process.send_signal(number)
+
     def check_each_once(self) -> None:
         """Every acknowledged event is in the trail once; each node's chain has no gap and is that node's."""
         wait_until(lambda: self._missing() == 0, "all acknowledged events to be in the trail", timeout_seconds=60)
@@ -249,11 +256,13 @@ def test_a_database_that_is_away_and_then_an_old_one_heal_from_the_nodes(cluster
         producer.halt()
     cluster.check_each_once()
 
+    cluster.signal_nodes(signal.SIGSTOP)  # or they could send it again before it is counted
     embedded_postgres.stop(cluster.data_dir)
     shutil.rmtree(cluster.data_dir)
     copy(backup, cluster.data_dir)
     embedded_postgres.start(cluster.data_dir)
     lost = len(cluster.acknowledged()) - cluster.stored()
+    cluster.signal_nodes(signal.SIGCONT)
     assert lost > 30
     for producer in cluster.producers.values():
         producer.post()
