@@ -43,4 +43,4 @@ def test_errors_heat_and_idleness_are_on_the_page(tmp_path: Path, database: str)
         gpu_alerts = [alert for alert in ALERTS if alert.startswith("JobtrailGpu")]
         wanted = set().union(*map(metrics_of, gpu_alerts)) - OF_OTHER_TROUBLE
         assert len(wanted) >= 7
-        assert wanted <= daemon.metrics().keys()
+        wait_until(lambda: wanted <= daemon.metrics().keys(), f"{wanted} on one page")
