@@ -11,7 +11,7 @@ INSERT INTO benchmark_run (
 )
 SELECT run_uid, 'c1', 'n001', CASE n % 10 WHEN 3 THEN 'llama8b-chat' ELSE 'recipe' || n % 10 END, repeat('a', 64), 'serve',
        'vllm', 'model' || n % 20, '{}', fingerprint, 'x', '{}', left(fingerprint, 8), 'H100', 1, '{}',
-       start_time, start_time + interval '1 min', CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'ok' END, 0, 1, '{}', '{}', '{}',
+       start_time, start_time + interval '1 min', CASE WHEN n % 50 = 0 AND n < 5000 THEN 'failed' ELSE 'ok' END, 0, 1, '{}', '{}', '{}',
        '[]', '{}', '[]', '[]', run_uid::text, user_name, true, gen_random_uuid(), start_time, now(), now(), true
 FROM volume_run;
 INSERT INTO benchmark_run_job (run_uid, position, role, link_state, link_source, cluster_name, job_id, run)
@@ -25,8 +25,10 @@ CROSS JOIN (VALUES ('output_token_throughput', 'value'), ('request_throughput', 
 INSERT INTO benchmark_energy (run_uid, time_window, domain, joules, method, coverage)
 SELECT run_uid, part, domain, 100, 'counter', 1 FROM volume_run
 CROSS JOIN unnest(ARRAY['gpu', 'total']) AS domain CROSS JOIN unnest(ARRAY['bench', 'job']) AS part;
+-- The last of all is one, so that there is one on the first day of a month too.
 INSERT INTO benchmark_verdict (run_uid, metric, stat, verdict, advisory, baseline_n, relative_change, rule_version)
-SELECT run_uid, 'output_token_throughput', 'value', CASE WHEN n % 20 = 7 THEN 'regression' ELSE 'ok' END, false, 10, -0.1, 1
+SELECT run_uid, 'output_token_throughput', 'value', CASE WHEN n % 20 = 7 OR n = 5000 THEN 'regression' ELSE 'ok' END, false,
+       10, -0.1, 1
 FROM volume_run;
 INSERT INTO benchmark_decision (run_uid, event_id, decision, decided_at, decided_by)
 SELECT run_uid, gen_random_uuid(), 'accept', start_time, 'alice' FROM volume_run WHERE n % 100 = 7;
