@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,8 +112,18 @@ def kill_one(cluster: Cluster, what: str, trial: Trial) -> None:
         cluster.kill()
         cluster.launch()
         return
-    with suppress(ProcessLookupError):
+    crashes = count_crashes(cluster)
+    try:
         os.kill(trial.draw.choice([row[0] for row in found] or cluster.backends()), signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    # Until the postmaster has heard of it the server answers as if nothing had happened.
+    wait_until(lambda: count_crashes(cluster) > crashes, "the server to begin anew")
+
+
+def count_crashes(cluster: Cluster) -> int:
+    """How often the postmaster has begun anew because one of its processes was killed."""
+    return cluster.log.read_text(errors="replace").count("all server processes terminated; reinitializing")
 
 
 @pytest.mark.fault("T-19")
