@@ -16,6 +16,7 @@ from jobtrail.domain.errors import StoreUnavailable
 from tests.adapters.stored_jobs import BEARER, OTHER_UID, served_from
 from tests.adapters.test_http_report_readers import CLIENT
 from tests.adapters.test_http_senders import STRANGER_UID, reachable
+from tests.postgres import EVERY_ROW
 from tests.served_api import Answer, Served, parse_answer, request_bytes, served
 
 __all__ = ["reachable"]
@@ -282,6 +283,7 @@ async def test_a_day_among_years_of_runs_is_found_by_index(pool: Any) -> None:
             " LATERAL (SELECT $1::timestamptz - n * interval '5 min') AS t (began)",
             DAY,
         )
+        await connection.execute(EVERY_ROW.format(table="jobs", column="run"))
         await connection.execute("ANALYZE jobs")
         day = (DAY - timedelta(days=30), DAY - timedelta(days=30), DAY - timedelta(days=29), 3600)
         arguments = (*day, *[None] * 7, ["user"], False, None, 501, 50_001)

@@ -21,6 +21,7 @@ from tests.adapters.test_http_benchmark_reads import API, resolved
 from tests.adapters.test_http_report_readers import read_as
 from tests.adapters.test_http_senders import OVERFLOW_UID, SLURM_UID, STRANGER_UID, reachable
 from tests.chains import SECOND, T0, ChainWriter
+from tests.postgres import EVERY_ROW
 from tests.served_api import Served, served
 
 __all__ = ["reachable"]
@@ -334,6 +335,8 @@ async def test_a_page_of_a_long_trail_reads_little_of_it(pool: Any) -> None:
             " CASE WHEN seq % 600 = 2 THEN 'uid:7' END FROM audit_log",
             timeout=60.0,
         )
+        for table, column in (("jobs", "run"), ("audit_log", "run"), ("audit_payload", "salt")):
+            await connection.execute(EVERY_ROW.format(table=table, column=column))
         await connection.execute("ANALYZE jobs, audit_log, audit_payload")
         at = START + timedelta(seconds=30_000)
         place = (at, "11111111-1111-4111-8111-111111111111", 30_000)

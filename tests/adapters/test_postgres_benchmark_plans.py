@@ -11,7 +11,7 @@ import pytest
 from jobtrail.adapters.postgres import PostgresBenchmarkReader, close_pool, open_pool
 from jobtrail.adapters.postgres.statements import SQL
 from jobtrail.core.benchmarks.ports import RunFilter
-from tests.postgres import TEMPLATE, PostgresServer
+from tests.postgres import EVERY_ROW, TEMPLATE, PostgresServer
 
 ROWS = (Path(__file__).parent / "many_benchmarks.sql").read_text(encoding="utf-8")
 ANY = ("NULL",) * 10
@@ -23,6 +23,10 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
     name = postgres_server.create_database(TEMPLATE)
     with psycopg.connect(postgres_server.url(name), autocommit=True) as connection:
         connection.execute(ROWS.encode())
+        for table, column in (
+            ("benchmark_metric", "repeat"), ("benchmark_energy", "time_window"), ("benchmark_verdict", "rule_version"),
+        ):  # fmt: skip
+            connection.execute(EVERY_ROW.format(table=table, column=column).encode())
         connection.execute("ANALYZE")
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
